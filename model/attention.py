@@ -1,0 +1,128 @@
+"""Where the decoder looks: scores of decoder states against source states; stateless.
+
+Keys are projected once per source (`keys`). The queries of one source (the words of a target in
+training, the beams in a search) share them, so keys and values are never copied per beam.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class EncodedSource:
+    """Source sentences as the decoder sees them; one row each, shared by all beams."""
+
+    keys: Float[Tensor, "batch src_len key"]  # what queries are compared with
+    values: Float[Tensor, "batch src_len enc"]  # what contexts are made of
+    mask: Bool[Tensor, "batch src_len"]
+    summary: Float[Tensor, "batch enc"]  # the whole sentence in one vector
+
+
+@dataclass(frozen=True)
+class Attended:
+    """One context and one distribution over the source for every query."""
+
+    context: Float[Tensor, "batch queries enc"]
+    weights: Float[Tensor, "batch queries src_len"]  # mean over heads; sums to 1, 0 on padding
+
+
+class AdditiveAttention(nn.Module):
+    """v . tanh(W q + U k + b), per head (Bahdanau et al., 2015)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.attention_heads
+        self.query = nn.Linear(config.decoder_hidden, config.attention_size, bias=False)
+        self.key = nn.Linear(config.encoder_size, config.attention_size)
+        head_size = config.attention_size // self.heads
+        self.energy = nn.Parameter(torch.empty(self.heads, head_size))
+        nn.init.uniform_(self.energy, -1 / math.sqrt(head_size), 1 / math.sqrt(head_size))
+
+    def keys(
+        self, values: Float[Tensor, "batch src_len enc"]
+    ) -> Float[Tensor, "batch src_len key"]:
+        projected: Tensor = self.key(values)
+        return projected
+
+    def forward(
+        self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
+    ) -> Attended:
+        projected = self.query(queries)
+        hidden = torch.tanh(projected.unsqueeze(2) + source.keys.unsqueeze(1))
+        # (batch, queries, src_len, heads, head) . (heads, head)
+        energies = (hidden.unflatten(-1, (self.heads, -1)) * self.energy).sum(-1)
+        return _attend(energies.permute(0, 3, 1, 2), source)
+
+
+class MultiplicativeAttention(nn.Module):
+    """q . k / sqrt(size) per head: `dot`, or `general` with q projected first (Luong et al., 2015).
+
+    The scale keeps the softmax from saturating in wide states (Vaswani et al., 2017).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.attention_heads
+        self.query = (
+            nn.Linear(config.decoder_hidden, config.encoder_size, bias=False)
+            if config.attention == "general"
+            else nn.Identity()
+        )
+
+    def keys(
+        self, values: Float[Tensor, "batch src_len enc"]
+    ) -> Float[Tensor, "batch src_len key"]:
+        return values
+
+    def forward(
+        self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
+    ) -> Attended:
+        queries = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        keys = source.keys.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1)
+        energies = torch.matmul(queries, keys) / math.sqrt(queries.shape[-1])
+        return _attend(energies, source)
+
+
+class NoAttention(nn.Module):
+    """The plain encoder-decoder: the summary is every word's context (Cho et al., 2014)."""
+
+    def keys(
+        self, values: Float[Tensor, "batch src_len enc"]
+    ) -> Float[Tensor, "batch src_len key"]:
+        return values[..., :0]
+
+    def forward(
+        self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
+    ) -> Attended:
+        context = source.summary.unsqueeze(1).expand(-1, queries.shape[1], -1)
+        uniform = source.mask / source.mask.sum(dim=1, keepdim=True)
+        return Attended(context, uniform.unsqueeze(1).expand(-1, queries.shape[1], -1))
+
+
+Attention = AdditiveAttention | MultiplicativeAttention | NoAttention
+
+
+def build_attention(config: ModelConfig) -> Attention:
+    """The attention that `config` names."""
+    if config.attention == "none":
+        return NoAttention()
+    if config.attention == "additive":
+        return AdditiveAttention(config)
+    return MultiplicativeAttention(config)
+
+
+def _attend(
+    energies: Float[Tensor, "batch heads queries src_len"], source: EncodedSource
+) -> Attended:
+    energies = energies.masked_fill(~source.mask[:, None, None, :], -math.inf)
+    weights = torch.softmax(energies, dim=-1, dtype=torch.float32).to(source.values.dtype)
+    heads = weights.shape[1]
+    values = source.values.unflatten(-1, (heads, -1)).transpose(1, 2)  # (batch, heads, src_len, ..)
+    context = torch.matmul(weights, values).transpose(1, 2).flatten(2)
+    return Attended(context, weights.mean(dim=1))

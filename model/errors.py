@@ -1,0 +1,21 @@
+"""Every exception a caller of `model` may meet; each message is one sentence for a person.
+
+A message names what was wrong, the value, and the way out. The command line prints it as it is,
+the service puts it into a JSON body, so it never repeats a user's text.
+"""
+
+
+class DragomanError(Exception):
+    """A caller's mistake or a broken file: shown without a traceback."""
+
+
+class ConfigError(DragomanError):
+    """Settings that cannot work, alone or together."""
+
+
+class CheckpointError(DragomanError):
+    """A checkpoint folder that is missing, damaged, foreign or of another version."""
+
+
+class InputError(DragomanError):
+    """A text or a request that cannot be translated as it is."""

@@ -1,0 +1,126 @@
+"""Files and folders that appear whole or not at all, whenever the writer is killed.
+
+What is new is written beside the old, under a hidden name with the writer's process number, and
+takes its place in one step. The next writer of the same path removes what a killed one left. One
+process at a time may write a path; where it is a link, what the link points to is replaced.
+"""
+
+import ctypes
+import errno
+import glob
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """A temporary sibling to write; on success it becomes `path`, on failure nothing is left."""
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():  # a device such as /dev/null would be gone for good
+        raise FileExistsError(errno.EEXIST, "it exists and is no regular file", str(path))
+    _remove_leftovers(path)
+    temporary = _sibling(path, "tmp")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """A temporary sibling folder to fill; on success it takes the place of `path`."""
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "it exists and is no folder", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    temporary, outgoing = _sibling(path, "tmp"), _sibling(path, "old")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            sync(file)
+        sync(temporary)
+        if not path.exists():
+            os.replace(temporary, path)
+        elif not _exchange(temporary, path):
+            os.replace(path, outgoing)
+            os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        if outgoing.exists() and not path.exists():
+            os.replace(outgoing, path)
+        shutil.rmtree(outgoing, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 with plain newlines, whole or not at all."""
+    with replaced_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Readable JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def sync(path: Path) -> None:
+    """Waits until the disk holds the file (or a folder's list of names)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sibling(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two names in one step, so that neither is ever missing; False where that cannot be."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # Linux
+    if renameat2 is None:
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    return bool(renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what killed processes left beside `path`; puts an old folder back that is missing."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        ending = leftover.name.removeprefix(f".{path.name}")
+        found = re.fullmatch(r"\.(\d{1,9})\.(tmp|old)", ending)
+        if found is None or _is_running(int(found[1])):
+            continue
+        with suppress(OSError):  # another user's; it is in nobody's way
+            if found[2] == "old" and not path.exists():
+                os.replace(leftover, path)
+            elif leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
+
+
+def _is_running(process: int) -> bool:
+    if process == os.getpid():
+        return False  # this one is just starting: in a container numbers come again
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True

@@ -1,0 +1,96 @@
+"""One recurrent layer in one direction, over a whole sequence or one step at a time.
+
+Over a sequence the fused kernels of torch run (cuDNN on a GPU, oneDNN on a CPU); the step uses the
+same weights. Sequences are padded at their end and read from their start, so padding can only
+change states behind the last real one, which nobody reads: no packing is needed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from model.config import Cell
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """What one layer carries from word to word; `cell` is the LSTM's memory, else None."""
+
+    hidden: Float[Tensor, "rows hidden"]
+    cell: Float[Tensor, "rows hidden"] | None
+
+
+class RecurrentLayer(nn.Module):
+    """LSTM (Hochreiter and Schmidhuber, 1997), GRU (Cho et al., 2014) or plain tanh (Elman, 1990)."""
+
+    def __init__(self, kind: Cell, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.hidden_size = hidden_size
+        fused: dict[Cell, Callable[..., nn.RNNBase]] = {
+            "lstm": nn.LSTM,
+            "gru": nn.GRU,
+            "rnn": nn.RNN,
+        }
+        self.rnn = fused[kind](input_size, hidden_size, batch_first=True)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        input_weight, hidden_weight, input_bias, hidden_bias = self.rnn.all_weights[0]
+        gates = hidden_weight.shape[0] // self.hidden_size
+        nn.init.xavier_uniform_(input_weight)
+        with torch.no_grad():
+            # Orthogonal per gate keeps the size of the state along time (Saxe et al., 2014).
+            for gate in hidden_weight.chunk(gates):
+                nn.init.orthogonal_(gate)
+            input_bias.zero_()
+            hidden_bias.zero_()
+            if self.kind == "lstm":
+                # An open forget gate at first (Jozefowicz et al., 2015).
+                input_bias[self.hidden_size : 2 * self.hidden_size] = 1.0
+
+    def forward(
+        self, inputs: Float[Tensor, "batch time size"], initial: RecurrentState | None = None
+    ) -> Float[Tensor, "batch time hidden"]:
+        """The hidden state after every input; starts at zero when `initial` is None."""
+        if initial is None:
+            outputs, _ = self.rnn(inputs)
+        elif initial.cell is not None:
+            # .contiguous(): a step's state may be a view, which cuDNN refuses
+            start = (
+                initial.hidden.unsqueeze(0).contiguous(),
+                initial.cell.unsqueeze(0).contiguous(),
+            )
+            outputs, _ = self.rnn(inputs, start)
+        else:
+            outputs, _ = self.rnn(inputs, initial.hidden.unsqueeze(0).contiguous())
+        states: Tensor = outputs
+        return states
+
+    def step(self, inputs: Float[Tensor, "rows size"], state: RecurrentState) -> RecurrentState:
+        """The state after one more input."""
+        weights = self.rnn.all_weights[0]
+        if state.cell is not None:
+            return RecurrentState(*torch.lstm_cell(inputs, (state.hidden, state.cell), *weights))
+        cell = torch.gru_cell if self.kind == "gru" else torch.rnn_tanh_cell
+        return RecurrentState(cell(inputs, state.hidden, *weights), None)
+
+
+def reversed_positions(lengths: Int[Tensor, " batch"], length: int) -> Int[Tensor, "batch length"]:
+    """Where to read each place of a sequence from its end; padding stays where it is.
+
+    Its own inverse: gathering twice gives the first order back.
+    """
+    places = torch.arange(length, device=lengths.device).unsqueeze(0)
+    mirrored = lengths.unsqueeze(1) - 1 - places
+    return torch.where(mirrored >= 0, mirrored, places)
+
+
+def reorder(
+    sequence: Float[Tensor, "batch time size"], positions: Int[Tensor, "batch time"]
+) -> Float[Tensor, "batch time size"]:
+    """Each sequence read in its own order of positions."""
+    return sequence.gather(1, positions.unsqueeze(-1).expand_as(sequence))

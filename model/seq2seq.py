@@ -1,0 +1,84 @@
+"""The whole network: encoder, decoder and output layer, joined and configured."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from model.attention import EncodedSource
+from model.batch import SourceBatch
+from model.config import ModelConfig
+from model.decoder import Decoder, DecoderState
+from model.dropout import DropoutRates
+from model.encoder import Encoder
+from model.tokenizer import PAD
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """Scores of every next piece, the state after this one, and where the decoder looked."""
+
+    logits: Float[Tensor, "rows vocab"]
+    state: DecoderState
+    attention_weights: Float[Tensor, "rows src_len"]
+
+
+class Seq2Seq(nn.Module):
+    """An encoder-decoder built from `config`; `rates` are training's and default to none."""
+
+    def __init__(self, config: ModelConfig, rates: DropoutRates | None = None) -> None:
+        super().__init__()
+        rates = rates or DropoutRates()
+        self.config = config
+        target_embedding = _embedding(config.target_vocab_size, config.embedding_size)
+        source_embedding = (
+            target_embedding
+            if config.tied_embeddings == "all"
+            else _embedding(config.source_vocab_size, config.embedding_size)
+        )
+        self.encoder = Encoder(config, source_embedding, rates)
+        self.decoder = Decoder(config, target_embedding, rates)
+        self.output = nn.Linear(config.embedding_size, config.target_vocab_size)
+        nn.init.zeros_(self.output.bias)
+        if config.tied_embeddings != "none":
+            self.output.weight = target_embedding.weight
+
+    def encode(self, source: SourceBatch) -> DecoderState:
+        """Reads the sources once; the state before their first target word, one row each."""
+        values, summary = self.encoder(source)
+        keys = self.decoder.attention.keys(values)
+        return self.decoder.initial_state(EncodedSource(keys, values, source.mask, summary))
+
+    def step(self, previous_ids: Int[Tensor, " rows"], state: DecoderState) -> StepOutput:
+        """One more word for every row; a search starts with BOS."""
+        decoded = self.decoder.step(previous_ids, state)
+        return StepOutput(self.output(decoded.readouts), decoded.state, decoded.attention_weights)
+
+    def readouts(
+        self, source: SourceBatch, target_input: Int[Tensor, "batch tgt_len"]
+    ) -> Float[Tensor, "batch tgt_len emb"]:
+        """Teacher-forced outputs before the vocabulary-wide layer; targets start with BOS."""
+        readouts: Tensor = self.decoder(target_input, self.encode(source))
+        return readouts
+
+    def forward(
+        self, source: SourceBatch, target_input: Int[Tensor, "batch tgt_len"]
+    ) -> Float[Tensor, "batch tgt_len vocab"]:
+        """Teacher-forced logits: at place t, of the piece that follows target_input[:, :t + 1]."""
+        logits: Tensor = self.output(self.readouts(source, target_input))
+        return logits
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Numbers that are trained; tied ones count once."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _embedding(vocab_size: int, size: int) -> nn.Embedding:
+    embedding = nn.Embedding(vocab_size, size, padding_idx=PAD)
+    # Small enough that a tied output layer starts near the uniform distribution.
+    nn.init.normal_(embedding.weight, std=size**-0.5)
+    with torch.no_grad():
+        embedding.weight[PAD].zero_()
+    return embedding

@@ -1,0 +1,295 @@
+"""Translator: texts in, Translations out. Owns the tokenizers and the engine; knows no HTTP.
+
+A text is split into segments, the segments go through the engine among all others, and come back
+joined. Blank texts, and segments in which the tokenizer finds nothing, pass unchanged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from model.beam_search import Hypothesis, SearchConfig, length_penalty
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.engine import Engine, Request
+from model.errors import InputError
+from model.forced_scoring import score_targets
+from model.segmenter import Segmentation, join, split
+from model.tokenizer import check_text
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another translation of the same text."""
+
+    text: str
+    score: float
+    log_prob: float
+
+
+@dataclass(frozen=True)
+class SegmentTranslation:
+    """One segment of a text, as the network translated it."""
+
+    source: str
+    text: str
+    score: float
+    source_pieces: tuple[str, ...]  # without EOS
+    target_pieces: tuple[str, ...]  # without EOS
+    token_log_probs: tuple[float, ...]  # per target piece, then EOS's unless the target was cut
+    # One row per entry of token_log_probs, one column per source piece and a last one for EOS.
+    alignment: tuple[tuple[float, ...], ...] | None
+
+
+@dataclass(frozen=True)
+class Translation:
+    """The translation of one text; scores of several segments are those of one long target."""
+
+    text: str
+    score: float
+    log_prob: float
+    alternatives: tuple[Alternative, ...]  # n_best - 1 others, best first; fewer where fewer exist
+    segments: tuple[SegmentTranslation, ...]  # those the network translated
+    source_tokens: int  # pieces of all segments, EOS not counted
+    target_tokens: int
+    truncated: bool  # a segment reached the length limit before its end
+
+
+@dataclass(frozen=True)
+class ForcedScore:
+    """How probable the network finds a given target."""
+
+    log_prob: float
+    score: float  # log_prob after the checkpoint's length penalty
+    token_log_probs: tuple[float, ...]  # per piece, then EOS's
+    pieces: tuple[str, ...]  # without EOS
+
+
+class Translator:
+    """One checkpoint at work. Not thread-safe: one thread owns it."""
+
+    def __init__(self, checkpoint: Checkpoint, *, max_slots: int = 64) -> None:
+        """`max_slots`: sentences translated at the same time."""
+        self.checkpoint = checkpoint
+        self.search = SearchConfig(**checkpoint.config.search.model_dump())  # when none is given
+        self._max_source_tokens = checkpoint.config.max_source_tokens
+        self._engine = Engine(
+            checkpoint.network, max_slots=max_slots, max_source_tokens=self._max_source_tokens
+        )
+        self._num_tickets = 0
+        self._num_requests = 0
+        self._jobs: dict[int, _Job] = {}  # by ticket
+        self._jobs_by_request: dict[int, _Job] = {}
+        self._complete: list[_Job] = []  # nothing to wait for
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Path,
+        *,
+        device: str = "cpu",
+        precision: str = "auto",
+        max_slots: int = 64,
+    ) -> "Translator":
+        """Loads a checkpoint folder; CheckpointError or ConfigError when it cannot be used so."""
+        return cls(
+            load_checkpoint(checkpoint, device=device, precision=precision), max_slots=max_slots
+        )
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        search: SearchConfig | None = None,
+        *,
+        alignments: bool = False,
+    ) -> list[Translation]:
+        """One Translation per text, in order; InputError names the text by its number from 1.
+
+        Only while nothing else is under way: results of `add` would be lost here.
+        """
+        assert self.idle
+        tickets: dict[int, int] = {}
+        # Longest first: sentences of similar length share steps, and no long one is left for last.
+        for index in sorted(range(len(texts)), key=lambda index: -len(texts[index])):
+            try:
+                tickets[self.add(texts[index], search, alignments=alignments)] = index
+            except InputError as error:
+                for ticket in tickets:
+                    self.cancel(ticket)
+                raise InputError(f"text {index + 1}: {error}") from None
+        found: dict[int, Translation] = {}
+        while not self.idle:
+            found.update((tickets[ticket], translation) for ticket, translation in self.step())
+        return [found[index] for index in range(len(texts))]
+
+    def add(
+        self, text: str, search: SearchConfig | None = None, *, alignments: bool = False
+    ) -> int:
+        """Queues a text; the ticket under which `step` will return it. InputError refuses it."""
+        check_text(text)
+        token_ids: dict[str, list[int]] = {}
+
+        def fits(candidate: str) -> bool:
+            token_ids[candidate] = self.checkpoint.tokenizers.source.encode(candidate)
+            return len(token_ids[candidate]) <= self._max_source_tokens
+
+        config = self.checkpoint.config
+        segmentation = split(text, language=config.source_language, fits=fits)
+        sources = [segment.text for segment in segmentation.segments]
+        if not all(source in token_ids or fits(source) for source in sources):
+            raise InputError(
+                f"a single character has more than {self._max_source_tokens} tokens, the limit; "
+                f"raise max_source_tokens"
+            )
+        self._num_tickets += 1
+        job = _Job(
+            ticket=self._num_tickets,
+            segmentation=segmentation,
+            source_ids=[token_ids[source] for source in sources],
+            search=search or self.search,
+        )
+        for index, source_ids in enumerate(job.source_ids):
+            if source_ids:
+                self._num_requests += 1
+                job.waiting_for[self._num_requests] = index
+                self._jobs_by_request[self._num_requests] = job
+                self._engine.admit(
+                    Request(self._num_requests, source_ids, job.search, attention=alignments)
+                )
+        self._jobs[job.ticket] = job
+        if not job.waiting_for:
+            self._complete.append(job)
+        return job.ticket
+
+    def step(self) -> list[tuple[int, Translation]]:
+        """Advances everything under way by one piece; what has finished, with its ticket."""
+        complete, self._complete = self._complete, []
+        for finished in self._engine.step():
+            job = self._jobs_by_request.pop(finished.request_id)
+            job.hypotheses[job.waiting_for.pop(finished.request_id)] = finished.hypotheses
+            if not job.waiting_for:
+                complete.append(job)
+        for job in complete:
+            del self._jobs[job.ticket]
+        return [(job.ticket, self._translation(job)) for job in complete]
+
+    def cancel(self, ticket: int) -> None:
+        """Drops a text wherever it is; one that is unknown or finished is no error."""
+        job = self._jobs.pop(ticket, None)
+        if job is None:
+            return
+        self._complete = [other for other in self._complete if other is not job]
+        for request_id in job.waiting_for:
+            self._engine.cancel(request_id)
+            del self._jobs_by_request[request_id]
+
+    @property
+    def idle(self) -> bool:
+        """Nothing under way and nothing to hand out."""
+        return not self._jobs
+
+    @property
+    def num_waiting(self) -> int:
+        """Segments that have no slot of the engine yet."""
+        return self._engine.num_waiting
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore]:
+        """How probable each target is for its source; a pair is never split.
+
+        InputError names the pair by its number from 1.
+        """
+        tokenizers = self.checkpoint.tokenizers
+        limits = {
+            "source": self._max_source_tokens,
+            "target": SearchConfig().max_length(self._max_source_tokens),
+        }
+        ids: list[tuple[list[int], list[int]]] = []
+        for number, (source, target) in enumerate(pairs, start=1):
+            try:
+                check_text(source)
+                check_text(target)
+            except InputError as error:
+                raise InputError(f"pair {number}: {error}") from None
+            pair = (tokenizers.source.encode(source), tokenizers.target.encode(target))
+            for (side, limit), token_ids in zip(limits.items(), pair, strict=True):
+                if len(token_ids) > limit:
+                    raise InputError(
+                        f"pair {number}: {side} has {len(token_ids)} tokens, the limit is {limit}; "
+                        f"score shorter pieces"
+                    )
+            ids.append(pair)
+        found = score_targets(self.checkpoint.network, ids)
+        return [
+            ForcedScore(
+                log_prob=sum(token_log_probs),
+                score=sum(token_log_probs)
+                / length_penalty(len(token_log_probs), self.search.length_penalty),
+                token_log_probs=token_log_probs,
+                pieces=tuple(tokenizers.target.pieces(target_ids)),
+            )
+            for (_, target_ids), token_log_probs in zip(ids, found, strict=True)
+        ]
+
+    def _translation(self, job: "_Job") -> Translation:
+        ranked = [self._ranked(job, rank) for rank in range(job.num_ranks)]
+        best = [hypotheses[0] for hypotheses in job.hypotheses.values()]
+        return Translation(
+            text=ranked[0].text,
+            score=ranked[0].score,
+            log_prob=ranked[0].log_prob,
+            alternatives=tuple(ranked[1:]),
+            segments=tuple(
+                self._segment(job, index, job.hypotheses[index][0])
+                for index in sorted(job.hypotheses)
+            ),
+            source_tokens=sum(len(source_ids) for source_ids in job.source_ids),
+            target_tokens=sum(len(hypothesis.token_ids) for hypothesis in best),
+            truncated=not all(hypothesis.finished for hypothesis in best),
+        )
+
+    def _ranked(self, job: "_Job", rank: int) -> Alternative:
+        """The whole text from every segment's hypothesis of this rank, or its last."""
+        texts = [segment.text for segment in job.segmentation.segments]
+        log_prob, length = 0.0, 0
+        for index, hypotheses in sorted(job.hypotheses.items()):
+            hypothesis = hypotheses[min(rank, len(hypotheses) - 1)]
+            texts[index] = self.checkpoint.tokenizers.target.decode(hypothesis.token_ids)
+            log_prob += hypothesis.log_prob
+            length += len(hypothesis.token_log_probs)
+        return Alternative(
+            text=join(
+                job.segmentation,
+                texts,
+                target_language=self.checkpoint.config.target_language,
+            ),
+            score=log_prob / length_penalty(length, job.search.length_penalty),
+            log_prob=log_prob,
+        )
+
+    def _segment(self, job: "_Job", index: int, hypothesis: Hypothesis) -> SegmentTranslation:
+        tokenizers = self.checkpoint.tokenizers
+        return SegmentTranslation(
+            source=job.segmentation.segments[index].text,
+            text=tokenizers.target.decode(hypothesis.token_ids),
+            score=hypothesis.score,
+            source_pieces=tuple(tokenizers.source.pieces(job.source_ids[index])),
+            target_pieces=tuple(tokenizers.target.pieces(hypothesis.token_ids)),
+            token_log_probs=hypothesis.token_log_probs,
+            alignment=hypothesis.attention,
+        )
+
+
+@dataclass
+class _Job:
+    """One text on its way through the engine."""
+
+    ticket: int
+    segmentation: Segmentation
+    source_ids: list[list[int]]  # by segment
+    search: SearchConfig
+    waiting_for: dict[int, int] = field(default_factory=dict)  # request id -> segment
+    hypotheses: dict[int, tuple[Hypothesis, ...]] = field(default_factory=dict)  # by segment
+
+    @property
+    def num_ranks(self) -> int:
+        """Different translations that can be made of the segments' hypotheses; at least one."""
+        return max((len(hypotheses) for hypotheses in self.hypotheses.values()), default=1)

@@ -1,0 +1,1 @@
+"""Online: the `dragoman` command and the HTTP service."""

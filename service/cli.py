@@ -1,0 +1,337 @@
+"""The `dragoman` command: translate, score, serve, inspect and bench; training's verbs attached.
+
+torch and what needs it are imported inside the verbs, so that `--help` answers at once.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.errors import DragomanError
+from model.process import tune_process
+from service.file_translation import Interrupted
+from service.loading import Loading
+
+_PACKAGES = ("model", "training", "service")
+_EXIT_ERROR, _EXIT_INTERRUPTED = 1, 130
+
+CheckpointArgument = Annotated[
+    Path, typer.Argument(help="Checkpoint folder.", metavar="CHECKPOINT")
+]
+BeamSize = Annotated[
+    int | None,
+    typer.Option(
+        "--beam-size", min=1, help="Hypotheses kept at each word. Default: the checkpoint's own."
+    ),
+]
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option(
+        "--length-penalty",
+        help="0 turns it off, larger favours longer output. Default: the checkpoint's own.",
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")]
+Precision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or auto.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads. Default: one a core.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    tune_process()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; its exit status. Errors become one line on standard error."""
+    try:
+        status = build_app()(args=list(arguments), prog_name="dragoman", standalone_mode=False)
+        sys.stdout.flush()
+    except (typer.Abort, KeyboardInterrupt):
+        return _EXIT_INTERRUPTED
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return _EXIT_INTERRUPTED
+    except typer.TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "dragoman")
+        _complain(f"{error.format_message()} (see {command} --help)")
+        return error.exit_code
+    except DragomanError as error:
+        _complain(str(error))
+        return _EXIT_ERROR
+    except BrokenPipeError:
+        _abandon_stdout()
+        return _EXIT_ERROR
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}")
+        return _EXIT_ERROR
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in _PACKAGES:
+            raise
+        _complain(
+            f"this command needs the package {error.name}, which is not installed: "
+            f"pip install 'dragoman[training]'"
+        )
+        return _EXIT_ERROR
+    except SystemExit as error:  # typer's own answer to a reader that went away
+        _abandon_stdout()
+        return error.code if isinstance(error.code, int) else _EXIT_ERROR
+    return status if isinstance(status, int) else 0
+
+
+def build_app() -> typer.Typer:
+    """The command with all its verbs; those of training only where training is installed."""
+    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.callback(invoke_without_command=True)(_root)
+    if importlib.util.find_spec("training") is not None:
+        from training.cli import register
+
+        register(app, serve=serve)
+    for verb in (translate, score, inspect, bench, serve):
+        app.command()(verb)
+    return app
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Train, ship, serve and keep improving your own machine translation.
+
+    Start with: dragoman demo
+    """
+    if version:
+        typer.echo(f"dragoman {_version()}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def translate(
+    checkpoint: CheckpointArgument,
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="UTF-8 text, one sentence or paragraph a line; .gz too. Default: standard input.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write (.gz packs it). An older file is replaced only when the new one "
+            "is whole. Default: standard output.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with an interrupted job; needs INPUT and --output."),
+    ] = False,
+    beam_size: BeamSize = None,
+    length_penalty: LengthPenalty = None,
+    n_best: Annotated[
+        int | None,
+        typer.Option("--n-best", min=1, help="Alternatives to show, as JSON lines."),
+    ] = None,
+    min_length_ratio: Annotated[
+        float | None,
+        typer.Option("--min-length-ratio", min=0, help="Fewest target pieces per source piece."),
+    ] = None,
+    max_length_ratio: Annotated[
+        float | None,
+        typer.Option("--max-length-ratio", min=0, help="Most target pieces per source piece."),
+    ] = None,
+    alignments: Annotated[
+        bool,
+        typer.Option("--alignments", help="Add pieces and their attention, as JSON lines."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line: text, score, ...")
+    ] = False,
+    device: Device = "cpu",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    slots: Annotated[
+        int, typer.Option("--slots", min=1, help="Sentences translated at the same time.")
+    ] = 64,
+) -> None:
+    """Translate a file, a pipe or what you type.
+
+    Line in, line out, in order. A line ends with LF or CRLF; output lines end with LF.
+
+    \b
+    dragoman translate models/demo letter.txt -o letter.de.txt
+    """
+    from service.line_format import LineFormat
+    from service.translate_command import translate_text
+
+    form = LineFormat(as_json or alignments or (n_best or 1) > 1, alignments)
+    translate_text(
+        Loading(checkpoint, device, precision, threads, slots),
+        None if source == Path("-") else source,
+        None if output == Path("-") else output,
+        form,
+        {
+            "beam_size": beam_size,
+            "length_penalty": length_penalty,
+            "n_best": n_best,
+            "min_length_ratio": min_length_ratio,
+            "max_length_ratio": max_length_ratio,
+        },
+        resume=resume,
+    )
+
+
+def score(
+    checkpoint: CheckpointArgument,
+    source: Annotated[Path, typer.Option("--source", help="UTF-8 text, one sentence a line.")],
+    target: Annotated[
+        Path, typer.Option("--target", help="Line n is a translation of line n of the source.")
+    ],
+    as_json: AsJson = False,
+    device: Device = "cpu",
+    precision: Precision = "auto",
+    threads: Threads = None,
+) -> None:
+    """Show how likely given translations are, to rank them.
+
+    Prints log_prob, a tab and score (log_prob after the length penalty) for each line; higher is
+    better.
+
+    \b
+    dragoman score models/demo --source a.en --target a.de
+    """
+    from service.score_command import score_files
+
+    score_files(Loading(checkpoint, device, precision, threads), source, target, as_json=as_json)
+
+
+def inspect(checkpoint: CheckpointArgument, as_json: AsJson = False) -> None:
+    """Show what a checkpoint is and how good it is."""
+    from service.inspect_checkpoint import inspect as look_into
+
+    inspection = look_into(checkpoint)
+    if as_json:
+        typer.echo(json.dumps(inspection.to_json(), indent=2, ensure_ascii=False))
+    else:
+        typer.echo("\n".join(inspection.lines()))
+
+
+def bench(
+    checkpoint: CheckpointArgument,
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", help="Sentences. Default: the checkpoint's own examples."),
+    ] = None,
+    beam_size: Annotated[
+        list[int] | None,
+        typer.Option("--beam-size", min=1, help="May be repeated. Default: 1 and 5."),
+    ] = None,
+    slots: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--slots",
+            min=1,
+            help="Sentences translated at the same time; may be repeated. Default: 1, 16 and 64.",
+        ),
+    ] = None,
+    sentences: Annotated[
+        int, typer.Option("--sentences", min=1, help="How many of the source's lines to use.")
+    ] = 200,
+    as_json: AsJson = False,
+    device: Device = "cpu",
+    precision: Precision = "auto",
+    threads: Threads = None,
+) -> None:
+    """Measure speed, latency and memory on this machine.
+
+    \b
+    dragoman bench models/demo --source test.en --beam-size 1 --beam-size 5
+    """
+    from service.bench import BenchPlan, run_bench
+    from service.line_progress import line_progress
+
+    plan = BenchPlan(tuple(beam_size or (1, 5)), tuple(slots or (1, 16, 64)), sentences)
+    loading = Loading(checkpoint, device, precision, threads)
+    with line_progress("measuring", plan.num_settings, "settings") as progress:
+        report = run_bench(loading, source, plan, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+    else:
+        typer.echo("\n".join(report.lines()))
+
+
+def serve(
+    models: Annotated[
+        Path,
+        typer.Argument(help="A checkpoint, or a folder of checkpoints.", metavar="MODELS"),
+    ],
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at; 0.0.0.0 for all.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")
+    ] = 8000,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="fp32, bf16 or auto.")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="CPU threads of each model. Default: a fair share."),
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option("--slots", min=1, help="Sentences a model translates at the same time."),
+    ] = None,
+) -> None:
+    """Serve checkpoints over HTTP.
+
+    Ctrl-C or SIGTERM ends it, after what was accepted is answered. Every other limit is an
+    environment variable DRAGOMAN_...: see the README.
+
+    \b
+    dragoman serve models --port 8000
+    """
+    from service.server import serve as serve_models
+    from service.settings import load_settings
+
+    settings = load_settings(
+        {
+            "device": device,
+            "precision": precision,
+            "threads_per_model": threads,
+            "max_slots": slots,
+        }
+    )
+    serve_models(models, host, port, settings)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("dragoman")
+    except importlib.metadata.PackageNotFoundError:
+        return "(run from its folder, not installed)"
+
+
+def _complain(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+
+
+def _abandon_stdout() -> None:
+    """Nobody reads any more: let what is still buffered go nowhere instead of into a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,284 @@
+"""Async face of one model: its thread, its queue's bounds, deadlines and cancellation.
+
+The thread loads the model, translates a sentence to see that it works, and then owns the
+translator until the service ends. The event loop never touches it.
+"""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from service.errors import (
+    DeadlineExceeded,
+    ModelLoading,
+    ModelUnavailable,
+    QueueFull,
+    ShuttingDown,
+    describe,
+)
+from service.jobs import Job, ScoreJob, TranslateJob, TranslatorFace
+from service.settings import Settings
+from service.worker import Worker
+
+if TYPE_CHECKING:  # importing torch is left to the model's thread
+    from model.translator import ForcedScore, Translation
+
+    from model.beam_search import SearchConfig
+
+logger = logging.getLogger("dragoman.dispatcher")
+
+MAX_RETRY_AFTER_S = 60
+
+
+class ModelState(StrEnum):
+    """LOADING until a sentence was translated, then READY; FAILED to load; STOPPED later."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model once it is loaded."""
+
+    source_language: str
+    target_language: str
+    version: str
+    precision: str
+    max_source_tokens: int
+    search: "SearchConfig"  # the defaults that a request's own settings replace
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A translator and its description."""
+
+    translator: TranslatorFace
+    info: ModelInfo
+
+
+class Dispatcher:
+    """Serves one model. `start` it once, `close` it once; submit from one event loop."""
+
+    def __init__(self, name: str, load: Callable[[], LoadedModel], settings: Settings) -> None:
+        self.name = name
+        self.state = ModelState.LOADING
+        self.failure: str | None = None  # why it failed, for the log and the start
+        self._info: ModelInfo | None = None
+        self._load = load
+        self._settings = settings
+        self._worker: Worker | None = None
+        # Accepted and not yet answered; touched by the event loop only.
+        self._num_texts = 0
+        self._num_characters = 0
+        self._inbox: deque[Job] = deque()
+        self._closing = False
+        self._wake = threading.Condition()  # guards _inbox and _closing
+        # A daemon: a load that hangs must not keep the process from leaving.
+        self._thread = threading.Thread(target=self._main, name=f"model {name}", daemon=True)
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model's description; raises ModelLoading or ModelUnavailable without one."""
+        self._require_ready()
+        assert self._info is not None
+        return self._info
+
+    @property
+    def known_info(self) -> ModelInfo | None:
+        """The description if there is one, whatever the state."""
+        return self._info
+
+    def start(self) -> None:
+        """Begins loading, in the model's own thread."""
+        self._thread.start()
+
+    def close(self, timeout_s: float) -> bool:
+        """Ends the thread; False when it is still busy (loading, say) after `timeout_s`."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    async def translate(
+        self,
+        texts: Sequence[str],
+        search: "SearchConfig | None",
+        *,
+        alignments: bool,
+        deadline_s: float,
+        name_of: Callable[[int], str],
+    ) -> "list[Translation]":
+        """One translation a text, in order.
+
+        Raises QueueFull at once, DeadlineExceeded after `deadline_s`, InvalidRequest for a text
+        the model cannot take, TranslationFailed when the network failed on one. Cancelling the
+        caller frees the engine's slots at its next step.
+        """
+        loop = asyncio.get_running_loop()
+        job = TranslateJob(
+            loop.create_future(),
+            loop,
+            len(texts),
+            texts=texts,
+            search=search,
+            alignments=alignments,
+            name_of=name_of,
+        )
+        return await self._run(job, sum(map(len, texts)), deadline_s)
+
+    async def score(
+        self, pairs: Sequence[tuple[str, str]], *, deadline_s: float
+    ) -> "list[ForcedScore]":
+        """One score a pair, in order; raises like `translate`."""
+        loop = asyncio.get_running_loop()
+        job = ScoreJob(loop.create_future(), loop, len(pairs), pairs=pairs)
+        num_characters = sum(len(source) + len(target) for source, target in pairs)
+        return await self._run(job, num_characters, deadline_s)
+
+    async def _run(self, job: Job, num_characters: int, deadline_s: float) -> list[Any]:
+        self._require_ready()
+        if job.num_items == 0:
+            return []
+        self._refuse_when_full(job.num_items, num_characters)
+        self._num_texts += job.num_items
+        self._num_characters += num_characters
+        try:
+            self._put(job)
+            async with asyncio.timeout(deadline_s):
+                return await job.future
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"no answer within {deadline_s:g} s (deadline_s); send less at once or try later"
+            ) from None
+        finally:
+            self._num_texts -= job.num_items
+            self._num_characters -= num_characters
+            self._abandon(job)
+
+    def _require_ready(self) -> None:
+        if self.state is ModelState.LOADING:
+            raise ModelLoading(f"model {self.name} is still loading; try again soon")
+        if self.state is not ModelState.READY:
+            raise ModelUnavailable(f"model {self.name} is not available; the log says why")
+
+    def _refuse_when_full(self, num_items: int, num_characters: int) -> None:
+        settings = self._settings
+        if self._num_texts + num_items > settings.max_queue_texts:
+            raise QueueFull(
+                f"{self._num_texts} texts are waiting for model {self.name}, at most "
+                f"{settings.max_queue_texts} may (max_queue_texts); try again later",
+                retry_after_s=self._retry_after_s(),
+            )
+        if self._num_characters + num_characters > settings.max_queue_characters:
+            raise QueueFull(
+                f"{self._num_characters} characters are waiting for model {self.name}, at most "
+                f"{settings.max_queue_characters} may (max_queue_characters); try again later",
+                retry_after_s=self._retry_after_s(),
+            )
+
+    def _retry_after_s(self) -> int:
+        """Whole seconds until what is waiting now is done, at the speed seen so far."""
+        worker = self._worker
+        if worker is None or worker.num_characters_done == 0:
+            return 1
+        seconds = self._num_characters * worker.busy_s / worker.num_characters_done
+        return min(max(math.ceil(seconds), 1), MAX_RETRY_AFTER_S)
+
+    def _put(self, job: Job) -> None:
+        with self._wake:
+            if self._closing:
+                raise ShuttingDown("the service is shutting down; ask another instance")
+            self._inbox.append(job)
+            self._wake.notify()
+
+    def _abandon(self, job: Job) -> None:
+        with self._wake:
+            job.gone = True
+            if job in self._inbox:
+                self._inbox.remove(job)
+            self._wake.notify()
+
+    def _main(self) -> None:
+        try:
+            worker = self._open()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other models are served
+            self.failure = describe(error)
+            self.state = ModelState.FAILED
+            logger.error("model %s failed to load: %s", self.name, self.failure)
+            return
+        try:
+            while (jobs := self._next_jobs(worker)) is not None:
+                worker.take(jobs)
+                worker.turn()
+            reason: Exception = ShuttingDown("the service is shutting down; ask another instance")
+        except Exception as error:  # noqa: BLE001 - a translator that fails even when asked to cancel
+            logger.critical("model %s has stopped: %s", self.name, describe(error))
+            reason = ModelUnavailable(f"model {self.name} has stopped; the log says why")
+        self._stop(worker, reason)
+
+    def _open(self) -> Worker:
+        started = time.monotonic()
+        loaded = self._load()
+        _translate_a_sentence(loaded)
+        self._info = loaded.info
+        self._worker = Worker(loaded.translator, feed_ahead=self._settings.max_slots)
+        self.state = ModelState.READY
+        logger.info(
+            "model %s ready after %.1f s: %s to %s, version %s, %s",
+            self.name,
+            time.monotonic() - started,
+            loaded.info.source_language,
+            loaded.info.target_language,
+            loaded.info.version,
+            loaded.info.precision,
+        )
+        return self._worker
+
+    def _next_jobs(self, worker: Worker) -> list[Job] | None:
+        """The jobs that came since the last turn; sleeps while idle; None to end."""
+        with self._wake:
+            while worker.idle and not self._inbox and not self._closing:
+                self._wake.wait()
+            if self._closing:
+                return None
+            jobs = list(self._inbox)
+            self._inbox.clear()
+            return jobs
+
+    def _stop(self, worker: Worker, reason: Exception) -> None:
+        with self._wake:
+            self._closing = True
+            self.state = ModelState.STOPPED
+            worker.take(self._inbox)
+            self._inbox.clear()
+        worker.fail_all(reason)
+
+
+# Any text would do for the engine; one in the model's own language is decoded in a few steps.
+_SENTENCES = {
+    "en": "Good morning, how are you?",
+    "de": "Guten Morgen, wie geht es Ihnen?",
+    "zh": "早上好，你好吗？",
+    "ja": "おはようございます。",
+}
+
+
+def _translate_a_sentence(loaded: LoadedModel) -> None:
+    language = loaded.info.source_language.lower().split("-")[0]
+    ticket = loaded.translator.add(_SENTENCES.get(language, _SENTENCES["en"]))
+    while ticket not in {done for done, _ in loaded.translator.step()}:
+        if loaded.translator.idle:
+            raise RuntimeError("the engine lost the first sentence")

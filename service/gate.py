@@ -1,0 +1,116 @@
+"""What every face of the service passes through on its way to an engine.
+
+The native face is one; faces that other clients speak stand beside it. Each parses its own
+bodies and writes its own answers; choosing the model, the limits, the deadline and the client
+that hangs up are settled here, once.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fastapi import Request
+
+from service.dispatcher import Dispatcher
+from service.errors import ClientGone, RequestTooLarge, ShuttingDown
+from service.lifecycle import Lifecycle, Phase
+from service.registry import Registry
+from service.request_log import note
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from model.translator import ForcedScore, Translation
+
+    from model.beam_search import SearchConfig
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Lets a request's texts through to a model, or raises one of `service.errors`."""
+
+    registry: Registry
+    settings: Settings
+    lifecycle: Lifecycle
+
+    def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
+        """The model that will do the work; raises while the service is closing."""
+        if self.lifecycle.phase is Phase.CLOSING:
+            raise ShuttingDown("the service is shutting down; ask another instance")
+        return self.registry.choose(model=model, source=source, target=target)
+
+    async def translate(
+        self,
+        request: Request,
+        dispatcher: Dispatcher,
+        texts: Sequence[str],
+        search: "SearchConfig",
+        *,
+        alignments: bool = False,
+        name_of: Callable[[int], str],
+    ) -> "list[Translation]":
+        """One translation a text, in order; stops the work when the client hangs up.
+
+        All texts are looked at before any is translated: one that cannot be refuses the request.
+        `name_of` gives an error its name for the text at an index.
+        """
+        num_characters = sum(map(len, texts))
+        note(request.scope, dispatcher.name, len(texts), num_characters)
+        self._check_size(len(texts), num_characters, field=name_of(0).partition("[")[0])
+        work = dispatcher.translate(
+            texts,
+            search,
+            alignments=alignments,
+            deadline_s=self.settings.deadline_s,
+            name_of=name_of,
+        )
+        return await _unless_disconnected(request, work)
+
+    async def score(
+        self, request: Request, dispatcher: Dispatcher, pairs: Sequence[tuple[str, str]]
+    ) -> "list[ForcedScore]":
+        """One score a pair, in order; stops the work when the client hangs up."""
+        num_characters = sum(len(source) + len(target) for source, target in pairs)
+        note(request.scope, dispatcher.name, len(pairs), num_characters)
+        self._check_size(len(pairs), num_characters, field="pairs")
+        work = dispatcher.score(pairs, deadline_s=self.settings.deadline_s)
+        return await _unless_disconnected(request, work)
+
+    def _check_size(self, num_items: int, num_characters: int, *, field: str) -> None:
+        settings = self.settings
+        if num_items > settings.max_texts:
+            raise RequestTooLarge(
+                f"{field} holds {num_items} items, the limit is {settings.max_texts} (max_texts); "
+                "send them in several requests",
+                field=field,
+            )
+        if num_characters > settings.max_characters:
+            raise RequestTooLarge(
+                f"{field} has {num_characters} characters, the limit is "
+                f"{settings.max_characters} (max_characters); send it in several requests",
+                field=field,
+            )
+
+
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of `work`, which is cancelled when the client goes first."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone("the client hung up before the answer")
+    finally:
+        for task in (working, watching):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue  # uvicorn may repeat the end of the body

@@ -1,0 +1,45 @@
+"""A checkpoint opened for one command, and the search settings its options ask for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from model.beam_search import SearchConfig
+    from model.translator import Translator
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Which checkpoint, and how it is to run here."""
+
+    checkpoint: Path
+    device: str = "cpu"
+    precision: str = "auto"
+    threads: int | None = None  # None: torch's own choice, one a core
+    slots: int = 64  # sentences translated at the same time
+
+
+def load_translator(loading: Loading) -> "Translator":
+    """The translator, ready; from here on this process has paid for importing torch."""
+    import torch
+
+    from model.translator import Translator
+
+    if loading.threads is not None:
+        torch.set_num_threads(loading.threads)
+    return Translator.load(
+        loading.checkpoint,
+        device=loading.device,
+        precision=loading.precision,
+        max_slots=loading.slots,
+    )
+
+
+def search_settings(
+    translator: "Translator", chosen: Mapping[str, int | float | None]
+) -> "SearchConfig":
+    """The checkpoint's own search settings, with those that were chosen (not None) on top."""
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    return replace(translator.search, **given)

@@ -1,0 +1,108 @@
+"""ASGI middleware around everything: request ids, one log line a request, and the last resort.
+
+The line carries ids, lengths and times, never text: of the path only the route that matched, of
+the headers only an id that looks like one.
+"""
+
+import logging
+import re
+import time
+import traceback
+import uuid
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.error_table import error_response
+from service.errors import describe
+
+logger = logging.getLogger("dragoman.request")
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
+@dataclass
+class RequestRecord:
+    """What is known of a request by the time it is over."""
+
+    request_id: str
+    method: str
+    route: str = "-"
+    status: int | None = None  # None: the client left before an answer
+    num_bytes_sent: int = 0
+    seconds: float = 0.0
+    model: str = "-"
+    num_texts: int = 0
+    num_characters: int = 0
+
+
+def note(scope: Scope, model: str, num_texts: int, num_characters: int) -> None:
+    """Adds to the request's log line what its body asked for."""
+    record = scope.get("dragoman.record")
+    if isinstance(record, RequestRecord):
+        record.model = model
+        record.num_texts = num_texts
+        record.num_characters = num_characters
+
+
+def write_line(record: RequestRecord) -> None:
+    """Logs one finished request."""
+    logger.info(
+        "request %s %s %s %s %.1f ms %d bytes model=%s texts=%d characters=%d",
+        record.request_id,
+        record.method,
+        record.route,
+        record.status or "gone",
+        record.seconds * 1000,
+        record.num_bytes_sent,
+        record.model,
+        record.num_texts,
+        record.num_characters,
+    )
+
+
+class RequestLog:
+    """Gives each request its id, logs it, and answers 500 in our shape for what nobody caught."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        record = RequestRecord(
+            request_id=given if _ID.fullmatch(given) else uuid.uuid4().hex,
+            method=scope["method"] if scope["method"] in _METHODS else "-",
+        )
+        scope["dragoman.record"] = record
+        started = time.monotonic()
+
+        async def send_noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = record.request_id
+            else:
+                record.num_bytes_sent += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noted)
+        except Exception as error:  # the last resort: logged in full, told in one sentence
+            _log_fault(record, error)
+            if record.status is not None:
+                raise  # half an answer is out: only closing the connection can tell
+            await error_response(error)(scope, receive, send_noted)
+        finally:
+            record.route = getattr(scope.get("route"), "path", "-")
+            record.seconds = time.monotonic() - started
+            write_line(record)
+
+
+def _log_fault(record: RequestRecord, error: Exception) -> None:
+    # Not logger.exception: an error's message may quote the text it failed on.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("request %s failed: %s\n%s", record.request_id, describe(error), frames)

@@ -1,0 +1,241 @@
+"""Request and response bodies of the native face, `/v1`.
+
+Types are strict: `"5"` is no number and `true` is no 1. Limits that are settings (how many texts,
+how long, how large a beam) are checked by the gate, which knows them.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+# Part of the position in a validation error, not of the body: see `text` below.
+TEXT_TAGS = ("one text", "list of texts")
+
+LanguageTag = Annotated[
+    str,
+    Field(
+        max_length=35,
+        pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$",
+        description="BCP 47 tag in any case: `en`, `pt-BR`; `en-US` falls back to `en`.",
+        examples=["en"],
+    ),
+]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class ModelChoice(_Body):
+    """Which model does the work: its name, or the languages it goes between."""
+
+    source: LanguageTag | None = None
+    target: LanguageTag | None = None
+    model: Annotated[
+        str | None, Field(max_length=255, description="A name that `GET /v1/models` lists.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _chosen(self) -> "ModelChoice":
+        if (self.source is None) != (self.target is None):
+            missing = "source" if self.source is None else "target"
+            raise ValueError(f"{missing} is missing; give source and target together")
+        if self.model is None and self.source is None:
+            raise ValueError("no model is chosen; give source and target, or model")
+        return self
+
+
+class TranslateRequest(ModelChoice):
+    """Texts and how to translate them; what is left out is the model's own default."""
+
+    text: Annotated[
+        Annotated[str, Tag(TEXT_TAGS[0])] | Annotated[list[str], Tag(TEXT_TAGS[1])],
+        Discriminator(lambda value: TEXT_TAGS[isinstance(value, list)]),
+        Field(
+            description="One text or a list; line breaks are kept, blank texts come back blank.",
+            examples=[["Good morning.", "Where is the station?"]],
+        ),
+    ]
+    beam_size: Annotated[int | None, Field(ge=1, description="Hypotheses kept at each step.")] = (
+        None
+    )
+    length_penalty: Annotated[
+        float | None,
+        Field(ge=0, le=5, allow_inf_nan=False, description="0 favours short translations."),
+    ] = None
+    alternatives: Annotated[
+        int, Field(ge=0, description="Further translations of each text; below beam_size.")
+    ] = 0
+    min_length_ratio: Annotated[
+        float | None,
+        Field(ge=0, le=10, allow_inf_nan=False, description="Target pieces per source piece."),
+    ] = None
+    max_length_ratio: Annotated[
+        float | None,
+        Field(gt=0, le=10, allow_inf_nan=False, description="Target pieces per source piece."),
+    ] = None
+    alignments: Annotated[
+        bool, Field(description="Add the attention of each target piece to the source pieces.")
+    ] = False
+    token_log_probs: Annotated[
+        bool, Field(description="Add the log-probability of each target piece.")
+    ] = False
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts as a list, also when one came alone."""
+        return [self.text] if isinstance(self.text, str) else self.text
+
+    def text_field(self, index: int) -> str:
+        """What an error calls the text at `index`."""
+        return "text" if isinstance(self.text, str) else f"text[{index}]"
+
+    @model_validator(mode="after")
+    def _ratios_in_order(self) -> "TranslateRequest":
+        low, high = self.min_length_ratio, self.max_length_ratio
+        if low is not None and high is not None and low > high:
+            raise ValueError("min_length_ratio is above max_length_ratio")
+        return self
+
+
+class TextPair(_Body):
+    """A source text and a translation of it to be judged."""
+
+    source: str
+    target: str
+
+
+class ScoreRequest(ModelChoice):
+    """Pairs to score. `source` and `target` beside `pairs` are languages, inside they are texts."""
+
+    pairs: Annotated[
+        list[TextPair],
+        Field(examples=[[{"source": "Good morning.", "target": "Guten Morgen."}]]),
+    ]
+
+
+class UsedModel(BaseModel):
+    """The model that answered."""
+
+    name: str
+    version: str
+    source: str
+    target: str
+
+
+class AlternativeBody(BaseModel):
+    """Another translation of the same text."""
+
+    text: str
+    score: float
+    log_prob: float
+
+
+class SegmentBody(BaseModel):
+    """A piece of the text that was translated as a whole, usually a line or a sentence."""
+
+    source: str
+    text: str
+    score: float
+    source_pieces: list[str]
+    target_pieces: list[str]
+    token_log_probs: Annotated[
+        list[float] | None, Field(description="Natural logarithms, one a target piece and the end.")
+    ] = None
+    alignment: Annotated[
+        list[list[float]] | None,
+        Field(
+            description="One row a target piece and the end, one column a source piece and the "
+            "end; a row sums to 1."
+        ),
+    ] = None
+
+
+class TranslationBody(BaseModel):
+    """One text's translation."""
+
+    text: str
+    score: Annotated[float, Field(description="log_prob after the length penalty.")]
+    log_prob: Annotated[float, Field(description="Natural logarithm; higher is better.")]
+    truncated: Annotated[
+        bool, Field(description="The length limit ended a translation before the model did.")
+    ]
+    source_tokens: int
+    target_tokens: int
+    alternatives: list[AlternativeBody] | None = None
+    segments: Annotated[
+        list[SegmentBody] | None,
+        Field(description="With `alignments` or `token_log_probs`."),
+    ] = None
+
+
+class TranslateResponse(BaseModel):
+    """One translation for each text, in the request's order."""
+
+    model: UsedModel
+    translations: list[TranslationBody]
+
+
+class PairScore(BaseModel):
+    """How likely the model finds a given translation."""
+
+    score: float
+    log_prob: float
+    pieces: list[str]
+    token_log_probs: list[float]
+
+
+class ScoreResponse(BaseModel):
+    """One score for each pair, in the request's order."""
+
+    model: UsedModel
+    scores: list[PairScore]
+
+
+class ModelBody(BaseModel):
+    """A model of the models folder."""
+
+    name: str
+    status: Annotated[
+        Literal["loading", "ready", "failed", "stopped"],
+        Field(description="Only ready models answer; the log says why one failed."),
+    ]
+    source: str | None = None
+    target: str | None = None
+    version: str | None = None
+    precision: str | None = None
+    max_source_tokens: Annotated[
+        int | None, Field(description="Longer texts are split at sentence ends.")
+    ] = None
+    metrics: Annotated[
+        dict[str, object] | None, Field(description="Scores and provenance from training.")
+    ] = None
+
+
+class ModelsResponse(BaseModel):
+    """All models of the models folder, by name."""
+
+    models: list[ModelBody]
+
+
+class HealthResponse(BaseModel):
+    """Live: the process runs. Ready: every loaded model has translated a sentence."""
+
+    status: str
+    models: dict[str, str] | None = None
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong; never repeats what was sent."""
+
+    code: Annotated[str, Field(description="For programs.", examples=["invalid_request"])]
+    message: Annotated[str, Field(description="For people.")]
+    field: Annotated[
+        str | None, Field(description="The culprit in the body.", examples=["text[3]"])
+    ] = None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail

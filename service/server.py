@@ -1,0 +1,139 @@
+"""The process around the application: socket, signals, logging, exit.
+
+SIGTERM: readiness turns red, after `drain_grace_s` the socket closes, accepted work is finished,
+exit code 0. Ctrl-C does the same without the grace. A second signal leaves at once.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from model.errors import CheckpointError, ConfigError
+from service.app import create_app
+from service.lifecycle import Lifecycle, Phase
+from service.registry import Registry, open_models
+from service.settings import Settings
+
+logger = logging.getLogger("dragoman.server")
+
+BACKLOG = 2048
+
+
+def serve(models: Path, host: str, port: int, settings: Settings) -> None:
+    """Serves all checkpoints of a folder (or one checkpoint) until a signal ends it.
+
+    Raises ConfigError when the address cannot be had, CheckpointError when no model loads.
+    Port 0 takes a free one; the log says which.
+    """
+    registry = open_models(models, settings)
+    with _listen(host, port) as listener:
+        run(registry, listener, settings)
+
+
+def run(registry: Registry, listener: socket.socket, settings: Settings) -> None:
+    """Serves a registry on a socket that listens already; raises when no model loads."""
+    _configure_logging()
+    lifecycle = Lifecycle()
+    config = uvicorn.Config(
+        create_app(registry, settings, lifecycle),
+        log_config=None,
+        access_log=False,  # it would log the query string; our own line does not
+        server_header=False,
+        ws="none",
+        # Accepted work ends by its deadline; this ends bodies still dripping in, which the gate
+        # would refuse anyway, and clients that do not read.
+        timeout_graceful_shutdown=math.ceil(settings.deadline_s) + 2,
+    )
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    names = ", ".join(dispatcher.name for dispatcher in registry.dispatchers)
+    logger.info("serving %s at http://%s (API at /docs)", names, address)
+    _Server(config, registry, lifecycle, settings).run(sockets=[listener])
+    if registry.none_loads:
+        reasons = "; ".join(f"{model.name}: {model.failure}" for model in registry.dispatchers)
+        raise CheckpointError(f"no model could be loaded: {reasons}")
+    if not registry.close(timeout_s=0.1):
+        # It had its time at the end of the lifespan. Left to run, a thread inside torch would
+        # crash in the interpreter's own farewell.
+        logger.warning("left while a model was still busy")
+        _leave(0)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with our way out, and an end when there is nothing to serve."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        registry: Registry,
+        lifecycle: Lifecycle,
+        settings: Settings,
+    ) -> None:
+        super().__init__(config)
+        self._registry = registry
+        self._lifecycle = lifecycle
+        self._settings = settings
+        self._closes_at: float | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal again at the end, which would spoil exit code 0.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        caught = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, self.handle_exit) for number in caught}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._closes_at is not None:
+            _leave(128 + sig)
+        grace_s = self._settings.drain_grace_s if sig == signal.SIGTERM else 0.0
+        self._lifecycle.phase = Phase.LEAVING
+        self._closes_at = time.monotonic() + grace_s
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._closes_at is not None and time.monotonic() >= self._closes_at:
+            self._lifecycle.phase = Phase.CLOSING
+            self.should_exit = True
+        if self._registry.none_loads:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; ConfigError says in one line why there is none."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"cannot listen on {host} port {port}: {reason}; choose another --port or --host"
+        ) from None
+
+
+def _configure_logging() -> None:
+    """Plain lines on standard error; of libraries, uvicorn too, only what is wrong."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("dragoman").setLevel(logging.INFO)
+
+
+def _leave(code: int) -> None:
+    logging.shutdown()
+    os._exit(code)

@@ -1,0 +1,90 @@
+"""Settings of the service, read from the environment (`DRAGOMAN_*`) and from command-line flags.
+
+Every limit that a refusal can name is a field here. Host, port and the models folder are
+arguments of `serve`: Kubernetes sets DRAGOMAN_PORT by itself beside a Service called dragoman.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model.errors import ConfigError
+
+ENV_PREFIX = "DRAGOMAN_"
+
+# What Kubernetes injects for a Service named dragoman (DRAGOMAN_SERVICE_HOST, DRAGOMAN_PORT_...).
+_KUBERNETES_NAME = re.compile(r"DRAGOMAN_(SERVICE|PORT)(_.*)?")
+
+
+class Settings(BaseSettings):
+    """How the service loads, limits and leaves. Times are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+
+    # Loading
+    device: str = "cpu"  # where the networks run: cpu, cuda, cuda:1
+    precision: str = "auto"  # fp32, bf16, int8; auto takes the fastest the machine really has
+    max_slots: int = Field(64, ge=1, le=4096)  # sentences a model decodes at the same time
+    # torch threads of each model; unset shares this machine's cores among the models
+    threads_per_model: int | None = Field(None, ge=1, le=1024)
+
+    # One request
+    max_body_bytes: int = Field(2 * 1024 * 1024, ge=1024)  # past it: 413, while still reading
+    body_timeout_s: float = Field(20.0, gt=0, le=600)  # a body that takes longer to arrive: 408
+    max_texts: int = Field(256, ge=1)  # texts (or pairs) in one request; past it: 413
+    max_characters: int = Field(100_000, ge=1)  # of all texts of one request; past it: 413
+    max_beam_size: int = Field(16, ge=1, le=256)  # largest beam a request may ask for
+    deadline_s: float = Field(20.0, gt=0, le=3600)  # a request not answered by then: 504
+
+    # All requests of one model together: accepted and not yet answered; past it: 429
+    max_queue_texts: int = Field(1024, ge=1)
+    max_queue_characters: int = Field(400_000, ge=1)
+
+    # SIGTERM: readiness turns red this long before the socket closes, for balancers to notice
+    drain_grace_s: float = Field(1.0, ge=0, le=600)
+
+    @model_validator(mode="after")
+    def _queue_holds_the_largest_request(self) -> "Settings":
+        # Otherwise that request would be refused for ever with "try again later".
+        if self.max_queue_texts < self.max_texts:
+            raise ValueError(
+                f"max_queue_texts is {self.max_queue_texts}, below max_texts {self.max_texts}"
+            )
+        if self.max_queue_characters < self.max_characters:
+            raise ValueError(
+                f"max_queue_characters is {self.max_queue_characters}, "
+                f"below max_characters {self.max_characters}"
+            )
+        return self
+
+
+def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+    """The environment's settings, with those of `overrides` that are not None on top.
+
+    Raises ConfigError: one sentence that names the setting.
+    """
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in os.environ:
+        if not name.startswith(ENV_PREFIX) or name in known or _KUBERNETES_NAME.fullmatch(name):
+            continue
+        raise ConfigError(
+            f"environment variable {name} is no setting of the service; "
+            f"the settings are {', '.join(sorted(known))}"
+        )
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks them
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        name = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{name}: {message}" if name else message)
+    return f"bad settings of the service: {'; '.join(problems)}"

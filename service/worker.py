@@ -1,0 +1,157 @@
+"""The engine thread's side of serving: feeds jobs to a translator and carries results back.
+
+Knows no threads and no HTTP; the dispatcher calls `turn` again and again from the one thread that
+owns the translator.
+"""
+
+import logging
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterable
+
+from model.errors import DragomanError
+from service.errors import InvalidRequest, TranslationFailed, describe
+from service.jobs import Job, ScoreJob, TranslateJob, TranslatorFace
+
+logger = logging.getLogger("dragoman.worker")
+
+
+class Worker:
+    """Shares one translator among many jobs, text by text and in turn."""
+
+    def __init__(self, translator: TranslatorFace, *, feed_ahead: int) -> None:
+        self._translator = translator
+        self._feed_ahead = feed_ahead  # segments kept waiting inside the translator
+        self._feeding: deque[TranslateJob] = deque()
+        self._scoring: deque[ScoreJob] = deque()
+        self._in_work: dict[int, tuple[TranslateJob, int]] = {}  # ticket -> job, index of its text
+        # Texts that were in work when a step failed; tried again one at a time.
+        self._suspects: deque[tuple[TranslateJob, int]] = deque()
+        self.num_characters_done = 0
+        self.busy_s = 0.0
+
+    @property
+    def idle(self) -> bool:
+        """True when there is nothing to do until the next job."""
+        return not (self._feeding or self._scoring or self._in_work or self._suspects)
+
+    def take(self, jobs: Iterable[Job]) -> None:
+        """Puts new jobs at the end of the line."""
+        for job in jobs:
+            if isinstance(job, TranslateJob):
+                self._feeding.append(job)
+            elif isinstance(job, ScoreJob):
+                self._scoring.append(job)
+
+    def turn(self) -> None:
+        """Drops what nobody waits for, feeds the translator, and advances it by one word."""
+        started = time.monotonic()
+        self._drop_gone()
+        self._feed()
+        self._step()
+        self._score()
+        self.busy_s += time.monotonic() - started
+
+    def fail_all(self, error: Exception) -> None:
+        """Answers every job with `error`: the translator is not coming back."""
+        jobs: set[Job] = {*self._feeding, *self._scoring}
+        jobs.update(job for job, _ in (*self._in_work.values(), *self._suspects))
+        for job in jobs:
+            if not job.gone:
+                job.fail(error)
+
+    def _drop_gone(self) -> None:
+        for ticket in [ticket for ticket, (job, _) in self._in_work.items() if job.gone]:
+            self._translator.cancel(ticket)
+            del self._in_work[ticket]
+        if any(job.gone for job in self._feeding):
+            self._feeding = deque(job for job in self._feeding if not job.gone)
+        if any(job.gone for job in self._scoring):
+            self._scoring = deque(job for job in self._scoring if not job.gone)
+        if self._suspects:
+            self._suspects = deque(item for item in self._suspects if not item[0].gone)
+
+    def _feed(self) -> None:
+        if self._suspects:
+            if not self._in_work:
+                self._add(*self._suspects.popleft())
+            return
+        # One text from each job in turn, so that a long list does not keep a short one waiting.
+        while self._feeding and self._translator.num_waiting < self._feed_ahead:
+            job = self._feeding.popleft()
+            self._add(job, job.num_fed)
+            job.num_fed += 1
+            if job.num_fed < job.num_items and not job.gone:
+                self._feeding.append(job)
+
+    def _add(self, job: TranslateJob, index: int) -> None:
+        try:
+            ticket = self._translator.add(job.texts[index], job.search, alignments=job.alignments)
+        except DragomanError as error:
+            job.fail(InvalidRequest(f"{job.name_of(index)}: {error}", field=job.name_of(index)))
+        except Exception as error:  # noqa: BLE001 - a fault of ours that must stay with this one request
+            _fail_item(job, job.name_of(index), error)
+        else:
+            self._in_work[ticket] = (job, index)
+
+    def _step(self) -> None:
+        if not self._in_work:
+            return
+        try:
+            finished = self._translator.step()
+        except Exception as error:  # noqa: BLE001 - whichever text it was, the others must not pay for it
+            self._isolate(error)
+            return
+        for ticket, translation in finished:
+            job, index = self._in_work.pop(ticket)
+            self.num_characters_done += len(job.texts[index])
+            job.finish(index, translation)
+
+    def _isolate(self, error: Exception) -> None:
+        """After a failed step: fails the text that was alone, or tries each one alone."""
+        items = list(self._in_work.values())
+        for ticket in self._in_work:
+            self._translator.cancel(ticket)
+        self._in_work.clear()
+        if len(items) == 1:
+            job, index = items[0]
+            _fail_item(job, job.name_of(index), error)
+        else:
+            logger.error("a step failed with %d texts in work: %s", len(items), describe(error))
+            self._suspects.extend(items)
+
+    def _score(self) -> None:
+        if not self._scoring:
+            return
+        job = self._scoring.popleft()
+        start = job.num_scored
+        pairs = job.pairs[start : start + job.chunk_size]
+        try:
+            scores = self._translator.score(pairs)
+        except Exception as error:  # noqa: BLE001 - reported below
+            if len(pairs) > 1:  # one at a time from here, to find out which it is
+                job.chunk_size = 1
+                self._scoring.appendleft(job)
+            elif isinstance(error, DragomanError):
+                reason = str(error).removeprefix("pair 1: ")  # of this call; ours counts from 0
+                job.fail(InvalidRequest(f"pairs[{start}]: {reason}", field=f"pairs[{start}]"))
+            else:
+                _fail_item(job, f"pairs[{start}]", error)
+            return
+        for index, score in enumerate(scores, start):
+            self.num_characters_done += sum(map(len, job.pairs[index]))
+            job.finish(index, score)
+        job.num_scored += len(pairs)
+        if not job.gone:
+            self._scoring.append(job)
+
+
+def _fail_item(job: Job, name: str, error: Exception) -> None:
+    logger.error(
+        "%s failed in the model: %s\n%s",
+        name,
+        describe(error),
+        "".join(traceback.format_tb(error.__traceback__)),
+    )
+    job.fail(TranslationFailed(f"the model failed on {name}; the log says why", field=name))

@@ -1,0 +1,23 @@
+"""What every test shares: one torch thread, and a small checkpoint made once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny_checkpoint import fit_tiny_tokenizers, write_tiny_checkpoint
+from model.tokenizer import TokenizerPair
+
+torch.set_num_threads(1)  # far faster on small tensors, and on machines that share their cores
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder (en to de) with an untrained network. Do not change it; copy it."""
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> TokenizerPair:
+    """A joint tokenizer of 320 pieces."""
+    return fit_tiny_tokenizers(tmp_path_factory.mktemp("tokenizers"))

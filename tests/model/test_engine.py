@@ -1,0 +1,356 @@
+"""The engine against slow obvious searches, and the promise: alone and in any company the same."""
+
+import dataclasses
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from model.batch import SourceBatch
+from model.beam_search import Hypothesis, SearchConfig
+from model.engine import Engine, Request, padded_sentences
+from model.errors import CheckpointError, InputError
+from model.forced_scoring import score_targets
+from model.seq2seq import Seq2Seq
+from model.tokenizer import BOS, EOS
+from tests.model.reference_search import TableNetwork, every_translation, slow_beam_search
+from tests.networks import build
+
+VOCAB = 50
+NETWORKS: list[dict[str, Any]] = [
+    {"cell": "gru"},
+    {"cell": "lstm", "attention": "general", "attention_heads": 2},
+    {"cell": "lstm", "decoder": "feed", "decoder_layers": 2, "encoder_layers": 2, "residual": True},
+    {"cell": "gru", "decoder": "feed", "attention": "dot"},
+    {"cell": "rnn", "attention": "none", "layer_norm": True},
+    {"cell": "lstm", "bidirectional": False, "reverse_source": True},
+]
+
+
+def network_of(choices: dict[str, Any], *, wide: bool = False) -> Seq2Seq:
+    """Random weights; ends now and then, so that lengths differ. `wide`: sizes as in earnest."""
+    sizes = {"embedding_size": 24, "encoder_hidden": 32, "decoder_hidden": 64, "attention_size": 32}
+    if wide:
+        sizes = dict.fromkeys(sizes, 256) | {"encoder_hidden": 128}
+    vocab = 2000 if wide else VOCAB
+    network = build(
+        **sizes | choices, source_vocab_size=vocab, target_vocab_size=vocab, tied_embeddings="all"
+    )
+    with torch.no_grad():
+        if wide:  # `build` scatters weights for small sizes
+            for parameter in network.parameters():
+                parameter.mul_(0.2)
+        network.output.bias[EOS] += 1.0
+    return network
+
+
+def source(randomly: random.Random, longest: int = 20, vocab: int = VOCAB) -> list[int]:
+    return [randomly.randrange(EOS + 1, vocab) for _ in range(randomly.randint(1, longest))]
+
+
+def run(engine: Engine, requests: list[Request]) -> dict[int, tuple[Hypothesis, ...]]:
+    for request in requests:
+        engine.admit(request)
+    found = {}
+    while not engine.idle:
+        found.update({done.request_id: done.hypotheses for done in engine.step()})
+    return found
+
+
+def translate(network: Seq2Seq, source_ids: list[int], **settings: Any) -> tuple[Hypothesis, ...]:
+    request = Request(7, source_ids, SearchConfig(**settings), attention=True)
+    return run(Engine(network), [request])[7]
+
+
+@pytest.fixture(params=[1, 2])
+def num_threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+# --- against the slow obvious versions
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0, 2.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_beam_as_wide_as_the_space_finds_what_exhaustive_search_finds(
+    alpha: float, seed: int
+) -> None:
+    network = TableNetwork(vocab_size=EOS + 4, seed=seed)
+    everything = every_translation(network, [5, 6], vocab_size=EOS + 4, max_length=5)
+    everything.sort(key=lambda candidate: -candidate.score(alpha))
+    found = translate(
+        network,
+        [5, 6],
+        beam_size=3**5,
+        n_best=20,
+        length_penalty=alpha,
+        max_length_ratio=0.0,
+        max_length_extra=5,
+    )
+    assert [h.token_ids for h in found] == [c.pieces for c in everything[:20]]
+    assert [h.score for h in found] == pytest.approx([c.score(alpha) for c in everything[:20]])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_equals_the_slow_beam_search(seed: int) -> None:
+    randomly = random.Random(seed)
+    network = TableNetwork(vocab_size=12, seed=seed, end_bias=randomly.uniform(-1, 2))
+    requests = []
+    for request_id in range(12):
+        beam_size = randomly.choice([1, 2, 3, 5, 8, 20])
+        search = SearchConfig(
+            beam_size=beam_size,
+            n_best=randomly.randint(1, beam_size),
+            length_penalty=randomly.choice([0.0, 0.5, 1.0, 2.0]),
+            min_length_ratio=randomly.choice([0.0, 0.5]),
+            max_length_ratio=randomly.choice([1.0, 3.0]),
+            max_length_extra=randomly.choice([0, 4]),
+        )
+        requests.append(Request(request_id, source(randomly, 6, vocab=12), search))
+    found = run(Engine(network, max_slots=5), requests)
+    for request in requests:
+        expected = slow_beam_search(network, request.source_ids, request.search)
+        hypotheses = found[request.request_id]
+        assert [h.finished for h in hypotheses] == [c.finished for c in expected]
+        assert [h.token_ids for h in hypotheses] == [c.pieces for c in expected]
+        assert [h.log_prob for h in hypotheses] == pytest.approx([c.log_prob for c in expected])
+
+
+@pytest.mark.parametrize("choices", NETWORKS)
+def test_greedy_is_the_best_piece_at_every_step(choices: dict[str, Any]) -> None:
+    network = network_of(choices)
+    for seed in range(5):
+        source_ids = source(random.Random(seed))
+        (found,) = translate(network, source_ids, beam_size=1)
+        with torch.no_grad():
+            state = network.encode(SourceBatch.from_ids([[*source_ids, EOS]]))
+            previous, pieces = torch.tensor([BOS]), []
+            for _ in range(2 * (len(source_ids) + 1) + 10):
+                output = network.step(previous, state)
+                output.logits[:, :EOS] = -torch.inf
+                previous, state = output.logits.argmax(dim=1), output.state
+                if previous.item() == EOS:
+                    break
+                pieces.append(previous.item())
+        assert found.token_ids == tuple(pieces)
+
+
+@pytest.mark.parametrize("choices", NETWORKS)
+def test_log_probs_are_those_of_teacher_forcing(choices: dict[str, Any]) -> None:
+    network = network_of(choices)
+    randomly = random.Random(0)
+    for _ in range(5):
+        source_ids = source(randomly)
+        for hypothesis in translate(network, source_ids, beam_size=4, n_best=4):
+            assert sum(hypothesis.token_log_probs) == pytest.approx(hypothesis.log_prob, abs=1e-4)
+            (forced,) = score_targets(network, [(source_ids, hypothesis.token_ids)])
+            if not hypothesis.finished:
+                forced = forced[:-1]
+            assert hypothesis.token_log_probs == pytest.approx(forced, abs=1e-4)
+
+
+def test_attention_is_where_the_hypothesis_looked() -> None:
+    network = network_of({"cell": "gru"})
+    source_ids = source(random.Random(3))
+    for hypothesis in translate(network, source_ids, beam_size=4, n_best=4):
+        assert hypothesis.finished
+        with torch.no_grad():
+            state = network.encode(SourceBatch.from_ids([[*source_ids, EOS]]))
+            for piece, row in zip(
+                [BOS, *hypothesis.token_ids], hypothesis.attention or (), strict=True
+            ):
+                output = network.step(torch.tensor([piece]), state)
+                state = output.state
+                assert row == pytest.approx(output.attention_weights[0].tolist(), abs=1e-5)
+
+
+# --- alone and in any company
+
+
+def random_requests(randomly: random.Random, num: int, vocab: int = VOCAB) -> list[Request]:
+    requests = []
+    for request_id in range(num):
+        beam_size = randomly.choice([1, 1, 2, 3, 4, 5, 5, 5, 8, 12])
+        search = SearchConfig(
+            beam_size=beam_size,
+            n_best=randomly.randint(1, beam_size),
+            length_penalty=randomly.choice([0.0, 0.6, 1.0]),
+            min_length_ratio=randomly.choice([0.0, 0.3]),
+            max_length_ratio=randomly.choice([0.5, 1.0]),
+            max_length_extra=randomly.choice([2, 10]),
+        )
+        longest = randomly.choice([4, 15, 16, 60])
+        requests.append(
+            Request(
+                request_id,
+                source(randomly, longest, vocab),
+                search,
+                attention=randomly.random() < 0.3,
+            )
+        )
+    return requests
+
+
+def run_with_random_arrivals(
+    engine: Engine, requests: list[Request], randomly: random.Random
+) -> dict[int, tuple[Hypothesis, ...]]:
+    """Requests come in any order, at any step; some company is cancelled on the way."""
+    coming = list(requests)
+    randomly.shuffle(coming)
+    company = [dataclasses.replace(r, request_id=1000 + r.request_id) for r in coming[::4]]
+    found = {}
+    while coming or not engine.idle:
+        for _ in range(min(len(coming), randomly.choice([0, 0, 1, 3, 10]))):
+            engine.admit(coming.pop())
+        if company and randomly.random() < 0.3:
+            engine.admit(company.pop())
+        if randomly.random() < 0.2:
+            engine.cancel(1000 + randomly.randrange(len(requests)))
+        found.update({done.request_id: done.hypotheses for done in engine.step()})
+        assert engine.num_busy <= engine.max_slots
+    return {request_id: found[request_id] for request_id in range(len(requests))}
+
+
+@pytest.mark.usefixtures("num_threads")
+@pytest.mark.parametrize("choices", NETWORKS)
+def test_bit_equal_alone_and_in_any_company(choices: dict[str, Any]) -> None:
+    network = network_of(choices)
+    randomly = random.Random(1)
+    requests = random_requests(randomly, 24)
+    alone = {r.request_id: run(Engine(network), [r])[r.request_id] for r in requests}
+    for max_slots in (64, 7, 1):
+        engine = Engine(network, max_slots=max_slots)
+        assert run_with_random_arrivals(engine, requests, randomly) == alone
+
+
+@pytest.mark.usefixtures("num_threads")
+@pytest.mark.parametrize("choices", NETWORKS[:3])
+def test_bit_equal_at_sizes_as_in_earnest(choices: dict[str, Any]) -> None:
+    network = network_of(choices, wide=True)
+    randomly = random.Random(2)
+    requests = random_requests(randomly, 20, vocab=2000)
+    alone = {r.request_id: run(Engine(network), [r])[r.request_id] for r in requests}
+    engine = Engine(network, max_slots=16)
+    assert run_with_random_arrivals(engine, requests, randomly) == alone
+    assert len({len(found[0].token_ids) for found in alone.values()}) > 5
+
+
+@pytest.mark.usefixtures("num_threads")
+@pytest.mark.parametrize("choices", NETWORKS)
+def test_forced_scores_are_bit_equal_alone_and_in_any_company(choices: dict[str, Any]) -> None:
+    network = network_of(choices)
+    randomly = random.Random(4)
+    pairs = [(source(randomly, 40), source(randomly, 40)) for _ in range(21)]
+    pairs += [([5], []), ([], [6, 7]), (source(randomly, 3), source(randomly, 100))]
+    together = score_targets(network, pairs)
+    assert together == [score_targets(network, [pair])[0] for pair in pairs]
+    assert [len(scores) for scores in together] == [len(target) + 1 for _, target in pairs]
+
+
+def test_padding_gives_kernels_enough_rows() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert [padded_sentences(n, 5) for n in (1, 2, 3, 5, 8, 9)] == [1, 2, 4, 8, 8, 16]
+        assert padded_sentences(1, 1) == 4
+        torch.set_num_threads(2)
+        assert [padded_sentences(1, beam) for beam in (1, 2, 4, 5, 8)] == [8, 4, 2, 8, 1]
+    finally:
+        torch.set_num_threads(before)
+
+
+# --- coming and going
+
+
+def test_a_short_sentence_leaves_while_a_long_one_goes_on() -> None:
+    network = TableNetwork(vocab_size=9, end_bias=-100.0)
+
+    def request(request_id: int, length: int) -> Request:
+        search = SearchConfig(beam_size=2, max_length_ratio=0.0, max_length_extra=length)
+        return Request(request_id, [5, 6], search)
+
+    engine = Engine(network, max_slots=2)
+    for request_id, length in enumerate([10, 3, 4, 1]):
+        engine.admit(request(request_id, length))
+    finished_at = {}
+    for step in range(1, 20):
+        for done in engine.step():
+            finished_at[done.request_id] = step
+    assert finished_at == {0: 10, 1: 3, 2: 3 + 4, 3: 3 + 4 + 1}
+    assert engine.idle
+
+
+def test_counts_of_busy_and_waiting() -> None:
+    engine = Engine(TableNetwork(vocab_size=9, end_bias=-100.0), max_slots=2)
+    assert engine.idle
+    for request_id in range(50):
+        engine.admit(Request(request_id, [5], SearchConfig(beam_size=1 + request_id % 2)))
+    assert (engine.num_busy, engine.num_waiting) == (0, 50)
+    engine.step()
+    assert (engine.num_busy, engine.num_waiting) == (2, 48)
+    engine.cancel(0)  # has a slot
+    assert (engine.num_busy, engine.num_waiting) == (1, 48)
+    engine.cancel(2)  # encoded
+    engine.cancel(49)  # waits
+    engine.cancel(49)
+    engine.cancel(12345)
+    assert (engine.num_busy, engine.num_waiting) == (1, 46)
+    found = run(engine, [])
+    assert sorted(found) == sorted(set(range(50)) - {0, 2, 49})
+
+
+def test_cancelling_all_leaves_an_idle_engine() -> None:
+    engine = Engine(TableNetwork(vocab_size=9, end_bias=-100.0))
+    for request_id in range(3):
+        engine.admit(Request(request_id, [5], SearchConfig()))
+    engine.step()
+    for request_id in range(3):
+        engine.cancel(request_id)
+    assert engine.step() == []
+    assert engine.idle
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_what_reaches_the_limit_is_marked(beam_size: int) -> None:
+    network = TableNetwork(vocab_size=9, end_bias=-100.0)
+    found = translate(network, [5, 6], beam_size=beam_size, n_best=beam_size, max_length_ratio=2.0)
+    assert len(found) == beam_size
+    for hypothesis in found:
+        assert not hypothesis.finished
+        assert len(hypothesis.token_ids) == len(hypothesis.token_log_probs) == 2 * 3 + 10
+        assert len(hypothesis.attention or ()) == 16
+
+
+def test_finished_hypotheses_come_before_those_that_were_cut() -> None:
+    network = TableNetwork(vocab_size=9, end_bias=-1.5, seed=2)
+    found = translate(network, [5, 6], beam_size=5, n_best=5, max_length_extra=0)
+    assert {h.finished for h in found} == {True, False}
+    assert [h.finished for h in found] == sorted((h.finished for h in found), reverse=True)
+
+
+def test_long_outputs_outgrow_the_first_columns() -> None:
+    network = TableNetwork(vocab_size=9, end_bias=-100.0)
+    (found,) = translate(network, [5, 6], beam_size=2, max_length_extra=100)
+    (expected,) = slow_beam_search(network, [5, 6], SearchConfig(beam_size=2, max_length_extra=100))
+    assert found.token_ids == expected.pieces
+
+
+def test_sources_that_cannot_be_translated_are_refused() -> None:
+    engine = Engine(TableNetwork(vocab_size=9), max_source_tokens=4)
+    with pytest.raises(InputError, match="source has 5 tokens, the limit is 4"):
+        engine.admit(Request(1, [5] * 5, SearchConfig()))
+    with pytest.raises(InputError, match="no tokens"):
+        engine.admit(Request(1, [], SearchConfig()))
+    assert engine.idle
+
+
+def test_a_network_of_nonsense_is_reported() -> None:
+    network = TableNetwork(vocab_size=9)
+    network.table.fill_(torch.nan)
+    with pytest.raises(CheckpointError, match="not numbers"):
+        translate(network, [5, 6])

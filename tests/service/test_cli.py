@@ -1,0 +1,480 @@
+"""The `dragoman` command as a person meets it: help, one-line errors, pipes, files."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import bench, cli
+from tests.service.echo_translator import EchoModel, reverse
+
+VERBS = (
+    *("demo", "train", "export", "retrain", "evaluate"),
+    *("translate", "score", "inspect", "bench", "serve"),
+)
+
+
+@pytest.fixture
+def echo(monkeypatch: pytest.MonkeyPatch) -> EchoModel:
+    """Every checkpoint loads as this."""
+    translator = EchoModel()
+    for module in ("translate_command", "score_command"):
+        monkeypatch.setattr(f"service.{module}.load_translator", lambda loading: translator)
+    monkeypatch.setattr(
+        "service.translate_command.search_settings", lambda translator, chosen: None
+    )
+    return translator
+
+
+def one_line_error(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was said on standard error: exactly one line."""
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert output.err.startswith("error: ")
+    return output.err
+
+
+def test_help_is_quick_and_needs_no_torch() -> None:
+    script = (
+        "import sys, time; start = time.perf_counter();"
+        "from service.cli import run; run(['--help']);"
+        "heavy = {'torch', 'sacrebleu', 'fastapi', 'numpy'} & set(sys.modules);"
+        "sys.exit(f'{heavy} {time.perf_counter() - start}' if heavy else 0)"
+    )
+    started = time.perf_counter()
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert all(f"\n  {verb} " in answer.stdout for verb in VERBS)
+    assert time.perf_counter() - started < 2  # 0.2 s on an idle machine
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([verb, "--help"]) == 0
+    assert "Usage: dragoman " + verb in capsys.readouterr().out
+
+
+def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([]) == 0
+    assert "Commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["translate", "ckpt", "--beem-size", "3"], "--beam-size"),
+        (["tranlate"], "Did you mean 'translate'"),
+        (["translate"], "CHECKPOINT"),
+        (["translate", "ckpt", "--beam-size", "many"], "--beam-size"),
+        (["translate", "ckpt", "--beam-size", "0"], "--beam-size"),
+        (["score", "ckpt", "--source", "a"], "--target"),
+        (["train", "--run", "r"], "name a recipe, or two files"),
+        (["train", "recipe.toml"], "name a folder for the run"),
+        (["train", "--run", "r", "--source", "a"], "--source and --target go together"),
+        (["serve", "models", "--port", "70000"], "--port"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == 2
+    error = one_line_error(capsys)
+    assert said in error
+    assert "--help" in error
+
+
+def test_bad_input_is_one_line_and_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latin, nul = tmp_path / "latin.txt", tmp_path / "nul.txt"
+    latin.write_bytes(b"good\nL\xe4tin\n")
+    nul.write_bytes(b"N\0L\n")
+    (tmp_path / "good.txt").write_bytes(b"one\n")
+    for arguments, said in (
+        (["translate", "ckpt", str(tmp_path / "no.txt")], "there is no file"),
+        (["translate", "ckpt", str(tmp_path)], "is a folder"),
+        (["translate", "ckpt", str(latin)], "latin.txt, line 2: not UTF-8"),
+        (["translate", "ckpt", str(nul)], "nul.txt, line 1: holds a NUL"),
+        (["translate", "ckpt", str(nul), "-o", str(tmp_path / "o")], "nul.txt, line 1"),
+        (["translate", "ckpt", "--resume"], "--resume needs an INPUT file"),
+        (
+            ["translate", "ckpt", str(tmp_path / "good.txt"), "-o", str(tmp_path / "good.txt")],
+            "is the input itself",
+        ),
+        (["inspect", str(tmp_path / "nowhere")], "there is no checkpoint folder"),
+        (["translate", str(tmp_path), str(tmp_path / "good.txt")], "is no checkpoint"),
+        (["train", str(tmp_path / "no.toml"), "--run", str(tmp_path / "r")], "there is no recipe"),
+        (["export", str(tmp_path / "r"), str(tmp_path / "c")], "is no run folder"),
+    ):
+        assert cli.run(arguments) == 1, arguments
+        assert said in one_line_error(capsys)
+
+
+def test_unequal_line_counts_name_both_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / "a.txt", tmp_path / "b.txt"
+    source.write_bytes(b"one\ntwo\n")
+    target.write_bytes(b"eins\nzwei\ndrei\n")
+    files = ["--source", str(source)]
+    assert cli.run(["score", "ckpt", *files, "--target", str(target)]) == 1
+    assert "has 2 lines but" in one_line_error(capsys)
+    assert cli.run(["evaluate", "ckpt", *files, "--reference", str(target)]) == 1
+    assert "has 2 lines but" in one_line_error(capsys)
+
+
+def test_translate_a_file_into_a_file(
+    echo: EchoModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in.txt.gz"
+    source.write_bytes(gzip.compress("one\n\nüber\n".encode()))
+    output = tmp_path / "out.txt"
+    output.write_bytes(b"older\n")
+    assert cli.run(["translate", "ckpt", str(source), "-o", str(output)]) == 0
+    assert output.read_bytes() == "eno\n\nrebü\n".encode()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "3 lines in" in said.err
+
+
+def test_translate_to_standard_output(
+    echo: EchoModel, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    source = tmp_path / "in.txt"
+    source.write_bytes(b"one\r\ntwo")
+    assert cli.run(["translate", "ckpt", str(source)]) == 0
+    assert capsysbinary.readouterr() == (b"eno\nowt\n", b"")
+    assert cli.run(["translate", "ckpt", str(source), "--json", "-o", "-"]) == 0
+    rows = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    assert [(row["line"], row["text"]) for row in rows] == [(1, "eno"), (2, "owt")]
+    assert cli.run(["translate", "ckpt", str(source), "-o", "/dev/null"]) == 0
+    assert capsysbinary.readouterr().out == b""
+
+
+def test_a_pipe_into_a_file(
+    echo: EchoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"one\ntwo\n")
+    os.close(writer)
+    with open(reader, encoding="utf-8") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert cli.run(["translate", "ckpt", "-", "-o", str(tmp_path / "out.txt")]) == 0
+    assert (tmp_path / "out.txt").read_bytes() == b"eno\nowt\n"
+
+
+def test_ctrl_c_says_how_to_go_on(
+    echo: EchoModel,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, output = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_bytes(b"".join(b"%d\n" % number for number in range(3000)))
+    step = echo.step
+
+    def interrupted() -> Any:
+        if len(echo.added) > 2048:
+            raise KeyboardInterrupt
+        return step()
+
+    monkeypatch.setattr(echo, "step", interrupted)
+    assert cli.run(["translate", "ckpt", str(source), "-o", str(output)]) == 130
+    assert "2,048 of 3,000 lines are safe: the same command with --resume" in (
+        capsys.readouterr().err
+    )
+    echo.waiting.clear()
+    monkeypatch.setattr(echo, "step", step)
+    assert cli.run(["translate", "ckpt", str(source), "-o", str(output), "--resume"]) == 0
+    assert "3,000 lines (2,048 were done before)" in capsys.readouterr().err
+    assert output.read_bytes() == b"".join(
+        f"{reverse(str(number))}\n".encode() for number in range(3000)
+    )
+
+
+def test_score_prints_tab_separated_lines_in_order(
+    echo: EchoModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / "a.txt", tmp_path / "b.txt"
+    lengths = [(number * 7) % 50 for number in range(600)]
+    source.write_bytes(b"x\n" * 600)
+    target.write_bytes(b"".join(b"y" * length + b"\n" for length in lengths))
+    files = ["--source", str(source), "--target", str(target)]
+    assert cli.run(["score", "ckpt", *files]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [float(row[0]) for row in rows] == [-length for length in lengths]
+    assert {row[1] for row in rows} == {"-1.000000"}
+    assert cli.run(["score", "ckpt", *files, "--json"]) == 0
+    parsed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["log_prob"] for row in parsed] == [-length for length in lengths]
+
+
+ECHO_PROCESS = """
+import sys
+from tests.service.echo_translator import EchoModel
+import service.translate_command as command
+command.load_translator = lambda loading: EchoModel()
+command.search_settings = lambda translator, chosen: None
+from service.cli import main
+main()
+"""
+
+
+def echo_process(*arguments: str) -> list[str]:
+    """The command in a process of its own, with every checkpoint an EchoModel."""
+    return [sys.executable, "-c", ECHO_PROCESS, *arguments]
+
+
+def test_a_reader_that_goes_away_ends_the_command_silently(tmp_path: Path) -> None:
+    source = tmp_path / "in.txt"
+    source.write_bytes(b"line\n" * 100_000)
+    command = echo_process("translate", "ckpt", str(source))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"enil\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_a_slow_writer_gets_each_answer_at_once() -> None:
+    with subprocess.Popen(
+        echo_process("translate", "ckpt"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for line in (b"one\n", b"\n", b"three\n"):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert process.stdout.readline() == reverse(line.decode().strip()).encode() + b"\n"
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.wait() == 0
+
+
+def test_ctrl_c_at_the_prompt_is_status_130_and_no_traceback() -> None:
+    with subprocess.Popen(
+        echo_process("translate", "ckpt"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(b"one\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"eno\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert process.stderr.read() == b""
+
+
+def test_a_full_disk_under_standard_output_is_one_line(tmp_path: Path) -> None:
+    source = tmp_path / "in.txt"
+    source.write_bytes(b"line\n")
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "wb") as full:
+        answer = subprocess.run(
+            echo_process("translate", "ckpt", str(source)), stdout=full, stderr=subprocess.PIPE
+        )
+    assert answer.returncode == 1
+    assert answer.stderr == b"error: No space left on device\n"
+
+
+def lines_of(folder: Path, num_lines: int) -> Path:
+    source = folder / "in.txt"
+    words = ("one", "two apples", "we have three pears", "", "ten")
+    source.write_bytes(b"".join(f"{words[n % 5]} {n}\n".encode() for n in range(num_lines)))
+    return source
+
+
+def test_the_same_text_gives_the_same_translation_however_it_comes(
+    tiny_checkpoint: Path, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    source, output = lines_of(tmp_path, 40), tmp_path / "out.txt"
+    assert cli.run(["translate", str(tiny_checkpoint), str(source), "-o", str(output)]) == 0
+    assert b"warning: " in capsysbinary.readouterr().err  # an untrained network never ends
+    assert cli.run(["translate", str(tiny_checkpoint), str(source), "--slots", "3"]) == 0
+    streamed = capsysbinary.readouterr().out
+    assert streamed == output.read_bytes()
+    for number in (0, 2, 3):
+        alone = tmp_path / "alone.txt"
+        alone.write_bytes(source.read_bytes().split(b"\n")[number] + b"\n")
+        assert cli.run(["translate", str(tiny_checkpoint), str(alone)]) == 0
+        assert capsysbinary.readouterr().out == streamed.split(b"\n")[number] + b"\n"
+
+
+def test_alignments_and_alternatives(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = lines_of(tmp_path, 5)
+    options = ["--n-best", "2", "--beam-size", "3", "--alignments"]
+    assert cli.run(["translate", str(tiny_checkpoint), str(source), *options]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.split("\n")[:-1]]
+    assert [row["line"] for row in rows] == [1, 2, 3, 4, 5]
+    for row in rows:
+        assert len(row["alternatives"]) == 1
+        assert row["alternatives"][0]["score"] <= row["score"]
+        (segment,) = row["segments"]
+        assert len(segment["alignment"]) == len(segment["token_log_probs"])
+        for weights in segment["alignment"]:
+            assert len(weights) == len(segment["source_pieces"]) + 1  # EOS
+            assert sum(weights) == pytest.approx(1, abs=0.01)
+
+
+def test_impossible_search_settings_are_one_line(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["translate", str(tiny_checkpoint), str(lines_of(tmp_path, 1))]
+    assert cli.run([*command, "--n-best", "4", "--beam-size", "2"]) == 1
+    assert "n_best is 4 and beam_size 2" in one_line_error(capsys)
+    assert cli.run([*command, "--device", "abacus"]) == 1
+    assert "'abacus' is unknown" in one_line_error(capsys)
+
+
+def test_forced_scores_come_in_order_with_their_pieces(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = lines_of(tmp_path, 20), tmp_path / "target.txt"
+    targets = [("drei Birnen", "Wir haben eins", "", "Äpfel und Birnen.")[n % 4] for n in range(20)]
+    target.write_bytes("".join(f"{text}\n" for text in targets).encode())
+    files = ["--source", str(source), "--target", str(target)]
+    assert cli.run(["score", str(tiny_checkpoint), *files, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.split("\n")[:-1]]
+    assert [row["line"] for row in rows] == list(range(1, 21))
+    for row, text in zip(rows, targets, strict=True):
+        assert row["log_prob"] == pytest.approx(sum(row["token_log_probs"]))
+        assert len(row["token_log_probs"]) == len(row["pieces"]) + 1  # EOS
+        assert "".join(row["pieces"]).replace("▁", " ").strip() == text
+
+
+def test_inspect_shows_what_a_checkpoint_is(
+    tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["inspect", str(tiny_checkpoint)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("tiny: en → de\n")
+    assert "We have one apples" in shown
+    assert cli.run(["inspect", str(tiny_checkpoint), "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["config"]["target_language"] == "de"
+    assert described["version"] in shown
+    assert f"{described['parameters']:,} (F32)" in shown
+
+
+def test_bench_measures_every_setting(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--sentences", "4", "--beam-size", "1", "--beam-size", "2", "--slots", "4", "--json"]
+    assert cli.run(["bench", str(tiny_checkpoint), *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "4: the checkpoint's 5 examples" in report["sentences_from"]
+    settings = [(row["beam_size"], row["slots"]) for row in report["throughput"]]
+    assert settings == [(1, 4), (2, 4)]
+    for row in report["throughput"]:
+        assert row["sentences_per_s"] == pytest.approx(4 / row["seconds"])
+    assert report["peak_memory_mb"] > 50
+    assert 0 < report["load_s"] < report["first_translation_s"]
+    for row in report["latency"]:
+        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"] <= row["max_ms"]
+    source = lines_of(tmp_path, 3)
+    assert cli.run(["bench", str(tiny_checkpoint), "--source", str(source), *options[:-1]]) == 0
+    shown = capsys.readouterr().out
+    assert "3 from " in shown
+    assert "\nbeam  slots  sentences/s" in shown
+
+
+def test_percentiles_by_hand() -> None:
+    values = [float(number) for number in range(100, 0, -1)]
+    assert [bench.percentile(values, percent) for percent in (50, 90, 99)] == [50, 90, 99]
+    assert bench.percentile([7.0], 99) == 7
+
+
+def test_evaluate_scores_and_compares(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = lines_of(tmp_path, 10)
+    scores, kept = tmp_path / "scores.json", tmp_path / "kept.txt"
+    command = ["evaluate", str(tiny_checkpoint), "--source", str(source), "--beam-size", "1"]
+    same = ["--reference", str(source), "--output", str(scores), "--hypotheses", str(kept)]
+    assert cli.run([*command, *same]) == 0
+    shown = capsys.readouterr().out
+    report = json.loads(scores.read_bytes())
+    (system,) = report["systems"]
+    assert system["bleu"]["signature"] in shown
+    assert system["search"]["beam_size"] == 1
+    assert system["segments"] == 10
+    hypotheses = kept.read_bytes()
+    assert hypotheses.count(b"\n") == 10
+
+    assert cli.run([*command, "--reference", str(kept), "--json"]) == 0
+    (perfect,) = json.loads(capsys.readouterr().out)["systems"]
+    assert perfect["exact_match"] == 100
+    assert perfect["chrf"]["score"] == 100
+
+    command.insert(2, str(tiny_checkpoint))
+    assert cli.run([*command, "--reference", str(source), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["systems"]) == 2
+    assert report["comparison"]["bleu"]["p_value"] == 1
+
+
+def test_evaluate_refuses_an_empty_test_set(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_bytes(b"")
+    files = ["--source", str(empty), "--reference", str(empty)]
+    assert cli.run(["evaluate", str(tiny_checkpoint), *files]) == 1
+    assert "nothing to score" in one_line_error(capsys)
+
+
+TRANSLATOR_JOB = """
+import sys
+from pathlib import Path
+import torch
+from model.translator import Translator
+from service.file_translation import FileJob, translate_file
+from service.line_format import LineFormat
+from service.text_lines import survey
+
+def run(checkpoint, source, output, resume):
+    torch.set_num_threads(1)
+    # bf16 promises less than fp32: a sentence may depend on its company, which windows keep.
+    translator = Translator.load(Path(checkpoint), precision="bf16")
+    job = FileJob(Path(source), Path(output), LineFormat(), window_lines=40)
+    found = survey(job.source)
+    return translate_file(translator, job, found, {}, resume=resume, progress=lambda done: None)
+
+if __name__ == "__main__":
+    run(*sys.argv[1:], resume=False)
+"""
+
+
+def test_a_killed_job_of_a_real_translator_resumes_to_the_same_bytes(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    source, output, whole = lines_of(tmp_path, 400), tmp_path / "out.txt", tmp_path / "whole.txt"
+    job: dict[str, Any] = {"__name__": "job"}
+    exec(TRANSLATOR_JOB, job)
+    job["run"](tiny_checkpoint, source, whole, resume=False)
+    command = [sys.executable, "-c", TRANSLATOR_JOB, str(tiny_checkpoint), str(source), str(output)]
+    with subprocess.Popen(command) as process:
+        journal = tmp_path / "out.txt.journal"
+        while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.kill()
+    assert not output.exists()
+    assert job["run"](tiny_checkpoint, source, output, resume=True).num_resumed >= 80
+    assert output.read_bytes() == whole.read_bytes()

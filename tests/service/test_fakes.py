@@ -1,0 +1,34 @@
+"""The fakes promise nothing that the real translator does not keep."""
+
+import inspect
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from model import beam_search, translator
+from service.jobs import TranslatorFace
+from tests.service import fakes
+
+
+@pytest.mark.parametrize(
+    ("fake", "real"),
+    [
+        (fakes.FakeSearch, beam_search.SearchConfig),
+        (fakes.FakeOther, translator.Alternative),
+        (fakes.FakeSegment, translator.SegmentTranslation),
+        (fakes.FakeTranslation, translator.Translation),
+        (fakes.FakeScore, translator.ForcedScore),
+    ],
+)
+def test_fields_exist(fake: Any, real: Any) -> None:
+    assert {field.name for field in fields(fake)} <= {field.name for field in fields(real)}
+
+
+@pytest.mark.parametrize("name", ["add", "step", "cancel", "score", "idle", "num_waiting"])
+def test_methods_take_the_same_arguments(name: str) -> None:
+    promised, real = getattr(TranslatorFace, name), getattr(translator.Translator, name)
+    if not isinstance(promised, property):
+        assert set(inspect.signature(promised).parameters) <= set(
+            inspect.signature(real).parameters
+        )

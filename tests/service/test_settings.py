@@ -1,0 +1,42 @@
+"""Settings from the environment and from flags, and what is said of wrong ones."""
+
+import pytest
+
+from model.errors import ConfigError
+from service.settings import Settings, load_settings
+
+
+def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAGOMAN_MAX_SLOTS", "8")
+    monkeypatch.setenv("DRAGOMAN_DEADLINE_S", "2.5")
+    settings = load_settings({"max_slots": 16, "device": None})
+    assert (settings.max_slots, settings.deadline_s) == (16, 2.5)
+    assert settings.device == Settings.model_fields["device"].default
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DRAGOMAN_DEADLINE_S", "soon", "deadline_s: Input should be a valid number"),
+        ("DRAGOMAN_DEADLINE_S", "nan", "deadline_s"),
+        ("DRAGOMAN_DEADLINE_S", "inf", "deadline_s"),
+        ("DRAGOMAN_MAX_SLOTS", "0", "max_slots: Input should be greater"),
+        ("DRAGOMAN_MAX_QUEUE_TEXTS", "10", "max_queue_texts is 10, below max_texts 256"),
+        ("DRAGOMAN_DEADLINE", "5", "DRAGOMAN_DEADLINE is no setting"),
+    ],
+)
+def test_wrong_environment_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=words):
+        load_settings()
+
+
+def test_what_kubernetes_sets_beside_a_service_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DRAGOMAN_PORT", "tcp://10.0.0.1:80")
+    monkeypatch.setenv("DRAGOMAN_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("DRAGOMAN_PORT_80_TCP_ADDR", "10.0.0.1")
+    assert load_settings() == Settings()

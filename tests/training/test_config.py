@@ -1,0 +1,248 @@
+"""A recipe is read whole or refused in one line that names the key."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.errors import ConfigError
+from training.config import TrainingConfig, load_config
+from training.defaults import fill_defaults
+
+RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.toml"))
+DATA = """
+[data]
+source_language = "en"
+target_language = "de"
+[[data.train]]
+source = "a.en"
+target = "a.de"
+"""
+INLINE: dict[str, Any] = {
+    "data": {
+        "source_language": "en",
+        "target_language": "de",
+        "train": [{"source": "a.en", "target": "a.de"}],
+    }
+}
+
+
+def recipe(folder: Path, text: str = "") -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(DATA + text, encoding="utf-8")
+    return path
+
+
+def refusal(path: Path | None, *overrides: str, **more: Any) -> str:
+    """The one line that load_config refuses with."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides=list(overrides), **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_valid(path: Path, tmp_path: Path) -> None:
+    config = load_config(path, data=tmp_path)
+    assert all(file.is_relative_to(tmp_path) for file in config.data.train[0].files())
+    assert config.data.description
+    assert config.data.licence
+
+
+def test_there_are_recipes() -> None:
+    assert "demo" in [path.stem for path in RECIPES]
+
+
+def test_what_a_recipe_leaves_out_has_a_default(tmp_path: Path) -> None:
+    config = load_config(recipe(tmp_path))
+    assert config.model.cell == "gru"
+    assert config.optimization.batch_tokens is None
+    assert config.seed == 1
+
+
+def test_overrides_replace_and_add(tmp_path: Path) -> None:
+    config = load_config(
+        recipe(tmp_path, '[model]\ncell = "rnn"\n'),
+        overrides=[
+            "model.cell=lstm",  # a bare word
+            'model.attention="dot"',  # a TOML string
+            "model.decoder_hidden=512",
+            "optimization.learning_rate=5e-4",
+            "data.cleaning.drop_identical=false",
+            "device=cuda:1",
+            " seed = 7 ",
+        ],
+    )
+    assert (config.model.cell, config.model.attention) == ("lstm", "dot")
+    assert config.model.decoder_hidden == 512
+    assert config.optimization.learning_rate == 5e-4
+    assert config.data.cleaning.drop_identical is False
+    assert config.device == "cuda:1"
+    assert config.seed == 7
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "model.=3", ".cell=lstm", ""])
+def test_an_override_that_is_no_setting_is_refused(override: str, tmp_path: Path) -> None:
+    assert "--set takes key=value" in refusal(recipe(tmp_path), override)
+
+
+@pytest.mark.parametrize("override", ["seed.x=1", "data.train.0.weight=2"])
+def test_an_override_inside_what_is_no_table_is_refused(override: str, tmp_path: Path) -> None:
+    text = refusal(recipe(tmp_path, ""), "seed=1", override)
+    assert "is not a table of settings" in text
+    assert override.partition("=")[0] in text
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optimization.learnin_rate=1", "optimization.learnin_rate: there is no such setting"),
+        ("modle.cell=gru", "modle: there is no such setting"),
+        ("model.cell=elman", "model.cell"),
+        ("model.encoder_hidden=many", "(got 'many')"),
+        ("model.encoder_hidden=0", "(got 0)"),
+        ("optimization.learning_rate=nan", "optimization.learning_rate"),
+        ("optimization.learning_rate=inf", "optimization.learning_rate"),
+        ("optimization.ema_decay=1.0", "optimization.ema_decay"),
+        ("dropout.hidden=1", "dropout.hidden"),
+        ("data.source_language=English!", "data.source_language"),
+        ("data.train=[]", "data.train"),
+        ("data.train=corpus.txt", "data.train"),
+        ("save_every_minutes=0", "save_every_minutes"),
+        ("seed=-1", "seed"),
+        ("seed=1000000000000000000000", "seed"),
+        ("validation.metric=ter", "validation.metric"),
+        ("tokenizer.vocab_size=10", "tokenizer.vocab_size"),
+    ],
+)
+def test_a_wrong_setting_is_named(override: str, said: str, tmp_path: Path) -> None:
+    path = recipe(tmp_path)
+    text = refusal(path, override)
+    assert said in text
+    assert str(path) in text
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = refusal(recipe(tmp_path), "seed=x", "model.cell=y", "colour=z")
+    assert all(key in text for key in ("seed:", "model.cell:", "colour:"))
+
+
+@pytest.mark.parametrize(
+    "corpus",
+    [
+        'source = "a.en"',
+        'target = "a.de"',
+        'path = "a.tsv"\nsource = "a.en"',
+        'path = "a.tsv"\nsource = "a.en"\ntarget = "a.de"',
+        "weight = 2.0",
+    ],
+)
+def test_a_corpus_is_two_files_or_one(corpus: str, tmp_path: Path) -> None:
+    text = refusal(recipe(tmp_path, f"[[data.train]]\n{corpus}\n"))
+    assert "data.train.1: a corpus needs either source and target, or path" in text
+
+
+def test_choices_that_exclude_each_other_are_refused(tmp_path: Path) -> None:
+    text = refusal(recipe(tmp_path), "model.tied_embeddings=all", "tokenizer.joint=false")
+    assert "tokenizer.joint" in text
+    assert "reverse_source" in refusal(recipe(tmp_path), "model.reverse_source=true")
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    assert f"there is no recipe {tmp_path / 'r.toml'}" in refusal(tmp_path / "r.toml")
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    assert f"{tmp_path} is a folder" in refusal(tmp_path)
+
+
+def test_a_recipe_in_latin_1_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes((DATA + 'description = "für"').encode("latin-1"))
+    assert f"{path} is not UTF-8" in refusal(path)
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + DATA.encode())
+    assert load_config(path).data.source_language == "en"
+
+
+def test_broken_toml_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "[model\n")
+    text = refusal(path)
+    assert f"{path} is not valid TOML" in text
+    assert "line 8" in text
+
+
+def test_an_empty_recipe_lacks_its_data(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").touch()
+    assert "data: missing" in refusal(tmp_path / "recipe.toml")
+
+
+def test_relative_paths_start_at_the_recipe(tmp_path: Path) -> None:
+    config = load_config(recipe(tmp_path, '[data.dev]\npath = "../dev.tsv"\n'))
+    assert config.data.train[0].source == tmp_path / "a.en"
+    assert config.data.dev is not None
+    assert config.data.dev.path == tmp_path.parent / "dev.tsv"
+
+
+def test_relative_paths_start_at_the_data_folder_if_one_is_given(tmp_path: Path) -> None:
+    config = load_config(recipe(tmp_path), data=tmp_path / "corpora")
+    assert config.data.train[0].files() == (
+        tmp_path / "corpora" / "a.en",
+        tmp_path / "corpora" / "a.de",
+    )
+
+
+def test_whole_paths_stay(tmp_path: Path) -> None:
+    config = load_config(
+        recipe(tmp_path, f'[data.test]\npath = "{tmp_path}/t.tsv"\n'), data=Path("x")
+    )
+    assert config.data.test is not None
+    assert config.data.test.path == tmp_path / "t.tsv"
+
+
+def test_without_a_recipe_paths_start_at_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config(None, inline=INLINE)
+    assert config.data.train[0].source == tmp_path / "a.en"
+
+
+def test_inline_tables_complete_a_recipe(tmp_path: Path) -> None:
+    config = load_config(
+        recipe(tmp_path),
+        inline={"data": {"target_language": "nl"}, "seed": 3},
+        overrides=["seed=4"],
+    )
+    assert (config.data.source_language, config.data.target_language) == ("en", "nl")
+    assert config.seed == 4
+
+
+def test_a_config_survives_its_own_json(tmp_path: Path) -> None:
+    config = load_config(recipe(tmp_path))
+    assert TrainingConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_defaults_follow_the_size_of_the_corpus() -> None:
+    config = load_config(None, inline=INLINE)
+    small, large = fill_defaults(config, 10_000), fill_defaults(config, 10_001)
+    assert (small.optimization.batch_tokens, large.optimization.batch_tokens) == (1_000, 2_000)
+    assert small.optimization.max_epochs == 60
+    assert small.dropout.embedding == small.dropout.hidden == small.dropout.readout == 0.4
+    assert fill_defaults(config, 10**9).optimization.max_epochs == 5
+
+
+def test_what_the_config_says_is_not_overruled_by_size() -> None:
+    chosen = [
+        "dropout.hidden=0",
+        "optimization.max_epochs=2",
+        "optimization.batch_tokens=77",
+    ]
+    filled = fill_defaults(load_config(None, inline=INLINE, overrides=chosen), 100)
+    assert filled.dropout.hidden == 0
+    assert filled.dropout.embedding == 0.4
+    assert filled.optimization.max_epochs == 2
+    assert filled.optimization.batch_tokens == 77

@@ -1,0 +1,1 @@
+"""Offline: turns parallel text into a checkpoint."""

@@ -1,0 +1,280 @@
+"""Training's verbs of the `dragoman` command: demo, train, export, retrain, evaluate.
+
+torch and what needs it are imported inside the verbs, so that `--help` answers at once.
+"""
+
+import json
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from model.files import write_json
+
+_EXIT_INTERRUPTED = 130
+
+Serve = Callable[[Path, str, int], None]  # models folder, host, port; returns when stopped
+
+CheckpointArgument = Annotated[
+    Path, typer.Argument(help="Checkpoint folder.", metavar="CHECKPOINT")
+]
+RunOption = Annotated[
+    Path | None,
+    typer.Option("--run", metavar="RUN", help="Folder of the run: states, logs, scores."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting of the recipe, as optimization.max_epochs=10; may be repeated.",
+    ),
+]
+
+
+class Which(StrEnum):
+    """Whose weights are exported."""
+
+    best = "best"
+    average = "average"
+    last = "last"
+
+
+def register(app: typer.Typer, *, serve: Serve) -> None:
+    """Attach training's verbs; `serve` is what the demo ends with (training imports no service)."""
+
+    @app.command()
+    def demo(
+        folder: Annotated[
+            Path, typer.Option("--folder", help="Where the demo's run and checkpoint go.")
+        ] = Path("demo"),
+        host: Annotated[str, typer.Option("--host", help="Address to serve at.")] = "127.0.0.1",
+        port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
+        no_serve: Annotated[
+            bool, typer.Option("--no-serve", help="Stop after training and scoring.")
+        ] = False,
+    ) -> None:
+        """Train a small English-German translator and serve it.
+
+        Trains for about three minutes the first time; serves until Ctrl-C.
+        """
+        from training.demo import run_demo
+        from training.pipeline import Interrupted
+
+        try:
+            models = run_demo(folder)
+        except Interrupted:
+            typer.echo("stopped; the same command goes on from there", err=True)
+            raise typer.Exit(_EXIT_INTERRUPTED) from None
+        if not no_serve:
+            typer.echo(_curl_line(host, port))
+            serve(models, host, port)
+
+    for verb in (train, export, retrain, evaluate):
+        app.command()(verb)
+
+
+def train(
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="TOML recipe; or name two files with --source."),
+    ] = None,
+    run: RunOption = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Folder that the recipe's relative paths start at."),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--source", help="Source text, one sentence a line; .gz too.")
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option("--target", help="Line n is the translation of line n of the source."),
+    ] = None,
+    source_language: Annotated[
+        str | None, typer.Option("--source-language", help="BCP 47 code, as en or zh-Hans.")
+    ] = None,
+    target_language: Annotated[
+        str | None, typer.Option("--target-language", help="BCP 47 code, as de or pt-BR.")
+    ] = None,
+    settings: SetOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run, exactly.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Read, clean, count, estimate; train nothing."),
+    ] = False,
+) -> None:
+    """Train a translator from sentence pairs.
+
+    Reads, cleans, fits the tokenizer, trains until the dev score stops rising.
+    Ctrl-C saves a run state; the same command with --resume goes on.
+
+    \b
+    dragoman train recipe.toml --run runs/first
+    dragoman train --source a.en --target a.de --source-language en --target-language de --run r
+    """
+    from training.config import load_config
+
+    if run is None and not dry_run:
+        raise typer.BadParameter("name a folder for the run", param_hint="--run")
+    inline = _inline_data(source, target, source_language, target_language)
+    asked = None
+    if config is not None or inline or not resume:
+        if config is None and not inline:
+            raise typer.BadParameter("name a recipe, or two files with --source and --target")
+        base = Path.cwd() if data is None and config is None else data
+        asked = load_config(config, data=base, overrides=settings, inline=inline)
+    elif settings:
+        raise typer.BadParameter("a resumed run keeps its settings; name its recipe to compare")
+    if dry_run and asked is None:
+        raise typer.BadParameter("--dry-run and --resume do not go together")
+    from training import pipeline
+
+    if dry_run:
+        assert asked is not None
+        pipeline.dry_run(asked)
+        return
+    assert run is not None
+    try:
+        pipeline.train(asked, run, resume=resume)
+    except pipeline.Interrupted:
+        typer.echo(f"stopped; go on with: dragoman train --run {run} --resume", err=True)
+        raise typer.Exit(_EXIT_INTERRUPTED) from None
+    typer.echo(f"make a checkpoint of it with: dragoman export {run} CHECKPOINT", err=True)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.", metavar="RUN")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder to write; an older checkpoint there is replaced.", metavar="CHECKPOINT"
+        ),
+    ],
+    which: Annotated[
+        Which,
+        typer.Option("--which", help="Best on dev, average of the kept best ones, or last."),
+    ] = Which.best,
+) -> None:
+    """Make a checkpoint of a training run: scored, ready to serve."""
+    from training.export import export as export_run
+
+    export_run(run, checkpoint, which=which.value)
+
+
+def retrain(
+    checkpoint: CheckpointArgument,
+    source: Annotated[Path, typer.Option("--source", help="New source text; .gz too.")],
+    target: Annotated[
+        Path, typer.Option("--target", help="Line n is the translation of line n of the source.")
+    ],
+    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="Folder of the new run.")],
+    settings: SetOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run, exactly.")
+    ] = False,
+) -> None:
+    """Go on from a checkpoint with new sentence pairs.
+
+    Then compares old and new on held-out pairs.
+
+    \b
+    dragoman retrain models/en-de --source new.en --target new.de --run runs/week-47
+    """
+    from training.pipeline import Interrupted
+    from training.retrain import retrain as go_on
+
+    try:
+        go_on(checkpoint, source, target, run, overrides=settings or [], resume=resume)
+    except Interrupted:
+        typer.echo("stopped; the same command with --resume goes on from there", err=True)
+        raise typer.Exit(_EXIT_INTERRUPTED) from None
+
+
+def evaluate(
+    checkpoint: CheckpointArgument,
+    second: Annotated[
+        Path | None,
+        typer.Argument(metavar="CHECKPOINT2", help="Compare with this one, by paired bootstrap."),
+    ] = None,
+    source: Annotated[
+        Path, typer.Option("--source", help="Source text, one sentence a line; .gz too.")
+    ] = ...,  # type: ignore[assignment]  # typer's mark of a required option
+    reference: Annotated[
+        Path, typer.Option("--reference", help="Line n is the right translation of line n.")
+    ] = ...,  # type: ignore[assignment]
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the scores here, as JSON.")
+    ] = None,
+    hypotheses: Annotated[
+        Path | None,
+        typer.Option(
+            "--hypotheses",
+            help="Keep the translations here (those of a second checkpoint in FILE.2).",
+        ),
+    ] = None,
+    beam_size: Annotated[
+        int | None,
+        typer.Option("--beam-size", min=1, help="Default: each checkpoint's own."),
+    ] = None,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option("--length-penalty", help="Default: each checkpoint's own."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")] = "cpu",
+    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or auto.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="CPU threads. Default: one a core.")
+    ] = None,
+) -> None:
+    """Score a checkpoint, or compare two: BLEU, chrF, TER.
+
+    \b
+    dragoman evaluate models/demo --source test.en --reference test.de
+    """
+    from training.evaluate_command import Evaluation, evaluate_checkpoints
+
+    checkpoints = [checkpoint] if second is None else [checkpoint, second]
+    evaluation = Evaluation(
+        source, reference, hypotheses, beam_size, length_penalty, device, precision, threads
+    )
+    report, lines = evaluate_checkpoints(checkpoints, evaluation)
+    if output is not None:
+        write_json(output, report)
+    typer.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+def _inline_data(
+    source: Path | None,
+    target: Path | None,
+    source_language: str | None,
+    target_language: str | None,
+) -> dict[str, dict[str, Any]]:
+    """The config's [data] table as far as options give it."""
+    if (source is None) != (target is None):
+        missing = "--target" if target is None else "--source"
+        raise typer.BadParameter("--source and --target go together", param_hint=missing)
+    fields: dict[str, Any] = {}
+    if source is not None:
+        fields["train"] = [{"source": str(source), "target": str(target)}]
+    if source_language is not None:
+        fields["source_language"] = source_language
+    if target_language is not None:
+        fields["target_language"] = target_language
+    return {"data": fields} if fields else {}
+
+
+def _curl_line(host: str, port: int) -> str:
+    body = json.dumps(
+        {
+            "text": "When does the train from Zurich arrive on Sunday?",
+            "source": "en",
+            "target": "de",
+        }
+    )
+    return f"curl http://{host}:{port}/v1/translate -H 'content-type: application/json' -d '{body}'"

@@ -1,0 +1,167 @@
+"""A run's best state -> the checkpoint folder that is served, with its scores and model card."""
+
+import json
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+
+from model.beam_search import SearchConfig
+from model.checkpoint import Checkpoint, load_weights, save_checkpoint
+from model.files import write_json
+from model.translator import Translator
+from training.card import write_card
+from training.config import TrainingConfig
+from training.errors import RunError
+from training.evaluate import corpus_scores, translate_all
+from training.pipeline import build_network, checkpoint_config
+from training.prepared import PreparedCorpus, open_prepared
+from training.readers import Pair
+from training.run_folder import RunFolder
+from training.run_state import LAST, load_run_state_place, load_weights_file
+
+Which = Literal["best", "average", "last"]
+
+
+def export(
+    run: Path, checkpoint: Path, *, which: Which = "best", console: Console | None = None
+) -> None:
+    """Writes the checkpoint folder, whole or not at all, after scoring it on dev and test.
+
+    `best` takes the state with the highest dev score, `average` the mean of the kept best states,
+    `last` the weights of the last run state. Scores are kept in the run, so a second export of the
+    same weights does not compute them again.
+    """
+    console = console or Console(stderr=True)
+    folder = RunFolder(run)
+    asked, config = folder.read_config("asked"), folder.read_config("resolved")
+    if asked is None or config is None:
+        raise RunError(f"{run} stopped before training began; resume it first")
+    corpus = open_prepared(
+        folder.data,
+        asked.data,
+        tokenizer=None if folder.parent() else asked.tokenizer,
+        report=lambda message: None,  # that inputs were changed since does not matter any more
+    )
+    torch.set_num_threads(config.threads or 1)
+    place = load_run_state_place(folder.states / LAST)
+    files = [best.file for best in place.best]
+    if which == "best":
+        files = files[:1]
+    elif which == "last":
+        files = [LAST]
+    if not files:
+        raise RunError(
+            f"{run} has no validated state yet; let it train longer, or use --which last"
+        )
+    weights = mean_weights([load_weights_file(folder.states / file) for file in files])
+    exported = _checkpoint(run.resolve().name, config, corpus, weights)
+    # `last` is written again and again, so its name alone does not say which weights were scored.
+    key = "+".join(files) if which != "last" else f"{LAST} of step {place.step}"
+    scores = _scores(folder, key, exported, corpus, console)
+    best = {"file": files[0], "step": place.step}
+    if which != "last":
+        best = {"step": place.best[0].step, "dev_score": place.best[0].score}
+    metrics: dict[str, Any] = {
+        **scores,
+        "training": {
+            "state": which,
+            **best,
+            "updates": place.step,
+            "target_tokens": place.target_tokens,
+            "minutes": round(place.seconds / 60, 1),
+            "finished": place.finished or "not finished",
+            "hardware": hardware(),
+            "torch": torch.__version__,
+        },
+        "corpus": corpus.report.to_json(),
+        "config": config.model_dump(mode="json", exclude={"data": {"train", "dev", "test"}}),
+        "parent": folder.parent(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "examples": _examples(corpus),
+    }
+    write_exported(checkpoint, exported, weights, metrics)
+
+
+def write_exported(
+    folder: Path, exported: Checkpoint, weights: dict[str, torch.Tensor], metrics: dict[str, Any]
+) -> None:
+    """Saves a checkpoint with the card that its metrics call for."""
+    save_checkpoint(
+        folder,
+        config=exported.config,
+        weights=weights,
+        tokenizers=exported.tokenizers,
+        metrics=metrics,
+        card=write_card(folder.resolve().name, exported.config, metrics),
+    )
+
+
+def mean_weights(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The average of several states' weights."""
+    return {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
+
+
+def score_pairs(checkpoint: Checkpoint, pairs: list[Pair]) -> dict[str, Any]:
+    """BLEU, chrF and TER with signatures, with the checkpoint's own search settings."""
+    search = SearchConfig(**checkpoint.config.search.model_dump())
+    hypotheses = translate_all(Translator(checkpoint), [pair.source for pair in pairs], search)
+    references = [pair.target for pair in pairs]
+    language = checkpoint.config.target_language
+    scores = corpus_scores(hypotheses, references, target_language=language).to_json()
+    return {**scores, "search": checkpoint.config.search.model_dump()}
+
+
+def hardware() -> str:
+    """Processor (or GPU) and cores, for the record."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n"):
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def _checkpoint(
+    name: str, config: TrainingConfig, corpus: PreparedCorpus, weights: dict[str, torch.Tensor]
+) -> Checkpoint:
+    network = build_network(config, corpus.tokenizers)
+    load_weights(network, weights)
+    return Checkpoint(
+        name=name,
+        version="export",
+        config=checkpoint_config(config, network, corpus.tokenizers, corpus.train),
+        network=network.eval().requires_grad_(False),
+        tokenizers=corpus.tokenizers,
+        metrics={},
+        precision="fp32",
+    )
+
+
+def _scores(
+    folder: RunFolder, key: str, checkpoint: Checkpoint, corpus: PreparedCorpus, console: Console
+) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    if folder.scores.is_file():
+        known = json.loads(folder.scores.read_bytes())
+    if key not in known:
+        console.print("scoring on the dev and test splits", markup=False, highlight=False)
+        splits = {"dev": corpus.dev_pairs, "test": corpus.test_pairs or []}
+        known[key] = {
+            name: score_pairs(checkpoint, pairs) for name, pairs in splits.items() if pairs
+        }
+        write_json(folder.scores, known)
+    scores: dict[str, Any] = known[key]
+    return scores
+
+
+def _examples(corpus: PreparedCorpus) -> list[str]:
+    """A few held-out sources: what a test of speed or readiness can translate."""
+    return [pair.source for pair in corpus.dev_pairs[:20]]
