@@ -238,7 +238,7 @@ def _check_hashes(folder: Path) -> str:
                 f"{folder}: {SUMS} does not list {name}; copy the checkpoint again"
             )
     for name, expected in sums.items():
-        if Path(name).name != name or name == "..":
+        if Path(name).name != name or name in ("", "..") or not name.isprintable():
             raise CheckpointError(
                 f"{folder}: {SUMS} lists {name!r}, which is no plain file name; "
                 f"export the checkpoint again"

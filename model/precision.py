@@ -23,7 +23,7 @@ def resolve_device(device: str) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError:
         raise ConfigError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:N") from None
-    if resolved.type not in ("cpu", "cuda"):
+    if resolved.type not in ("cpu", "cuda") or (resolved.type == "cpu" and resolved.index):
         raise ConfigError(f"device {device!r} is not supported; use auto, cpu, cuda or cuda:N")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise ConfigError(

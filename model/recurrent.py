@@ -24,7 +24,7 @@ class RecurrentState:
 
 
 class RecurrentLayer(nn.Module):
-    """LSTM (Hochreiter and Schmidhuber, 1997), GRU (Cho et al., 2014) or plain tanh (Elman, 1990)."""
+    """LSTM (Hochreiter and Schmidhuber, 1997), GRU (Cho et al., 2014) or tanh (Elman, 1990)."""
 
     def __init__(self, kind: Cell, input_size: int, hidden_size: int) -> None:
         super().__init__()

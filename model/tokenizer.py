@@ -83,7 +83,7 @@ class Tokenizer:
             raise CheckpointError(
                 f"tokenizer {path} cannot be read ({error.strerror}); export or copy it again"
             ) from None
-        return cls(model, name=path.name)
+        return cls(model, name=str(path))
 
     def save(self, path: Path) -> None:
         """Writes the model's own bytes; the file appears whole or not at all."""

@@ -129,8 +129,11 @@ class Translator:
         token_ids: dict[str, list[int]] = {}
 
         def fits(candidate: str) -> bool:
-            token_ids[candidate] = self.checkpoint.tokenizers.source.encode(candidate)
-            return len(token_ids[candidate]) <= self._max_source_tokens
+            found = self.checkpoint.tokenizers.source.encode(candidate)
+            if len(found) > self._max_source_tokens:
+                return False
+            token_ids[candidate] = found
+            return True
 
         config = self.checkpoint.config
         segmentation = split(text, language=config.source_language, fits=fits)

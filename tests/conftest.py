@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny_checkpoint import fit_tiny_tokenizers, write_tiny_checkpoint
 from model.tokenizer import TokenizerPair
+from tests.tiny_checkpoint import fit_tiny_tokenizers, write_tiny_checkpoint
 
 torch.set_num_threads(1)  # far faster on small tensors, and on machines that share their cores
 

@@ -32,15 +32,21 @@ def build(*, seed: int = 0, rates: DropoutRates | None = None, **choices: Any) -
     return network.eval()
 
 
+ENCODERS = ((True, False), (False, False), (False, True))  # bidirectional, reverse_source
+
+
 def combinations() -> Iterator[dict[str, Any]]:
-    """Choices of cell x decoder x attention x layers x encoder x heads that are not refused."""
-    for cell, decoder, attention, layers, (bidirectional, reverse), heads in itertools.product(
+    """Every cell x decoder x attention that is not refused, each with every encoder, with one and
+    two heads, and in depth (residual and normalised). What cannot meet is not multiplied out:
+    heads know nothing of the encoder's direction.
+    """
+    shapes = [(encoder, 1, 1) for encoder in ENCODERS]
+    shapes += [(ENCODERS[0], 2, 1), (ENCODERS[0], 1, 3)]
+    for cell, decoder, attention, ((bidirectional, reverse), heads, layers) in itertools.product(
         ("lstm", "gru", "rnn"),
         ("parallel", "feed"),
         ("additive", "dot", "general", "none"),
-        (1, 3),
-        ((True, False), (False, False), (False, True)),
-        (1, 2),
+        shapes,
     ):
         choices: dict[str, Any] = {
             "cell": cell,

@@ -121,7 +121,7 @@ def train(
 
     if run is None and not dry_run:
         raise typer.BadParameter("name a folder for the run", param_hint="--run")
-    inline = _inline_data(source, target, source_language, target_language)
+    inline = _inline_data(source, target, source_language, target_language, config)
     asked = None
     if config is not None or inline or not resume:
         if config is None and not inline:
@@ -254,6 +254,7 @@ def _inline_data(
     target: Path | None,
     source_language: str | None,
     target_language: str | None,
+    recipe: Path | None,
 ) -> dict[str, dict[str, Any]]:
     """The config's [data] table as far as options give it."""
     if (source is None) != (target is None):
@@ -266,6 +267,10 @@ def _inline_data(
         fields["source_language"] = source_language
     if target_language is not None:
         fields["target_language"] = target_language
+    if recipe is None and source is not None and len(fields) < 3:
+        raise typer.BadParameter(
+            "--source and --target need --source-language and --target-language, as en and de"
+        )
     return {"data": fields} if fields else {}
 
 

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from model.beam_search import SearchConfig
-from model.checkpoint import Checkpoint, load_weights, save_checkpoint
+from model.checkpoint import Checkpoint, check_replaceable, load_weights, save_checkpoint
 from model.files import write_json
 from model.translator import Translator
 from training.card import write_card
@@ -36,6 +36,7 @@ def export(
     same weights does not compute them again.
     """
     console = console or Console(stderr=True)
+    check_replaceable(checkpoint)  # before the scoring, which may take minutes
     folder = RunFolder(run)
     asked, config = folder.read_config("asked"), folder.read_config("resolved")
     if asked is None or config is None:

@@ -75,13 +75,9 @@ def train(
     resolve_device(asked.device)  # a device that is not there shows before the corpus is read
     with folder.locked():
         recorded = folder.read_config("resolved") if folder.started else None
-        if recorded is None:
-            folder.write_config(asked, None, parent_name)
-        try:
-            corpus = _prepare(asked, folder.data, console, parent, again=recorded is not None)
-        except KeyboardInterrupt:  # nothing to save yet, so it need not be waited for
-            raise Interrupted from None
+        corpus = _prepare(asked, folder.data, console, parent, again=recorded is not None)
         resolved = resolve(asked, recorded, corpus)
+        # Only now: a start that failed for a wrong file can be tried again as it was.
         folder.write_config(asked, resolved, parent_name)
         with stopped_by_signals() as stop:
             _train_network(resolved, corpus, folder, parent, stop, console)

@@ -10,7 +10,7 @@ scores.json     scores of exported states on dev and test
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,19 +72,32 @@ class RunFolder:
                 raise RunError(f"another training run is writing to {self.path}") from None
             for leftover in self.states.glob(".*.tmp"):  # of a run that was killed while saving
                 leftover.unlink()
-            yield
+            try:
+                yield
+            finally:
+                if not self.started:
+                    self._leave_nothing()
 
     def write_config(
-        self, asked: TrainingConfig, resolved: TrainingConfig | None, parent: str | None = None
+        self, asked: TrainingConfig, resolved: TrainingConfig, parent: str | None
     ) -> None:
-        """Records the config before training; `resolved` follows once the corpus is known.
+        """Records the config before training; from here on the run can be resumed.
 
         `parent` is the name and version of the checkpoint that a retraining starts from.
         """
-        content: dict[str, Any] = {"asked": asked.model_dump(mode="json"), "parent": parent}
-        if resolved is not None:
-            content["resolved"] = resolved.model_dump(mode="json")
+        content = {
+            "asked": asked.model_dump(mode="json"),
+            "resolved": resolved.model_dump(mode="json"),
+            "parent": parent,
+        }
         write_json(self.path / "config.json", content)
+
+    def _leave_nothing(self) -> None:
+        """Takes back the empty folders of a run that did not come to its start."""
+        (self.path / ".lock").unlink(missing_ok=True)
+        for folder in (self.states, self.path):
+            with suppress(OSError):  # something else lies in it
+                folder.rmdir()
 
     def read_config(self, kind: str) -> TrainingConfig | None:
         """The config "asked" for or "resolved"; None when it was not recorded yet."""

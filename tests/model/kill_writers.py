@@ -1,6 +1,6 @@
 """Writers that are killed at every moment; the tests run each in a process of its own.
 
-    python -m tests.model.kill_writers WRITER FOLDER
+python -m tests.model.kill_writers WRITER FOLDER
 """
 
 import os
@@ -112,5 +112,5 @@ WRITERS = {
 }
 
 if __name__ == "__main__":
-    os.fsync = lambda descriptor: None  # slow, and a kill takes nothing from the page cache
+    os.fsync = lambda fd: None  # slow, and a kill takes nothing from the page cache
     WRITERS[sys.argv[1]](Path(sys.argv[2]))

@@ -83,7 +83,7 @@ class Candidate:
 
     def score(self, alpha: float) -> float:
         length = len(self.pieces) + self.finished
-        return self.log_prob / ((5 + length) / 6) ** alpha
+        return self.log_prob / float(((5 + length) / 6) ** alpha)
 
 
 def slow_beam_search(

@@ -32,7 +32,12 @@ WIDE_QUERIES = [  # as wide as the values, which `dot` needs
     [[-0.75, 2.0, 1.0, 0.5], [0.0, 1.0, -0.5, 0.25]],
 ]
 QUERY_MATRIX = [[0.2, -0.4], [0.6, 0.1], [-0.3, 0.5], [0.7, -0.2]]
-KEY_MATRIX = [[0.1, 0.2, -0.3, 0.4], [0.5, -0.6, 0.1, 0.2], [0.3, 0.3, 0.2, -0.1], [0.0, 0.4, 0.6, 0.5]]
+KEY_MATRIX = [
+    [0.1, 0.2, -0.3, 0.4],
+    [0.5, -0.6, 0.1, 0.2],
+    [0.3, 0.3, 0.2, -0.1],
+    [0.0, 0.4, 0.6, 0.5],
+]
 KEY_BIAS = [0.05, -0.1, 0.15, 0.2]
 ENERGY = [0.8, -1.2, 0.4, 1.5]
 
@@ -116,7 +121,8 @@ def attend(
     mask = torch.arange(3) < torch.tensor(LENGTHS).unsqueeze(1)
     with torch.no_grad():
         source = EncodedSource(attention.keys(values), values, mask, torch.tensor(SUMMARIES))
-        return attention(torch.tensor(queries), source)
+        attended: Attended = attention(torch.tensor(queries), source)
+    return attended
 
 
 def assert_follows(attended: Attended, contexts: Any, weights: Any) -> None:

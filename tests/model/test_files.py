@@ -23,6 +23,18 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def begin_file(path: Path, error: BaseException) -> None:
+    with replaced_file(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+
+
+def begin_folder(path: Path, error: BaseException) -> None:
+    with replaced_folder(path) as temporary:
+        (temporary / "text").write_text("half", encoding="utf-8")
+        raise error
+
+
 def write_folder(path: Path, text: str) -> None:
     with replaced_folder(path) as temporary:
         (temporary / "text").write_text(text, encoding="utf-8")
@@ -39,23 +51,19 @@ def test_a_file_appears_with_its_content(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"old")
-    with pytest.raises(Failure), replaced_file(tmp_path / "a") as temporary:
-        temporary.write_bytes(b"half")
-        raise Failure
+    with pytest.raises(Failure):
+        begin_file(tmp_path / "a", Failure())
     assert (tmp_path / "a").read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
 
 
 def test_a_failure_leaves_no_file_where_there_was_none(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), replaced_file(tmp_path / "a") as temporary:
-        temporary.write_bytes(b"half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        begin_file(tmp_path / "a", KeyboardInterrupt())
     assert names(tmp_path) == []
 
 
-def test_a_full_disk_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -127,9 +135,8 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_way_of_replacing")
 def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
     write_folder(tmp_path / "a", "old")
-    with pytest.raises(Failure), replaced_folder(tmp_path / "a") as temporary:
-        (temporary / "text").write_text("half", encoding="utf-8")
-        raise Failure
+    with pytest.raises(Failure):
+        begin_folder(tmp_path / "a", Failure())
     assert names(tmp_path) == ["a"]
     assert (tmp_path / "a" / "text").read_text(encoding="utf-8") == "old"
 
@@ -189,8 +196,8 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
 def test_an_old_folder_that_a_kill_took_away_is_put_back(tmp_path: Path) -> None:
     write_folder(tmp_path / "a", "old")
     (tmp_path / "a").rename(tmp_path / f".a.{DEAD}.old")
-    with pytest.raises(Failure), replaced_folder(tmp_path / "a"):
-        raise Failure
+    with pytest.raises(Failure):
+        begin_folder(tmp_path / "a", Failure())
     assert names(tmp_path) == ["a"]
     assert (tmp_path / "a" / "text").read_text(encoding="utf-8") == "old"
 

@@ -41,7 +41,9 @@ class Gate:
         return affine(self.of_hidden, hidden, self.hidden_bias)
 
     def sum(self, inputs: Vector, hidden: Vector) -> Vector:
-        return [a + b for a, b in zip(self.from_input(inputs), self.from_hidden(hidden), strict=True)]
+        return [
+            a + b for a, b in zip(self.from_input(inputs), self.from_hidden(hidden), strict=True)
+        ]
 
 
 def gate(number: int) -> Gate:
@@ -105,11 +107,14 @@ def expected_states(
 def layer_of_known_weights(kind: Cell) -> RecurrentLayer:
     layer = RecurrentLayer(kind, 3, 2)
     gates = [gate(number) for number in range(len(GATES[kind]))]
-    with torch.no_grad():
-        layer.rnn.weight_ih_l0.copy_(torch.tensor([row for g in gates for row in g.of_input]))
-        layer.rnn.weight_hh_l0.copy_(torch.tensor([row for g in gates for row in g.of_hidden]))
-        layer.rnn.bias_ih_l0.copy_(torch.tensor([b for g in gates for b in g.input_bias]))
-        layer.rnn.bias_hh_l0.copy_(torch.tensor([b for g in gates for b in g.hidden_bias]))
+    layer.rnn.load_state_dict(
+        {
+            "weight_ih_l0": torch.tensor([row for g in gates for row in g.of_input]),
+            "weight_hh_l0": torch.tensor([row for g in gates for row in g.of_hidden]),
+            "bias_ih_l0": torch.tensor([bias for g in gates for bias in g.input_bias]),
+            "bias_hh_l0": torch.tensor([bias for g in gates for bias in g.hidden_bias]),
+        }
+    )
     return layer
 
 
@@ -170,12 +175,12 @@ def test_padding_behind_a_sequence_changes_no_real_state(kind: Cell) -> None:
 
 @pytest.mark.parametrize("kind", CELLS)
 def test_every_gate_starts_orthogonal_and_only_the_forget_gate_open(kind: Cell) -> None:
-    layer = RecurrentLayer(kind, 3, 5)
+    weights = RecurrentLayer(kind, 3, 5).rnn.state_dict()
     for number, name in enumerate(GATES[kind]):
         rows = slice(5 * number, 5 * number + 5)
-        recurrent = layer.rnn.weight_hh_l0.detach()[rows]
+        recurrent = weights["weight_hh_l0"][rows]
         torch.testing.assert_close(recurrent @ recurrent.T, torch.eye(5), atol=1e-5, rtol=0)
-        bias = (layer.rnn.bias_ih_l0 + layer.rnn.bias_hh_l0).detach()[rows]
+        bias = (weights["bias_ih_l0"] + weights["bias_hh_l0"])[rows]
         assert (bias == (1.0 if name == "forget" else 0.0)).all()
 
 

@@ -1,0 +1,72 @@
+"""A small corpus, its recipe, and a `dragoman` to train on it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.training.zygote import Zygote
+from training import demo_corpus
+
+RECIPE = """
+save_every_minutes = 1e-9 # after every update
+threads = 1
+
+[data]
+source_language = "en"
+target_language = "de"
+[[data.train]]
+source = "train.en"
+target = "train.de"
+[data.dev]
+source = "dev.en"
+target = "dev.de"
+[data.test]
+source = "test.en"
+target = "test.de"
+
+[tokenizer]
+vocab_size = 400
+
+[model]
+cell = "gru"
+embedding_size = 16
+encoder_hidden = 16
+decoder_hidden = 32
+attention_size = 16
+
+[optimization]
+batch_tokens = 400
+learning_rate = 5e-3
+warmup_steps = 10
+max_epochs = 3
+ema_decay = 0.9
+precision = "fp32"
+
+[validation]
+every_steps = 10
+keep_best = 2
+"""
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe beside its corpus: 80 pairs, about ten updates an epoch. Do not change either."""
+    folder = tmp_path_factory.mktemp("corpus")
+    corpus = demo_corpus.generate()
+    splits = {"train": corpus.train[:80], "dev": corpus.dev[:4], "test": corpus.test[:4]}
+    for split, pairs in splits.items():
+        for side, language in enumerate(("en", "de")):
+            text = "".join(f"{pair[side]}\n" for pair in pairs)
+            (folder / f"{split}.{language}").write_text(text, encoding="utf-8", newline="\n")
+    path = folder / "recipe.toml"
+    path.write_text(RECIPE, encoding="utf-8", newline="\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def dragoman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """The command, ready to be started many times."""
+    zygote = Zygote(tmp_path_factory.mktemp("said"))
+    yield zygote
+    zygote.close()
