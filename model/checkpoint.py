@@ -92,7 +92,10 @@ def save_checkpoint(
         _write(temporary / CONFIG, config.model_dump_json(indent=2) + "\n")
         _write(temporary / METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
         _write(temporary / CARD, card)
-        save_file(_without_shared(weights), temporary / WEIGHTS)
+        try:
+            save_file(_without_shared(weights), temporary / WEIGHTS)
+        except SafetensorError as error:  # its way to say that the disk is full
+            raise CheckpointError(f"{folder} cannot be written: {error}") from None
         # safetensors lets nobody but the owner read; a service often runs as another user.
         (temporary / WEIGHTS).chmod((temporary / CONFIG).stat().st_mode)
         tokenizers.save(temporary)

@@ -42,6 +42,7 @@ class Journal:
             "training", total=total_steps, completed=resumed_step, state="starting"
         )
         self._last_line = time.monotonic()
+        self._dev = ""  # the latest dev score, shown in the bar
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -64,9 +65,9 @@ class Journal:
 
     def training(self, step: int, epoch: int, remaining_s: float, **numbers: float) -> None:
         """Numbers of the updates since the last call; units are in their names."""
-        self._record("training", step, epoch, numbers)
+        self._record("training", step, epoch, {**numbers, "remaining_s": round(remaining_s, 1)})
         state = (
-            f"epoch {epoch + 1}  loss {numbers['loss']:.3f}  "
+            f"epoch {epoch + 1}  loss {numbers['loss']:.3f}{self._dev}  "
             f"{numbers['tokens_per_s']:,.0f} tokens/s"
         )
         self._progress.update(self._task, completed=step, state=state)
@@ -77,6 +78,7 @@ class Journal:
     def validation(self, step: int, epoch: int, example: str, **numbers: float) -> None:
         """Numbers on the dev split, and one translation to look at."""
         self._record("validation", step, epoch, numbers)
+        self._dev = f"  dev BLEU {numbers['bleu']:.1f}"
         scores = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
         self.say(f"step {step}  epoch {epoch + 1}  dev: {scores}")
         if example:

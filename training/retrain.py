@@ -104,7 +104,9 @@ def _config(
         "warmup_steps": WARMUP_STEPS,
         "max_epochs": MAX_EPOCHS,
         "max_steps": None,
+        "precision": "auto",
     }
-    tables["validation"] = {**tables["validation"], "patience": PATIENCE}
-    # None of the parent's choices is left open, so nothing is filled in by corpus size.
+    # Once an epoch: the parent's plan was for a corpus of another size.
+    tables["validation"] = {**tables["validation"], "patience": PATIENCE, "every_steps": None}
+    tables["threads"] = None  # with precision, found out anew: this may be another machine
     return load_config(None, data=Path.cwd(), inline=tables, overrides=overrides)

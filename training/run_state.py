@@ -155,7 +155,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     content = _content(path)
     try:
         return load_file(path), content
-    except SafetensorError as error:
+    except (SafetensorError, RuntimeError) as error:
         raise RunError(f"run state {path} is damaged: {error}") from None
 
 
@@ -169,6 +169,6 @@ def _content(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(metadata["content"])
     except FileNotFoundError:
         raise RunError(f"there is no run state {path}; start the run without --resume") from None
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"run state {path} is damaged: {error}") from None
     return content

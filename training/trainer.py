@@ -68,7 +68,9 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Writes the last run state."""
+        """Writes the last run state; DivergenceError, and the old one stays, if it is no good."""
+        if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
+            raise DivergenceError(_explain_divergence(self.config.optimization, self.place.step))
         save_run_state(
             self.states / LAST,
             network=self.network,
@@ -255,6 +257,8 @@ def _validate(trainer: Trainer, journal: Journal, validate: Callable[[], DevScor
     place, config = trainer.place, trainer.config
     with trainer.averaged():
         scores = validate()
+        if not math.isfinite(scores.nll):
+            raise DivergenceError(_explain_divergence(config.optimization, place.step))
         metric = config.validation.metric
         score = -scores.nll if metric == "loss" else getattr(scores, metric)
         should_stop = trainer.judge(score)
@@ -301,10 +305,9 @@ def _report(
 
 def _explain_divergence(config: OptimizationConfig, step: int) -> str:
     return (
-        f"the loss is not a number at step {step} ({NAN_STEPS} updates in a row): the gradient "
-        f"exploded. The last good run state is kept. Lower optimization.learning_rate "
-        f"(now {config.learning_rate:g}) or optimization.clip_norm (now {config.clip_norm:g}), "
-        f"then resume or start again"
+        f"the loss is not a number at step {step}: the gradient exploded. The last good run state "
+        f"is kept. Lower optimization.learning_rate (now {config.learning_rate:g}) or "
+        f"optimization.clip_norm (now {config.clip_norm:g}), then resume or start again"
     )
 
 

@@ -1,5 +1,6 @@
 """How good the network is on the dev split: loss, and greedy translations scored."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -58,6 +59,9 @@ class Validator:
         """Loss over all of dev, scores over its first `max_sentences`."""
         start = time.monotonic()
         self._checkpoint.network.eval()
+        nll = self._loss()
+        if not math.isfinite(nll):  # the weights exploded: there is nothing to translate with
+            return DevScores(nll, bleu=0.0, chrf=0.0, seconds=time.monotonic() - start, example="")
         translator = Translator(self._checkpoint)
         sources = [pair.source for pair in self._pairs]
         references = [pair.target for pair in self._pairs]
@@ -65,7 +69,7 @@ class Validator:
         shown = self._calls % len(sources)
         self._calls += 1
         return DevScores(
-            nll=self._loss(),
+            nll=nll,
             bleu=bleu(hypotheses, references, self._checkpoint.config.target_language),
             chrf=chrf(hypotheses, references),
             seconds=time.monotonic() - start,

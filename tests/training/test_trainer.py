@@ -171,7 +171,7 @@ def pairs(count: int) -> PairBatch:
 
 def test_it_learns_to_reverse_strings_of_digits(store: TokenStore, tmp_path: Path) -> None:
     settings = config(
-        optimization={"max_epochs": 25, "learning_rate": 0.03, "schedule": "inverse_sqrt"},
+        optimization={"max_epochs": 14, "learning_rate": 0.015, "warmup_steps": 20},
         validation={"every_steps": 10**6},
     )
     run = Run(tmp_path, settings)
@@ -298,6 +298,26 @@ def test_a_loss_that_stays_nan_stops_the_run(store: TokenStore, tmp_path: Path) 
     weights = run.saved("last.safetensors")
     assert equal(weights, kept[8])
     assert all(weight.isfinite().all() for weight in weights)
+
+
+def test_weights_that_exploded_are_not_saved(tmp_path: Path) -> None:
+    run = Run(tmp_path, config())
+    run.trainer.save()
+    with torch.no_grad():
+        run.trainer.network.output.bias[3] = math.inf
+    run.trainer.place.step = 5
+    with pytest.raises(DivergenceError, match="not a number at step 5"):
+        run.trainer.save()
+    assert load_run_state_place(tmp_path / "states" / "last.safetensors").step == 0
+
+
+def test_a_dev_loss_that_is_no_number_stops_the_run(store: TokenStore, tmp_path: Path) -> None:
+    run = Run(tmp_path, config(validation={"every_steps": 3}, save_every_minutes=1e-9))
+    run.validate = lambda: DevScores(math.inf, 0.0, 0.0, 0.0, "")  # type: ignore[method-assign]
+    with pytest.raises(DivergenceError, match="not a number at step 3"):
+        run.train(store)
+    assert load_run_state_place(tmp_path / "states" / "last.safetensors").step == 2
+    assert not run.kept()
 
 
 def test_a_stumble_is_no_divergence(store: TokenStore, tmp_path: Path) -> None:
@@ -521,7 +541,7 @@ def test_bf16_learns_as_well(store: TokenStore, tmp_path: Path) -> None:
     losses = {}
     for precision in ("fp32", "bf16"):
         (tmp_path / precision).mkdir()
-        settings = config(optimization={"precision": precision, "max_steps": 60, "max_epochs": 9})
+        settings = config(optimization={"precision": precision, "max_steps": 40, "max_epochs": 9})
         run = Run(tmp_path / precision, settings)
         run.train(store)
         losses[precision] = read_log(tmp_path / precision)[-2]["loss"]
