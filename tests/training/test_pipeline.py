@@ -41,9 +41,7 @@ def complaint(command: Command, *, lines: int | None = 1) -> str:
 
 
 def wait_for_state(run: Path, command: Command) -> None:
-    while not (run / "states" / "last.safetensors").is_file():
-        assert command.running, command.said
-        time.sleep(0.001)
+    command.wait_for((run / "states" / "last.safetensors").is_file)
 
 
 @pytest.fixture(scope="module")

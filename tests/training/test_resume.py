@@ -5,7 +5,6 @@ import json
 import random
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.training.zygote import TIMEOUT_S, Command, Zygote
+from tests.training.zygote import Command, Zygote
 from training.errors import RunError
 from training.journal import read_log
 from training.run_state import load_run_state_place
@@ -120,16 +119,14 @@ def assert_equal(run: Path, unbroken: Path) -> None:
 
 def wait_for_step(run: Path, step: int, command: Command) -> None:
     """Returns as soon as a state of at least this step is on the disk."""
-    end = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < end:
-        assert command.running, command.said
+
+    def reached() -> bool:
         try:
-            if load_run_state_place(run / "states" / "last.safetensors").step >= step:
-                return
-        except RunError:
-            pass  # not there yet
-        time.sleep(0.001)
-    raise TimeoutError(f"no state of step {step}: {command.said}")
+            return load_run_state_place(run / "states" / "last.safetensors").step >= step
+        except RunError:  # not there yet, or replaced while it was read
+            return False
+
+    command.wait_for(reached)
 
 
 def stopped_at(
@@ -182,18 +179,12 @@ def test_asked_to_stop_and_resumed_equals_unbroken(
             assert {**line, "seconds": 0} == {**right, "seconds": 0}
 
 
-def wait_for_file(run: Path, pattern: str, command: Command) -> None:
-    while not list(run.glob(pattern)):
-        assert command.running, command.said
-        time.sleep(0.001)
-
-
 def test_killed_before_the_first_state_and_resumed(
     simple: Unbroken, dragoman: Zygote, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     command = simple.start(dragoman, run)
-    wait_for_file(run, "config.json", command)
+    command.wait_for((run / "config.json").is_file)
     command.send(signal.SIGKILL)
     command.wait()
     command = simple.start(dragoman, run, "--resume")
@@ -206,7 +197,7 @@ def test_killed_while_the_corpus_is_read(
 ) -> None:
     run = tmp_path / "run"
     command = simple.start(dragoman, run)
-    wait_for_file(run, ".data.*.tmp", command)
+    command.wait_for(lambda: bool(list(run.glob(".data.*.tmp"))))
     command.send(signal.SIGKILL)
     command.wait()
     command = simple.start(dragoman, run, "--resume")
@@ -223,7 +214,7 @@ def test_interrupted_while_the_corpus_is_read(
 ) -> None:
     run = tmp_path / "run"
     command = simple.start(dragoman, run)
-    wait_for_file(run, ".data.*.tmp", command)
+    command.wait_for(lambda: bool(list(run.glob(".data.*.tmp"))))
     command.send(signal.SIGINT)
     assert command.wait() == 130
     assert "Traceback" not in command.said

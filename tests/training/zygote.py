@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -59,6 +60,14 @@ class Command:
         assert self.status is not None
         return self.status
 
+    def wait_for(self, happened: Callable[[], bool]) -> None:
+        """Returns as soon as it did; the command must not end before."""
+        end = time.monotonic() + TIMEOUT_S
+        while not happened():
+            assert self.running, self.said
+            assert time.monotonic() < end, self.said
+            time.sleep(0.001)
+
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
@@ -77,7 +86,7 @@ class Zygote:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.training.zygote"],
             cwd=Path(__file__).parents[2],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(folder)},
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
