@@ -25,8 +25,8 @@ class Architecture(BaseModel):
     bidirectional: bool = True
     reverse_source: bool = False  # one-way encoders only: read the source from its end
     decoder: DecoderFamily = "parallel"
-    decoder_layers: int = Field(default=1, ge=1)
-    decoder_hidden: int = Field(default=512, ge=1)
+    decoder_layers: int = Field(default=2, ge=1)
+    decoder_hidden: int = Field(default=256, ge=1)
     attention: AttentionKind = "additive"
     attention_size: int = Field(default=256, ge=1)  # additive attention, all heads
     attention_heads: int = Field(default=1, ge=1)

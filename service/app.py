@@ -93,6 +93,8 @@ def _problem(problem: dict[str, Any]) -> tuple[str | None, str]:
         return field, f"{field or 'a field'} is no field of this request; /docs lists them"
     if problem["type"] == "missing":
         return field, f"{field or 'the body'} is missing"
+    if problem["type"] == "string_pattern_mismatch":  # only languages have one
+        return field, f"{field} is no language tag; send one such as en or pt-BR"
     if problem["type"] == "value_error":  # our own validators' sentences
         return field, str(problem["msg"]).removeprefix("Value error, ")
     return field, f"{field or 'the body'}: {str(problem['msg']).lower()}"

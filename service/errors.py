@@ -1,7 +1,7 @@
 """Every reason for which the service refuses or gives up a request.
 
 Messages are one sentence for a person and never repeat what was sent: names and limits are ours,
-positions (`text[3]`) are theirs. Which HTTP status each becomes stands in one table in `app.py`.
+positions (`text[3]`) are theirs. Which HTTP status each becomes stands in `error_table.py`.
 """
 
 from model.errors import DragomanError

@@ -1,10 +1,11 @@
 """The native face, `/v1`: bodies in and out, as `schemas.py` describes them."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from service.dispatcher import Dispatcher, ModelInfo
 from service.errors import InvalidRequest
@@ -50,10 +51,10 @@ def native_router(gate: Gate) -> APIRouter:
     @router.post(
         "/translate",
         summary="Translate one text or a list",
-        response_model_exclude_none=True,
+        response_model=TranslateResponse,
         responses=_ERRORS,
     )
-    async def translate(request: Request, body: TranslateRequest) -> TranslateResponse:
+    async def translate(request: Request, body: TranslateRequest) -> Response:
         """Answers one translation a text, in order.
 
         All texts are checked before any is translated, so a request with one impossible text is
@@ -68,10 +69,9 @@ def native_router(gate: Gate) -> APIRouter:
             alignments=body.alignments,
             name_of=body.text_field,
         )
-        return TranslateResponse(
-            model=_used_model(dispatcher),
-            translations=[_translation(translation, body) for translation in translations],
-        )
+        # Attention of long texts is megabytes: writing it must not keep the event loop from others.
+        content = await asyncio.to_thread(_render, dispatcher, translations, body)
+        return Response(content, media_type="application/json")
 
     @router.post("/score", summary="Score given translations", responses=_ERRORS)
     async def score(request: Request, body: ScoreRequest) -> ScoreResponse:
@@ -146,6 +146,16 @@ def _model(dispatcher: Dispatcher) -> ModelBody:
         max_source_tokens=info.max_source_tokens,
         metrics=info.metrics,
     )
+
+
+def _render(
+    dispatcher: Dispatcher, translations: "Sequence[Translation]", body: TranslateRequest
+) -> str:
+    response = TranslateResponse(
+        model=_used_model(dispatcher),
+        translations=[_translation(translation, body) for translation in translations],
+    )
+    return response.model_dump_json(exclude_none=True)
 
 
 def _translation(translation: "Translation", body: TranslateRequest) -> TranslationBody:

@@ -94,7 +94,10 @@ def open_models(models: Path, settings: Settings) -> Registry:
     threads = settings.threads_per_model or max(1, _num_cores() // len(folders))
     return Registry(
         [
-            Dispatcher(folder.resolve().name, _loader(folder, settings, threads), settings)
+            # As the folder lists it: a link `en-de` to a dated checkpoint serves as en-de.
+            Dispatcher(
+                Path(os.path.abspath(folder)).name, _loader(folder, settings, threads), settings
+            )
             for folder in folders
         ]
     )

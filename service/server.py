@@ -122,7 +122,11 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # A failed bind repeats the address in strerror; a failed look-up has a number of its own.
+        if error.errno is None or isinstance(error, socket.gaierror):
+            reason = error.strerror or str(error)
+        else:
+            reason = os.strerror(error.errno)
         raise ConfigError(
             f"cannot listen on {host} port {port}: {reason}; choose another --port or --host"
         ) from None

@@ -37,7 +37,7 @@ def _use(name: str, config: CheckpointConfig) -> str:
 def _scores(metrics: dict[str, Any]) -> str:
     rows = [
         f"| {split} | {metric} | {metrics[split][key]['score']:.2f} | "
-        f"`{metrics[split][key]['signature']}` |"
+        f"`{_cell(metrics[split][key]['signature'])}` |"
         for split in ("dev", "test")
         if split in metrics
         for metric, key in (("BLEU", "bleu"), ("chrF", "chrf"), ("TER", "ter"))
@@ -48,6 +48,11 @@ def _scores(metrics: dict[str, Any]) -> str:
     settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in search.items())
     header = ["| split | metric | score | sacreBLEU signature |", "|---|---|---:|---|"]
     return "\n".join(["## Scores\n", f"With {settings}.\n", *header, *rows])
+
+
+def _cell(text: str) -> str:
+    """For a table: there a bar ends the cell even inside code."""
+    return text.replace("|", "\\|")
 
 
 def _data(metrics: dict[str, Any]) -> str:

@@ -11,8 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from model.files import write_json
-
 _EXIT_INTERRUPTED = 130
 
 Serve = Callable[[Path, str, int], None]  # models folder, host, port; returns when stopped
@@ -241,11 +239,17 @@ def evaluate(
 
     checkpoints = [checkpoint] if second is None else [checkpoint, second]
     evaluation = Evaluation(
-        source, reference, hypotheses, beam_size, length_penalty, device, precision, threads
+        source,
+        reference,
+        hypotheses,
+        output,
+        beam_size,
+        length_penalty,
+        device,
+        precision,
+        threads,
     )
     report, lines = evaluate_checkpoints(checkpoints, evaluation)
-    if output is not None:
-        write_json(output, report)
     typer.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
 
 

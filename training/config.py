@@ -90,11 +90,11 @@ class OptimizationConfig(_Section):
     """How the loss is brought down, and for how long."""
 
     optimizer: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = Field(default=1e-3, gt=0)  # the peak, reached after warm-up
+    learning_rate: float = Field(default=2e-3, gt=0)  # the peak, reached after warm-up
     weight_decay: float = Field(default=0.01, ge=0)  # adamw only
     beta2: float = Field(default=0.98, gt=0, lt=1)
     schedule: Literal["inverse_sqrt", "plateau", "constant"] = "inverse_sqrt"
-    warmup_steps: int = Field(default=500, ge=0)
+    warmup_steps: int = Field(default=400, ge=0)
     plateau_factor: float = Field(default=0.5, gt=0, lt=1)  # schedule = "plateau"
     plateau_patience: int = Field(default=2, ge=0)  # validations without gain before a cut
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -103,7 +103,7 @@ class OptimizationConfig(_Section):
     accumulate: int = Field(default=1, ge=1)  # batches summed into one update
     max_epochs: int | None = Field(default=None, ge=1)  # None: by corpus size
     max_steps: int | None = Field(default=None, ge=1)  # updates; None: no limit
-    ema_decay: float = Field(default=0.999, ge=0, lt=1)  # 0: off
+    ema_decay: float = Field(default=0.998, ge=0, lt=1)  # 0: off
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: measured on the device
 
 

@@ -20,10 +20,10 @@ class SizeDefaults:
 
 
 BY_SIZE = (
-    SizeDefaults(pairs=10_000, dropout=0.4, batch_tokens=1_000, max_epochs=60),
-    SizeDefaults(pairs=60_000, dropout=0.4, batch_tokens=2_000, max_epochs=40),
-    SizeDefaults(pairs=500_000, dropout=0.3, batch_tokens=4_000, max_epochs=30),
-    SizeDefaults(pairs=5_000_000, dropout=0.2, batch_tokens=8_000, max_epochs=15),
+    SizeDefaults(pairs=10_000, dropout=0.3, batch_tokens=600, max_epochs=60),
+    SizeDefaults(pairs=60_000, dropout=0.25, batch_tokens=1_200, max_epochs=30),
+    SizeDefaults(pairs=500_000, dropout=0.2, batch_tokens=3_000, max_epochs=25),
+    SizeDefaults(pairs=5_000_000, dropout=0.1, batch_tokens=8_000, max_epochs=15),
     SizeDefaults(pairs=float("inf"), dropout=0.1, batch_tokens=16_000, max_epochs=5),
 )
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from model.errors import ConfigError
-from model.files import write_text
+from model.files import write_json, write_text
 from model.translator import Translator
 from training.config import CorpusConfig
 from training.evaluate import compare, corpus_scores, translate_all
@@ -24,6 +24,7 @@ class Evaluation:
     source: Path
     reference: Path
     hypotheses: Path | None = None  # where the translations are kept
+    report: Path | None = None  # where the scores are kept, as JSON
     beam_size: int | None = None
     length_penalty: float | None = None
     device: str = "cpu"
@@ -35,6 +36,7 @@ def evaluate_checkpoints(
     checkpoints: Sequence[Path], evaluation: Evaluation
 ) -> tuple[dict[str, Any], list[str]]:
     """The report as JSON and as lines for people; a second checkpoint is compared to the first."""
+    _check_outputs(evaluation, len(checkpoints))
     corpus = CorpusConfig(source=evaluation.source, target=evaluation.reference)
     pairs = list(read_pairs(corpus, source_language="", target_language=""))
     sources = [pair.source for pair in pairs]
@@ -60,8 +62,7 @@ def evaluate_checkpoints(
             *(f"  {line}" for line in scores.lines()),
         ]
         if evaluation.hypotheses is not None:
-            kept = evaluation.hypotheses
-            path = kept if number == 1 else kept.with_name(f"{kept.name}.{number}")
+            path = _numbered(evaluation.hypotheses, number)
             write_text(path, "".join(f"{text}\n" for text in output))
         outputs.append(output)
     if len(outputs) == 2:
@@ -69,7 +70,28 @@ def evaluate_checkpoints(
         comparison = compare(first, second, references, target_language=language)
         report["comparison"] = comparison.to_json()
         lines += ["", *comparison.lines()]
+    if evaluation.report is not None:
+        write_json(evaluation.report, report)
     return report, lines
+
+
+def _check_outputs(evaluation: Evaluation, num_checkpoints: int) -> None:
+    """Refuses, before the long work, to write over what is read or where nothing can be written."""
+    paths = [] if evaluation.report is None else [evaluation.report]
+    if evaluation.hypotheses is not None:
+        paths += [_numbered(evaluation.hypotheses, n + 1) for n in range(num_checkpoints)]
+    if len({path.absolute() for path in paths}) < len(paths):
+        raise ConfigError("the scores and the translations cannot go to the same file")
+    for path in paths:
+        if not path.parent.is_dir():
+            raise ConfigError(f"there is no folder {path.parent}; create it first")
+        for read in (evaluation.source, evaluation.reference):
+            if path.exists() and read.exists() and path.samefile(read):
+                raise ConfigError(f"{path} is an input of this evaluation; choose another output")
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.name}.{number}")
 
 
 def _load(checkpoint: Path, evaluation: Evaluation) -> Translator:

@@ -110,7 +110,12 @@ def default_vocab_size(num_pairs: int) -> int:
     Small corpora want small vocabularies, or most pieces are seen too seldom to be learnt
     (Sennrich and Zhang, 2019).
     """
-    for pairs, vocab_size in ((15_000, 3_000), (100_000, 8_000), (1_000_000, 16_000)):
+    for pairs, vocab_size in (
+        (15_000, 2_000),
+        (60_000, 4_000),
+        (500_000, 8_000),
+        (5_000_000, 16_000),
+    ):
         if num_pairs < pairs:
             return vocab_size
     return 32_000

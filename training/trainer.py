@@ -132,13 +132,14 @@ class Trainer:
         """Keeps the state if it is among the best; True when the run should stop."""
         place, config = self.place, self.config
         best_so_far = place.best[0].score if place.best else -math.inf
-        improved = score > best_so_far
+        # Before the first right word BLEU stays at 0: that is no lack of progress yet.
+        improved = score > best_so_far or score == best_so_far == 0.0
         kept = len(place.best) < config.validation.keep_best or score > place.best[-1].score
         if kept:
             file = f"best-{place.step:08d}.safetensors"
             save_weights(self.states / file, self.network, place, score)
             place.best = sorted(
-                [*place.best, BestState(file, place.step, score)], key=lambda b: -b.score
+                [*place.best, BestState(file, place.step, score)], key=lambda best: -best.score
             )[: config.validation.keep_best]
         place.since_best = 0 if improved else place.since_best + 1
         place.plateau_wait = 0 if improved else place.plateau_wait + 1

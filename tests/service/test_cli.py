@@ -478,3 +478,16 @@ def test_a_killed_job_of_a_real_translator_resumes_to_the_same_bytes(
     assert not output.exists()
     assert job["run"](tiny_checkpoint, source, output, resume=True).num_resumed >= 80
     assert output.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--hypotheses", "--output"])
+def test_evaluate_never_writes_over_its_input(
+    option: str, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, reference = tmp_path / "a.en", tmp_path / "a.de"
+    source.write_text("one\n", encoding="utf-8")
+    reference.write_text("eins\n", encoding="utf-8")
+    files = ["--source", str(source), "--reference", str(reference)]
+    assert cli.run(["evaluate", str(tiny_checkpoint), *files, option, str(source)]) == 1
+    assert "choose another output" in capsys.readouterr().err
+    assert source.read_text(encoding="utf-8") == "one\n"

@@ -48,7 +48,7 @@ def check(answer: httpx.Response, status: int, code: str, field: str | None = No
         ({"text": "a", "source": MARK * 9, "target": "de"}, 422, "invalid_request", "source",
          "at most 35"),
         ({"text": "a", "source": "en/..", "target": "de"}, 422, "invalid_request", "source",
-         "pattern"),
+         "language tag"),
         # the fields
         ({**PAIR}, 422, "invalid_request", "text", "text is missing"),
         ({**PAIR, "text": 5}, 422, "invalid_request", "text", "string"),

@@ -35,6 +35,14 @@ def test_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert names(Path()) == ["en-de"]
 
 
+def test_a_link_serves_under_its_own_name(tmp_path: Path) -> None:
+    make(tmp_path / "kept" / "2026-11-21")
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "en-de").symlink_to(tmp_path / "kept" / "2026-11-21")
+    assert names(models) == ["en-de"]
+
+
 def test_nothing_to_serve(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     for folder in (tmp_path, tmp_path / "file", tmp_path / "none"):

@@ -229,9 +229,9 @@ def test_a_config_survives_its_own_json(tmp_path: Path) -> None:
 def test_defaults_follow_the_size_of_the_corpus() -> None:
     config = load_config(None, inline=INLINE)
     small, large = fill_defaults(config, 10_000), fill_defaults(config, 10_001)
-    assert (small.optimization.batch_tokens, large.optimization.batch_tokens) == (1_000, 2_000)
+    assert (small.optimization.batch_tokens, large.optimization.batch_tokens) == (600, 1_200)
     assert small.optimization.max_epochs == 60
-    assert small.dropout.embedding == small.dropout.hidden == small.dropout.readout == 0.4
+    assert small.dropout.embedding == small.dropout.hidden == small.dropout.readout == 0.3
     assert fill_defaults(config, 10**9).optimization.max_epochs == 5
 
 
@@ -243,6 +243,6 @@ def test_what_the_config_says_is_not_overruled_by_size() -> None:
     ]
     filled = fill_defaults(load_config(None, inline=INLINE, overrides=chosen), 100)
     assert filled.dropout.hidden == 0
-    assert filled.dropout.embedding == 0.4
+    assert filled.dropout.embedding == 0.3
     assert filled.optimization.max_epochs == 2
     assert filled.optimization.batch_tokens == 77

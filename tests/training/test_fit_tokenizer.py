@@ -95,7 +95,7 @@ def test_small_corpora_shrink_the_vocabulary(
     assert 260 < pair.source.size < 2000
     assert len(reports) == 1
     assert f"joint tokenizer: {pair.source.size} {kind} pieces" in reports[0]
-    assert f"too small for {vocab_size or 3000})" in reports[0]
+    assert f"too small for {vocab_size or 2000})" in reports[0]
     text = "The man, 一 unknown 字."
     assert pair.source.decode(pair.source.encode(text)) == text
 
@@ -122,8 +122,8 @@ def test_default_size_makes_room_for_the_characters(tmp_path: Path) -> None:
 
 
 def test_default_sizes_grow_with_the_corpus() -> None:
-    sizes = [default_vocab_size(n) for n in (0, 14_999, 15_000, 99_999, 100_000, 10**6, 10**9)]
-    assert sizes == [3000, 3000, 8000, 8000, 16_000, 32_000, 32_000]
+    sizes = [default_vocab_size(n) for n in (0, 14_999, 15_000, 60_000, 500_000, 10**6, 10**9)]
+    assert sizes == [2000, 2000, 4000, 8000, 16_000, 16_000, 32_000]
 
 
 def test_every_side_without_text_is_refused(tmp_path: Path) -> None:

@@ -349,6 +349,14 @@ def test_it_stops_when_dev_does_not_rise(store: TokenStore, tmp_path: Path) -> N
     )
 
 
+def test_patience_waits_for_the_first_right_word(store: TokenStore, tmp_path: Path) -> None:
+    settings = config(optimization={"max_epochs": 50}, validation={"every_steps": 2, "patience": 2})
+    run = Run(tmp_path, settings)
+    run.scores = lambda step: 1.0 if step == 12 else 0.0
+    run.train(store)
+    assert run.steps_validated == [2, 4, 6, 8, 10, 12, 14, 16]
+
+
 @pytest.mark.parametrize("metric", ["bleu", "chrf", "loss"])
 def test_the_metric_decides_what_is_better(metric: str, store: TokenStore, tmp_path: Path) -> None:
     settings = config(
