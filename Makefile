@@ -5,9 +5,11 @@
 #   make lint    lint and types only
 #   make serve   serve the checkpoints of a folder                     MODELS=models PORT=8000
 #
-# PYTHON=/path/to/python3.12 chooses the interpreter of a new .venv.
+# PYTHON=/path/to/python3.12 chooses the interpreter of a new .venv. TORCH_INDEX=URL is a package
+# index to look for torch in as well: PyTorch's index of CPU wheels saves gigabytes of CUDA.
 
 PYTHON ?= python3
+TORCH_INDEX ?=
 PORT ?= 8000
 MODELS ?= models
 
@@ -45,6 +47,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 			"(on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	@echo "Installing into .venv; the first time takes some minutes."
 	"$(PYTHON)" -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[training,dev]'
 	@touch $@

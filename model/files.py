@@ -29,10 +29,11 @@ def replaced_file(path: Path) -> Iterator[Path]:
     _remove_leftovers(path)
     temporary = _sibling(path, "tmp")
     try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
+        with _blamed_on(path, temporary):
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -46,23 +47,36 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     temporary, outgoing = _sibling(path, "tmp"), _sibling(path, "old")
-    temporary.mkdir()
     try:
-        yield temporary
-        for file in temporary.iterdir():
-            sync(file)
-        sync(temporary)
-        if not path.exists():
-            os.replace(temporary, path)
-        elif not _exchange(temporary, path):
-            os.replace(path, outgoing)
-            os.replace(temporary, path)
-        sync(path.parent)
+        with _blamed_on(path, temporary):
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.iterdir():
+                sync(file)
+            sync(temporary)
+            if not path.exists():
+                os.replace(temporary, path)
+            elif not _exchange(temporary, path):
+                os.replace(path, outgoing)
+                os.replace(temporary, path)
+            sync(path.parent)
     finally:
         if outgoing.exists() and not path.exists():
             os.replace(outgoing, path)
         shutil.rmtree(outgoing, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _blamed_on(path: Path, temporary: Path) -> Iterator[None]:
+    """Errors of writing name `path`: a full disk names nothing, others the temporary sibling."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        if error.errno is None or (name and not str(name).startswith(str(temporary))):
+            raise  # about another file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,8 +5,10 @@ Both were measured on a virtual machine of two cores with a training step of the
 """
 
 import ctypes
+import math
 import os
 import sys
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # <malloc.h>
 
@@ -15,6 +17,22 @@ def tune_process() -> None:
     """Keeps freed memory and waits politely; what the user set in the environment wins."""
     _wait_politely()
     _keep_freed_memory()
+
+
+def num_cores() -> int:
+    """Cores this process may use: what the scheduler allows, or a container's quota if smaller."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = _quota(Path("/sys/fs/cgroup/cpu.max"))
+    return cores or 1 if math.isinf(quota) else max(1, min(cores or 1, math.ceil(quota)))
+
+
+def _quota(cpu_max: Path) -> float:
+    """CPU time per time of a container (cgroup v2: `docker --cpus`, Kubernetes limits)."""
+    try:
+        quota, period = cpu_max.read_text(encoding="ascii").split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):  # no container, or "max": no quota
+        return math.inf
 
 
 def _wait_politely() -> None:

@@ -25,10 +25,15 @@ _EXIT_ERROR, _EXIT_INTERRUPTED = 1, 130
 CheckpointArgument = Annotated[
     Path, typer.Argument(help="Checkpoint folder.", metavar="CHECKPOINT")
 ]
+MAX_BEAM_SIZE = 1000  # wider ones take minutes a sentence and gain nothing
+
 BeamSize = Annotated[
     int | None,
     typer.Option(
-        "--beam-size", min=1, help="Hypotheses kept at each word. Default: the checkpoint's own."
+        "--beam-size",
+        min=1,
+        max=MAX_BEAM_SIZE,
+        help="Hypotheses kept at each word. Default: the checkpoint's own.",
     ),
 ]
 LengthPenalty = Annotated[
@@ -237,7 +242,9 @@ def bench(
     ] = None,
     beam_size: Annotated[
         list[int] | None,
-        typer.Option("--beam-size", min=1, help="May be repeated. Default: 1 and 5."),
+        typer.Option(
+            "--beam-size", min=1, max=MAX_BEAM_SIZE, help="May be repeated. Default: 1 and 5."
+        ),
     ] = None,
     slots: Annotated[
         list[int] | None,

@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from model.checkpoint import WEIGHTS, CheckpointConfig, read_description
 from model.errors import CheckpointError
+from model.tokenizer import TokenizerPair
 
 _INDENT = "  "
 _LABEL_WIDTH = 22
@@ -71,6 +72,7 @@ class Inspection:
 def inspect(checkpoint: Path) -> Inspection:
     """Checks the folder's hashes and reads its description. Raises CheckpointError."""
     config, metrics, version = read_description(checkpoint)
+    TokenizerPair.load(checkpoint)  # refuses what is no SentencePiece model
     num_parameters, types = 0, set()
     try:
         with safe_open(checkpoint / WEIGHTS, framework="np") as weights:

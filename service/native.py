@@ -44,6 +44,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
+# Of metrics.json. The rest (example sentences, hashes, training config) is the team's own affair.
+_SHOWN_METRICS = ("dev", "test", "created", "parent")
+
+
 def native_router(gate: Gate) -> APIRouter:
     """Routes under /v1."""
     router = APIRouter(prefix="/v1", tags=["translation"], route_class=StrictRoute)
@@ -144,7 +148,7 @@ def _model(dispatcher: Dispatcher) -> ModelBody:
         version=info.version,
         precision=info.precision,
         max_source_tokens=info.max_source_tokens,
-        metrics=info.metrics,
+        metrics={key: info.metrics[key] for key in _SHOWN_METRICS if key in info.metrics},
     )
 
 

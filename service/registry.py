@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from model.errors import CheckpointError
+from model.process import num_cores
 from service.dispatcher import Dispatcher, LoadedModel, ModelInfo, ModelState
 from service.errors import InvalidRequest, ModelLoading, UnknownLanguagePair, UnknownModel
 from service.settings import Settings
@@ -91,7 +92,7 @@ def open_models(models: Path, settings: Settings) -> Registry:
     Raises CheckpointError when there is nothing to load.
     """
     folders = _checkpoint_folders(models)
-    threads = settings.threads_per_model or max(1, _num_cores() // len(folders))
+    threads = settings.threads_per_model or max(1, num_cores() // len(folders))
     return Registry(
         [
             # As the folder lists it: a link `en-de` to a dated checkpoint serves as en-de.
@@ -124,13 +125,6 @@ def _checkpoint_folders(models: Path) -> list[Path]:
 def _is_checkpoint(folder: Path) -> bool:
     # Either file is enough: a checkpoint that lost one of them is to be reported, not overlooked.
     return any((folder / name).is_file() for name in ("config.json", "SHA256SUMS"))
-
-
-def _num_cores() -> int:
-    """Cores this process may use, which in a container are fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _loader(folder: Path, settings: Settings, threads: int) -> Callable[[], LoadedModel]:

@@ -60,6 +60,7 @@ def run(registry: Registry, listener: socket.socket, settings: Settings) -> None
     names = ", ".join(dispatcher.name for dispatcher in registry.dispatchers)
     logger.info("serving %s at http://%s (API at /docs)", names, address)
     _Server(config, registry, lifecycle, settings).run(sockets=[listener])
+    logger.info("closed")
     if registry.none_loads:
         reasons = "; ".join(f"{model.name}: {model.failure}" for model in registry.dispatchers)
         raise CheckpointError(f"no model could be loaded: {reasons}")
@@ -85,6 +86,7 @@ class _Server(uvicorn.Server):
         self._lifecycle = lifecycle
         self._settings = settings
         self._closes_at: float | None = None
+        self._told = False  # that it is ending
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -104,10 +106,13 @@ class _Server(uvicorn.Server):
         if self._closes_at is not None:
             _leave(128 + sig)
         grace_s = self._settings.drain_grace_s if sig == signal.SIGTERM else 0.0
-        self._lifecycle.phase = Phase.LEAVING
+        self._lifecycle.phase = Phase.LEAVING  # nothing more: logging is not safe in a handler
         self._closes_at = time.monotonic() + grace_s
 
     async def on_tick(self, counter: int) -> bool:
+        if self._closes_at is not None and not self._told:
+            self._told = True
+            logger.info("asked to end: not ready any more, finishing what was accepted")
         if self._closes_at is not None and time.monotonic() >= self._closes_at:
             self._lifecycle.phase = Phase.CLOSING
             self.should_exit = True

@@ -4,12 +4,19 @@ torch and what needs it are imported inside the verbs, so that `--help` answers 
 """
 
 import json
+import os
+import socket
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from training.config import TrainingConfig
 
 _EXIT_INTERRUPTED = 130
 
@@ -61,13 +68,16 @@ def register(app: typer.Typer, *, serve: Serve) -> None:
         from training.demo import run_demo
         from training.pipeline import Interrupted
 
+        if not no_serve:
+            _refuse_busy_port(host, port)  # now rather than after the training
         try:
             models = run_demo(folder)
         except Interrupted:
             typer.echo("stopped; the same command goes on from there", err=True)
             raise typer.Exit(_EXIT_INTERRUPTED) from None
         if not no_serve:
-            typer.echo(_curl_line(host, port))
+            if port:
+                typer.echo(_curl_line(host, port))
             serve(models, host, port)
 
     for verb in (train, export, retrain, evaluate):
@@ -126,6 +136,8 @@ def train(
             raise typer.BadParameter("name a recipe, or two files with --source and --target")
         base = Path.cwd() if data is None and config is None else data
         asked = load_config(config, data=base, overrides=settings, inline=inline)
+        if config is not None and data is None:
+            _look_beside(config, asked)
     elif settings:
         raise typer.BadParameter("a resumed run keeps its settings; name its recipe to compare")
     if dry_run and asked is None:
@@ -217,7 +229,7 @@ def evaluate(
     ] = None,
     beam_size: Annotated[
         int | None,
-        typer.Option("--beam-size", min=1, help="Default: each checkpoint's own."),
+        typer.Option("--beam-size", min=1, max=1000, help="Default: each checkpoint's own."),
     ] = None,
     length_penalty: Annotated[
         float | None,
@@ -278,6 +290,27 @@ def _inline_data(
     return {"data": fields} if fields else {}
 
 
+def _look_beside(recipe: Path, config: "TrainingConfig") -> None:
+    """ConfigError when a recipe's corpora are not where they are looked for without --data."""
+    corpora = (*config.data.train, config.data.dev, config.data.test)
+    for path in (path for corpus in corpora if corpus is not None for path in corpus.files()):
+        if not path.exists():
+            raise ConfigError(
+                f"{recipe} names {path.name}, and there is no {path}; "
+                f"say with --data in which folder its corpora are"
+            )
+
+
+def _refuse_busy_port(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise ConfigError(
+            f"cannot serve at {host} port {port}: {reason}; choose another --port (PORT= for make)"
+        ) from None
+
+
 def _curl_line(host: str, port: int) -> str:
     body = json.dumps(
         {
@@ -286,4 +319,5 @@ def _curl_line(host: str, port: int) -> str:
             "target": "de",
         }
     )
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
     return f"curl http://{host}:{port}/v1/translate -H 'content-type: application/json' -d '{body}'"

@@ -5,6 +5,7 @@ corpus (`defaults.py`). Unknown keys are errors. Paths are resolved when the fil
 """
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -194,6 +195,20 @@ def describe_mistakes(error: ValidationError) -> str:
             shown = f" (got {value!r})" if isinstance(value, str | int | float | bool) else ""
             parts.append(f"{key}: {message}{shown}")
     return "; ".join(parts)
+
+
+def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """The keys of two JSON values that differ, each with a sentence part that shows both."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        pairs = [(name, before.get(name), now.get(name)) for name in {**before, **now}]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = [(str(place), *both) for place, both in enumerate(zip(before, now, strict=True))]
+    else:
+        if before != now:
+            yield key, f"{key} was {before!r} and is now {now!r}"
+        return
+    for name, old, new in pairs:
+        yield from differences(old, new, f"{key}.{name}" if key else name)
 
 
 def _apply_override(tables: dict[str, Any], override: str) -> None:

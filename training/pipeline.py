@@ -1,6 +1,5 @@
 """The whole road of a run: config -> corpus -> tokenizer -> network -> training -> scores."""
 
-import os
 import resource
 import tempfile
 import threading
@@ -19,6 +18,7 @@ from model.config import ModelConfig
 from model.dropout import DropoutRates
 from model.errors import ConfigError
 from model.precision import resolve_device
+from model.process import num_cores
 from model.seq2seq import Seq2Seq, count_parameters
 from model.tokenizer import TokenizerPair
 from training.batching import epoch_batches, read_batch
@@ -88,7 +88,7 @@ def resolve(
 ) -> TrainingConfig:
     """Every None filled in; what was measured on this machine is kept from the first start."""
     filled = fill_defaults(asked, len(corpus.train))
-    threads = asked.threads or (recorded.threads if recorded else None) or _cores()
+    threads = asked.threads or (recorded.threads if recorded else None) or num_cores()
     torch.set_num_threads(threads)
     if recorded is not None:
         precision = recorded.optimization.precision
@@ -162,9 +162,6 @@ def checkpoint_config(
     config: TrainingConfig, network: Seq2Seq, tokenizers: TokenizerPair, store: TokenStore
 ) -> CheckpointConfig:
     """config.json of what this run exports."""
-    # Longer sources than nearly all of training are split: the network has never seen any.
-    lengths = torch.from_numpy(store.source_lengths[:1_000_000].copy()).float()
-    longest = int(torch.quantile(lengths, 0.999).item()) if len(lengths) else 1
     return CheckpointConfig(
         source_language=config.data.source_language,
         target_language=config.data.target_language,
@@ -176,13 +173,26 @@ def checkpoint_config(
             target_normalization=tokenizers.target.normalization,
         ),
         search=config.search,
-        max_source_tokens=max(longest, 10),
+        max_source_tokens=_max_source_tokens(store),
     )
+
+
+def _max_source_tokens(store: TokenStore) -> int:
+    """The longest source that is translated whole: half as long again as nearly all of training.
+
+    Of much longer sentences the network has seen none; they do better in parts. Two sentences of
+    one line mostly pass this limit as well, and are then parted where they end.
+    """
+    step = max(1, len(store) // 1_000_000)
+    longest = float(np.quantile(store.source_lengths[::step], 0.999))
+    return max(int(1.5 * longest), 20)
 
 
 def _check_start(
     asked: TrainingConfig | None, folder: RunFolder, resume: bool, parent_name: str | None
 ) -> TrainingConfig:
+    if folder.foreign:
+        raise RunError(f"{folder.path} holds something else than a run; name another with --run")
     if not resume:
         if folder.started:
             raise RunError(
@@ -312,10 +322,6 @@ def _total_steps(config: TrainingConfig, store: TokenStore) -> int:
     per_epoch = -(-len(_first_epoch(config, store)) // config.optimization.accumulate)
     steps = per_epoch * (config.optimization.max_epochs or 1)
     return min(steps, config.optimization.max_steps or steps)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _peak_mib(network: Seq2Seq) -> float:

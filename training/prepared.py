@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from model.files import write_json
 from model.tokenizer import TokenizerPair
-from training.config import DataConfig, TokenizerConfig
+from training.config import DataConfig, TokenizerConfig, differences
 from training.corpus_report import CorpusReport
 from training.errors import CorpusError
 from training.readers import Pair, open_file
@@ -107,7 +107,8 @@ def open_prepared(
         raise CorpusError(
             f"{folder} is damaged or of another version; remove it and prepare the corpus again"
         ) from None
-    change = _first_difference(manifest.settings, _settings(data, tokenizer), "")
+    changes = differences(manifest.settings, _settings(data, tokenizer))
+    change = next((text for _, text in changes), None)
     if change is not None:
         raise CorpusError(
             f"{folder} was prepared with other settings: {change}; set it back or start a new run"
@@ -154,20 +155,6 @@ def _settings(data: DataConfig, tokenizer: TokenizerConfig | None) -> dict[str, 
         "data": data.model_dump(mode="json", exclude={"description", "licence"}),
         "tokenizer": None if tokenizer is None else tokenizer.model_dump(mode="json"),
     }
-
-
-def _first_difference(old: Any, new: Any, key: str) -> str | None:
-    """The first setting that differs, as a sentence part, or None."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        pairs = [(name, old.get(name), new.get(name)) for name in {**old, **new}]
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = [(str(place), *values) for place, values in enumerate(zip(old, new, strict=True))]
-    else:
-        return None if old == new else f"{key} was {old!r} and is now {new!r}"
-    differences = (
-        _first_difference(was, now, f"{key}.{name}" if key else name) for name, was, now in pairs
-    )
-    return next((found for found in differences if found is not None), None)
 
 
 def _sha256(path: Path) -> str:

@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from model.files import write_json
-from training.config import TrainingConfig, describe_mistakes
+from training.config import TrainingConfig, describe_mistakes, differences
 from training.errors import RunError
 from training.run_state import LAST
 
@@ -31,6 +30,11 @@ CHANGEABLE = (
     "optimization.clip_norm",
     "validation.patience",
 )
+
+_OWN_NAMES = {
+    *("config.json", "data", "states", "log.jsonl", "tensorboard", "curves.png", "scores.json"),
+    *("checkpoint", "comparison.json"),
+}
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,18 @@ class RunFolder:
 
     @property
     def started(self) -> bool:
-        """A config was written: the folder belongs to a run."""
+        """A config was written: the folder can be resumed or exported."""
         return (self.path / "config.json").is_file()
+
+    @property
+    def foreign(self) -> bool:
+        """Something lies in it that no run wrote."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        return any(
+            path.name not in _OWN_NAMES and not path.name.startswith(".")
+            for path in self.path.iterdir()
+        )
 
     @property
     def has_state(self) -> bool:
@@ -122,14 +136,5 @@ class RunFolder:
 
 def first_difference(before: TrainingConfig, now: TrainingConfig) -> str | None:
     """The first setting that may not change on resume and did, with both values."""
-    changed = _differences(before.model_dump(mode="json"), now.model_dump(mode="json"), "")
+    changed = differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
     return next((text for key, text in changed if key not in CHANGEABLE), None)
-
-
-def _differences(before: Any, now: Any, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for name in {**before, **now}:
-            inner = f"{key}.{name}" if key else name
-            yield from _differences(before.get(name), now.get(name), inner)
-    elif before != now:
-        yield key, f"{key} was {before!r} and is now {now!r}"
