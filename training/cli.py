@@ -136,7 +136,7 @@ def train(
             raise typer.BadParameter("name a recipe, or two files with --source and --target")
         base = Path.cwd() if data is None and config is None else data
         asked = load_config(config, data=base, overrides=settings, inline=inline)
-        if config is not None and data is None:
+        if config is not None and data is None and not resume:
             _look_beside(config, asked)
     elif settings:
         raise typer.BadParameter("a resumed run keeps its settings; name its recipe to compare")

@@ -195,6 +195,7 @@ def _check_start(
         raise RunError(f"{folder.path} holds something else than a run; name another with --run")
     if not resume:
         if folder.started:
+            folder.read_config("asked")  # refuses a config.json that is not of a run
             raise RunError(
                 f"{folder.path} already holds a run; add --resume to go on with it, "
                 f"or name another folder with --run"

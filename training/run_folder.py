@@ -31,12 +31,6 @@ CHANGEABLE = (
     "validation.patience",
 )
 
-_OWN_NAMES = {
-    *("config.json", "data", "states", "log.jsonl", "tensorboard", "curves.png", "scores.json"),
-    *("checkpoint", "comparison.json"),
-}
-
-
 @dataclass(frozen=True)
 class RunFolder:
     """Paths inside a run."""
@@ -62,11 +56,11 @@ class RunFolder:
 
     @property
     def foreign(self) -> bool:
-        """Something lies in it that no run wrote."""
+        """Something lies there that no run wrote, not even one that failed before its start."""
         if not self.path.is_dir():
             return self.path.exists()
-        return any(
-            path.name not in _OWN_NAMES and not path.name.startswith(".")
+        return not self.started and any(
+            path.name not in ("data", "states") and not path.name.startswith(".")
             for path in self.path.iterdir()
         )
 

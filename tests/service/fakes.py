@@ -177,7 +177,7 @@ def fake_info(source: str, target: str) -> ModelInfo:
         precision="fp32",
         max_source_tokens=200,
         search=FakeSearch(),  # type: ignore[arg-type]
-        metrics={"bleu": 41.5},
+        metrics={"test": {"bleu": 41.5}, "examples": ["A sentence of the corpus."]},
     )
 
 

@@ -80,7 +80,7 @@ def test_a_run_leaves_its_record(trained: Path) -> None:
     assert steps == sorted(steps)
     config = json.loads((trained / "config.json").read_bytes())
     assert config["asked"]["dropout"]["hidden"] is None
-    assert config["resolved"]["dropout"]["hidden"] == 0.4
+    assert config["resolved"]["dropout"]["hidden"] == 0.3
     assert config["resolved"]["optimization"]["precision"] == "fp32"
 
 
@@ -173,7 +173,7 @@ def test_a_dry_run_leaves_nothing_behind(dragoman: Zygote, recipe: Path, tmp_pat
     assert not list(tmp_path.iterdir())
     assert (set(scratch.glob("dragoman-*")), sorted(recipe.parent.iterdir())) == before
     lines = command.said.split("\n")
-    for told in ("80    80", "24,672 parameters", "tokens/s on this machine", "memory: "):
+    for told in ("80    80", "35,136 parameters", "tokens/s on this machine", "memory: "):
         assert sum(told in line for line in lines) == 1, command.said
 
 

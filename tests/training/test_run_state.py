@@ -211,7 +211,7 @@ def test_a_place_of_another_kind_is_refused(state: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "choices", [{"decoder_hidden": 6}, {"cell": "lstm"}, {"decoder_layers": 2}]
+    "choices", [{"decoder_hidden": 6}, {"cell": "lstm"}, {"decoder_layers": 3}]
 )
 def test_a_state_of_another_network_is_refused(state: Path, choices: dict[str, Any]) -> None:
     assert "does not belong to this run" in refusal(state, Training(2, **choices))
