@@ -31,6 +31,7 @@ CHANGEABLE = (
     "validation.patience",
 )
 
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths inside a run."""
