@@ -28,9 +28,8 @@ from service.settings import Settings
 from service.worker import Worker
 
 if TYPE_CHECKING:  # importing torch is left to the model's thread
-    from model.translator import ForcedScore, Translation
-
     from model.beam_search import SearchConfig
+    from model.translator import ForcedScore, Translation
 
 logger = logging.getLogger("dragoman.dispatcher")
 

@@ -21,9 +21,8 @@ from service.request_log import note
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from model.translator import ForcedScore, Translation
-
     from model.beam_search import SearchConfig
+    from model.translator import ForcedScore, Translation
 
 Result = TypeVar("Result")
 
