@@ -1,5 +1,6 @@
 """What every test shares: one torch thread, and a small checkpoint made once."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import torch
 from model.tokenizer import TokenizerPair
 from tests.tiny_checkpoint import fit_tiny_tokenizers, write_tiny_checkpoint
 
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every command
+# that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # far faster on small tensors, and on machines that share their cores
 
 

@@ -257,7 +257,7 @@ def test_a_slow_writer_gets_each_answer_at_once() -> None:
             assert process.stdout.readline() == reverse(line.decode().strip()).encode() + b"\n"
         process.stdin.close()
         assert process.stdout.read() == b""
-        assert process.wait() == 0
+        assert process.wait(60) == 0
 
 
 def test_ctrl_c_at_the_prompt_is_status_130_and_no_traceback() -> None:
@@ -274,7 +274,7 @@ def test_ctrl_c_at_the_prompt_is_status_130_and_no_traceback() -> None:
         process.stdin.flush()
         assert process.stdout.readline() == b"eno\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
+        assert process.wait(60) == 130
         assert process.stderr.read() == b""
 
 
