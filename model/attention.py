@@ -1,7 +1,8 @@
 """Where the decoder looks: scores of decoder states against source states; stateless.
 
 Keys are projected once per source (`keys`). The queries of one source (the words of a target in
-training, the beams in a search) share them, so keys and values are never copied per beam.
+training, the beams in a search) share them, so keys and values are never copied per beam. Queries
+are projected and attended with in two steps, because translating projects in another precision.
 """
 
 import math
@@ -12,6 +13,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.pointwise import sigmoid_
+
+_CACHED = 2**17  # numbers of a step that are kept in a core's cache: half a megabyte
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,11 @@ class Attended:
 
 
 class AdditiveAttention(nn.Module):
-    """v . tanh(W q + U k + b), per head (Bahdanau et al., 2015)."""
+    """v . tanh(W q + U k + b), per head (Bahdanau et al., 2015).
+
+    Computed as 2v . sigmoid(2(W q + U k + b)): the two differ by a sum over v, the same at every
+    source place, which the softmax does not see; pointwise.py says why.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -50,14 +58,37 @@ class AdditiveAttention(nn.Module):
         projected: Tensor = self.key(values)
         return projected
 
+    def project(
+        self, queries: Float[Tensor, "batch queries hidden"]
+    ) -> Float[Tensor, "batch queries key"]:
+        projected: Tensor = self.query(queries)
+        return projected
+
+    def attend(
+        self, projected: Float[Tensor, "batch queries key"], source: EncodedSource
+    ) -> Attended:
+        queries, keys = 2 * projected, 2 * source.keys
+        # (batch, queries, src_len, key) x (key, heads), each head with its own part of the key
+        weight = 2 * torch.block_diag(*self.energy).T
+        if torch.is_grad_enabled():
+            hidden = torch.sigmoid(queries.unsqueeze(2) + keys.unsqueeze(1))
+            energies = torch.matmul(hidden, weight)
+        else:
+            # A few sentences at a time: on a CPU what lies between stays in the cache.
+            size = queries.shape[1] * keys.shape[1] * keys.shape[2]
+            few = max(1, _CACHED // size) if queries.device.type == "cpu" else len(queries)
+            energies = torch.cat(
+                [
+                    torch.matmul(sigmoid_(some.unsqueeze(2) + theirs.unsqueeze(1)), weight)
+                    for some, theirs in zip(queries.split(few), keys.split(few), strict=True)
+                ]
+            )
+        return _attend(energies.permute(0, 3, 1, 2), source)
+
     def forward(
         self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
     ) -> Attended:
-        projected = self.query(queries)
-        hidden = torch.tanh(projected.unsqueeze(2) + source.keys.unsqueeze(1))
-        # (batch, queries, src_len, heads, head) . (heads, head)
-        energies = (hidden.unflatten(-1, (self.heads, -1)) * self.energy).sum(-1)
-        return _attend(energies.permute(0, 3, 1, 2), source)
+        return self.attend(self.project(queries), source)
 
 
 class MultiplicativeAttention(nn.Module):
@@ -80,13 +111,24 @@ class MultiplicativeAttention(nn.Module):
     ) -> Float[Tensor, "batch src_len key"]:
         return values
 
-    def forward(
-        self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
+    def project(
+        self, queries: Float[Tensor, "batch queries hidden"]
+    ) -> Float[Tensor, "batch queries key"]:
+        projected: Tensor = self.query(queries)
+        return projected
+
+    def attend(
+        self, projected: Float[Tensor, "batch queries key"], source: EncodedSource
     ) -> Attended:
-        queries = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        queries = projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         keys = source.keys.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1)
         energies = torch.matmul(queries, keys) / math.sqrt(queries.shape[-1])
         return _attend(energies, source)
+
+    def forward(
+        self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
+    ) -> Attended:
+        return self.attend(self.project(queries), source)
 
 
 class NoAttention(nn.Module):
@@ -97,12 +139,22 @@ class NoAttention(nn.Module):
     ) -> Float[Tensor, "batch src_len key"]:
         return values[..., :0]
 
+    def project(
+        self, queries: Float[Tensor, "batch queries hidden"]
+    ) -> Float[Tensor, "batch queries hidden"]:
+        return queries
+
+    def attend(
+        self, projected: Float[Tensor, "batch queries hidden"], source: EncodedSource
+    ) -> Attended:
+        context = source.summary.unsqueeze(1).expand(-1, projected.shape[1], -1)
+        uniform = source.mask / source.mask.sum(dim=1, keepdim=True)
+        return Attended(context, uniform.unsqueeze(1).expand(-1, projected.shape[1], -1))
+
     def forward(
         self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
     ) -> Attended:
-        context = source.summary.unsqueeze(1).expand(-1, queries.shape[1], -1)
-        uniform = source.mask / source.mask.sum(dim=1, keepdim=True)
-        return Attended(context, uniform.unsqueeze(1).expand(-1, queries.shape[1], -1))
+        return self.attend(self.project(queries), source)
 
 
 Attention = AdditiveAttention | MultiplicativeAttention | NoAttention
