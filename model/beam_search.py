@@ -26,6 +26,8 @@ from model.tokenizer import BOS, EOS, PAD, UNK
 
 _FIRST_PIECE = max(PAD, UNK, BOS, EOS) + 1  # the ids below stand for no text
 _ROWS_IN_CACHE = 32  # of logits: one megabyte at 8,000 pieces
+_NARROW = 1024  # columns; so few are ordered at once
+COLUMN_GROUP = 64  # columns whose largest is found first; divides the width of an output layer
 _DEFAULTS = SearchDefaults()
 
 
@@ -123,8 +125,12 @@ class SearchState:
         searches: Sequence[SearchConfig],
         source_lengths: Sequence[int],
         device: torch.device | str = "cpu",
+        prefix_lengths: Sequence[int] | None = None,
     ) -> "SearchState":
-        """Before the first piece: one live hypothesis per sentence; beam sizes must be equal."""
+        """Before the first piece: one live hypothesis per sentence; beam sizes must be equal.
+
+        A target may be longer by its prefix.
+        """
         batch, beam = len(searches), searches[0].beam_size
         assert all(search.beam_size == beam for search in searches)
 
@@ -139,7 +145,14 @@ class SearchState:
             log_probs=log_probs,
             lengths=whole([0] * batch),
             min_lengths=whole([search.min_length(src_len) for search, src_len in pairs]),
-            max_lengths=whole([search.max_length(src_len) for search, src_len in pairs]),
+            max_lengths=whole(
+                [
+                    search.max_length(src_len) + prefix
+                    for (search, src_len), prefix in zip(
+                        pairs, prefix_lengths or [0] * batch, strict=True
+                    )
+                ]
+            ),
             alphas=torch.tensor(
                 [float(search.length_penalty) for search in searches], device=device
             ),
@@ -174,56 +187,82 @@ class SearchState:
         )
 
 
-def advance(logits: Float[Tensor, "rows vocab"], state: SearchState) -> tuple[SearchState, Choice]:
-    """One step of pruning for every sentence; rows are its live hypotheses, in order."""
-    batch, beam = state.log_probs.shape
-    lengths = state.lengths + 1
-    best = _best_continuations(logits, beam)
-    per_parent = best.token_ids.shape[1]
-    totals = (state.log_probs.reshape(-1, 1) + best.token_log_probs).view(batch, -1)
-    ranked = totals.sort(dim=1, descending=True, stable=True)
-    live_log_probs, order = ranked.values[:, :beam], ranked.indices[:, :beam]
-    choice = Choice(
-        token_ids=best.token_ids.view(batch, -1).gather(1, order),
-        parents=order // per_parent,
-        token_log_probs=best.token_log_probs.view(batch, -1).gather(1, order),
-    )
+def advance(
+    logits: Float[Tensor, "rows columns"],
+    state: SearchState,
+    piece_ids: Int[Tensor, "batch columns"] | None = None,
+    forced_ids: Int[Tensor, " batch"] | None = None,
+) -> tuple[SearchState, Choice]:
+    """One step of pruning for every sentence; rows are its live hypotheses, in order.
 
-    final_log_probs = best.end_log_probs.view(batch, beam)
+    `piece_ids` says what the columns of a narrowed output layer stand for: EOS first, then pieces
+    of text; None: every column is the piece of that id. `forced_ids`: the one piece that may
+    follow in a sentence, PAD where any may. Writes over `logits`.
+    """
+    batch, beam = state.log_probs.shape
+    end, first = (EOS, _FIRST_PIECE) if piece_ids is None else (0, 1)
+    logits = logits.view(batch, beam, -1)
+    normalisers = _log_sum_exp(logits)
+    final_log_probs = logits[:, :, end] - normalisers
+    logits[:, :, :first] = -math.inf
+    if forced_ids is not None:
+        forced = (forced_ids != PAD)[:, None]
+        columns = torch.arange(logits.shape[2], device=logits.device)
+        allowed = (columns if piece_ids is None else piece_ids) == forced_ids[:, None]
+        logits.masked_fill_((forced & ~allowed)[:, None, :], -math.inf)
+        final_log_probs = final_log_probs.masked_fill(forced, -math.inf)
+    places = _best_places(logits, state.log_probs - normalisers, beam)
+    parents, columns = places // logits.shape[2], places % logits.shape[2]
+    token_log_probs = logits.flatten(1).gather(1, places) - normalisers.gather(1, parents)
+    choice = Choice(
+        token_ids=columns if piece_ids is None else piece_ids.gather(1, columns),
+        parents=parents,
+        token_log_probs=token_log_probs,
+    )
+    lengths = state.lengths + 1
+    live_log_probs = state.log_probs.gather(1, parents) + token_log_probs
     ended_log_probs = (state.log_probs + final_log_probs).masked_fill(
         (lengths < state.min_lengths)[:, None], -math.inf
     )
     least = torch.cat([live_log_probs, ended_log_probs], dim=1).topk(beam).values[:, -1:]
-    ended_log_probs = ended_log_probs.masked_fill(ended_log_probs < least, -math.inf)
+    ended_log_probs.masked_fill_(ended_log_probs < least, -math.inf)
     state = replace(state, log_probs=live_log_probs, lengths=lengths)
     return _keep_ended(state, ended_log_probs, final_log_probs), choice
 
 
-@dataclass(frozen=True)
-class _Continuations:
-    """What may follow each row: its best pieces, and the end."""
-
-    token_log_probs: Float[Tensor, "rows best"]
-    token_ids: Int[Tensor, "rows best"]
-    end_log_probs: Float[Tensor, " rows"]
-
-
-def _best_continuations(logits: Float[Tensor, "rows vocab"], beam: int) -> _Continuations:
-    """Nobody needs more than `beam` continuations of one hypothesis, so none gets more."""
-    num_best = min(beam, logits.shape[1] - _FIRST_PIECE)
-    # On a CPU a few rows at a time: their log_probs stay in the cache between the two passes, and
-    # the memory is used again at once (a fresh block of this size costs more than the arithmetic).
-    chunks = torch.split(logits, _ROWS_IN_CACHE) if logits.device.type == "cpu" else (logits,)
-    best, ends = [], []
+def _log_sum_exp(logits: Float[Tensor, "batch beam columns"]) -> Float[Tensor, "batch beam"]:
+    """What turns scores into log_probs, by subtraction."""
+    # On a CPU a few sentences at a time: their numbers stay in the cache between the passes.
+    rows = logits.flatten(0, 1)
+    chunks = torch.split(rows, _ROWS_IN_CACHE) if rows.device.type == "cpu" else (rows,)
+    sums = []
     for chunk in chunks:
-        log_probs = chunk.log_softmax(-1, dtype=torch.float32)
-        best.append(log_probs[:, _FIRST_PIECE:].topk(num_best))
-        ends.append(log_probs[:, EOS].clone())
-    return _Continuations(
-        token_log_probs=torch.cat([chunk.values for chunk in best]),
-        token_ids=torch.cat([chunk.indices for chunk in best]) + _FIRST_PIECE,
-        end_log_probs=torch.cat(ends),
-    )
+        largest = chunk.amax(dim=1, keepdim=True)
+        sums.append((chunk - largest).exp_().sum(dim=1).log_().add_(largest[:, 0]))
+    return torch.cat(sums).view(logits.shape[:2])
+
+
+def _best_places(
+    logits: Float[Tensor, "batch beam columns"], offsets: Float[Tensor, "batch beam"], count: int
+) -> Int[Tensor, "batch count"]:
+    """Where the `count` largest of logits + offsets are in [beam x columns], best first.
+
+    Wide rows are looked at in two rounds: the `count` best are among the `count` groups of columns
+    with the largest maxima. A maximum is found much faster than an order.
+    """
+    batch, beam, columns = logits.shape
+    if columns % COLUMN_GROUP or columns <= _NARROW:
+        totals = (logits + offsets[:, :, None]).flatten(1)
+        return totals.topk(count).indices
+    groups = logits.view(batch, beam, -1, COLUMN_GROUP)
+    maxima = (groups.amax(dim=3) + offsets[:, :, None]).flatten(1)
+    best_groups = maxima.topk(count).indices  # of (beam x groups)
+    inside = best_groups[:, :, None].expand(-1, -1, COLUMN_GROUP)
+    found = groups.flatten(1, 2).gather(1, inside)
+    parents = best_groups // groups.shape[2]
+    totals = (found + offsets.gather(1, parents)[:, :, None]).flatten(1)
+    order = totals.topk(count).indices
+    return best_groups.gather(1, order // COLUMN_GROUP) * COLUMN_GROUP + order % COLUMN_GROUP
 
 
 def _keep_ended(
@@ -232,6 +271,8 @@ def _keep_ended(
     final_log_probs: Float[Tensor, "batch beam"],
 ) -> SearchState:
     """Takes hypotheses that ended at this step (-inf: did not) among the best finished ones."""
+    if ended_log_probs.device.type == "cpu" and not bool((ended_log_probs > -math.inf).any()):
+        return state  # as most steps of a single sentence; a GPU would have to wait for the answer
     beam = ended_log_probs.shape[1]
     scores = ended_log_probs / _penalties(state.lengths, state.alphas)[:, None]
     ranked = torch.cat([state.ended_scores, scores], dim=1).sort(

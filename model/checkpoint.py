@@ -2,6 +2,7 @@
 
 config.json          format version, languages, architecture, tokenizer kind, search defaults
 weights.safetensors  parameters
+shortlist.safetensors  per source piece, the target pieces it may need; not every checkpoint has it
 *.model              SentencePiece: joint.model, or source.model and target.model
 metrics.json         scores with signatures, corpus counts and hashes, training config
 README.md            the model card
@@ -22,14 +23,17 @@ from safetensors.torch import load_file, save_file
 from model.config import ModelConfig, SearchDefaults
 from model.errors import CheckpointError
 from model.files import replaced_folder
-from model.precision import apply_precision, resolve_device
+from model.precision import resolve_device, resolve_precision
+from model.products import ProductPrecision
 from model.seq2seq import Seq2Seq
+from model.shortlist import Shortlist
 from model.tokenizer import TokenizerPair
 
 FORMAT_VERSION = 1
-CONFIG, WEIGHTS, METRICS, CARD, SUMS = (
+CONFIG, WEIGHTS, SHORTLIST, METRICS, CARD, SUMS = (
     "config.json",
     "weights.safetensors",
+    "shortlist.safetensors",
     "metrics.json",
     "README.md",
     "SHA256SUMS",
@@ -71,7 +75,8 @@ class Checkpoint:
     network: Seq2Seq
     tokenizers: TokenizerPair
     metrics: dict[str, Any]
-    precision: str
+    precision: ProductPrecision  # to translate in; the network's weights are fp32
+    shortlist: Shortlist | None = None
 
 
 def save_checkpoint(
@@ -82,6 +87,7 @@ def save_checkpoint(
     tokenizers: TokenizerPair,
     metrics: dict[str, Any],
     card: str,
+    shortlist: Shortlist | None = None,
 ) -> None:
     """Writes the folder whole or not at all; takes the place of an older checkpoint there.
 
@@ -94,6 +100,8 @@ def save_checkpoint(
         _write(temporary / CARD, card)
         try:
             save_file(_without_shared(weights), temporary / WEIGHTS)
+            if shortlist is not None:
+                save_file(shortlist.tensors(), temporary / SHORTLIST)
         except SafetensorError as error:  # its way to say that the disk is full
             raise CheckpointError(f"{folder} cannot be written: {error}") from None
         # safetensors lets nobody but the owner read; a service often runs as another user.
@@ -111,7 +119,8 @@ def check_replaceable(folder: Path) -> None:
     if not all((folder / name).is_file() for name in (CONFIG, SUMS)):
         raise CheckpointError(f"{folder} exists and is no checkpoint; choose another path")
     for path in sorted(folder.iterdir()):
-        if path.name not in (CONFIG, WEIGHTS, METRICS, CARD, SUMS) and path.suffix != ".model":
+        known = (CONFIG, WEIGHTS, SHORTLIST, METRICS, CARD, SUMS)
+        if path.name not in known and path.suffix != ".model":
             raise CheckpointError(
                 f"{folder} holds {path.name!r}, which is no part of a checkpoint and would be "
                 f"lost; move it away or choose another path"
@@ -137,9 +146,17 @@ def load_checkpoint(folder: Path, *, device: str = "cpu", precision: str = "auto
         load_weights(network, load_file(folder / WEIGHTS))
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{folder}: {WEIGHTS} cannot be read: {error}") from None
-    network.requires_grad_(False)
-    taken = apply_precision(network, precision, resolve_device(device))
-    return Checkpoint(folder.resolve().name, version, config, network, tokenizers, metrics, taken)
+    resolved = resolve_device(device)
+    return Checkpoint(
+        name=folder.resolve().name,
+        version=version,
+        config=config,
+        network=network.requires_grad_(False).to(resolved),
+        tokenizers=tokenizers,
+        metrics=metrics,
+        precision=resolve_precision(precision, resolved),
+        shortlist=_load_shortlist(folder, config.model),
+    )
 
 
 def read_description(folder: Path) -> tuple[CheckpointConfig, dict[str, Any], str]:
@@ -166,6 +183,19 @@ def read_description(folder: Path) -> tuple[CheckpointConfig, dict[str, Any], st
     if not isinstance(metrics, dict):
         raise CheckpointError(f"{folder}: {METRICS} is not a JSON object; export it again")
     return config, metrics, version
+
+
+def _load_shortlist(folder: Path, config: ModelConfig) -> Shortlist | None:
+    if not (folder / SHORTLIST).is_file():
+        return None
+    try:
+        return Shortlist.from_tensors(
+            load_file(folder / SHORTLIST),
+            source_vocab_size=config.source_vocab_size,
+            target_vocab_size=config.target_vocab_size,
+        )
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{folder}: {SHORTLIST} cannot be read: {error}") from None
 
 
 def load_weights(network: Seq2Seq, weights: dict[str, torch.Tensor]) -> None:

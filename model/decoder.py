@@ -15,9 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.attention import Attended, EncodedSource, build_attention
+from model.attention import EncodedSource, build_attention
 from model.config import ModelConfig
 from model.dropout import DropoutRates, TimewiseDropout, WordDropout
+from model.input_feeding import feed_contexts
 from model.recurrent import RecurrentLayer, RecurrentState
 
 
@@ -140,7 +141,7 @@ class Decoder(nn.Module):
         """Teacher-forced readouts of whole targets (which start with BOS)."""
         embedded = self.drop_embedding(self.drop_words(self.embedding(target_input)))
         if self.feeds_context:
-            outputs, context = self._bottom_word_by_word(embedded, state)
+            outputs, context = self._feed(embedded, state)
         else:
             inputs = embedded
             if self.bottom_reads_context:
@@ -184,24 +185,22 @@ class Decoder(nn.Module):
             attention_weights=attended.weights.flatten(0, 1),
         )
 
-    def _bottom_word_by_word(
+    def _feed(
         self, embedded: Tensor, state: DecoderState
     ) -> tuple[Float[Tensor, "batch tgt_len hidden"], Float[Tensor, "batch tgt_len enc"]]:
         """The bottom layer of the feed family, each word reading the context before it."""
-        layer, norm = self._layer(0), self.norms[0]
-        recurrent, context = state.layer(0), state.context
-        assert context is not None  # initial_state gives the feed family one
-        dropped = self.drop_hidden.mask(recurrent.hidden)
-        outputs, contexts = [], []
-        for word in embedded.unbind(dim=1):
-            recurrent = layer.step(torch.cat([word, context], dim=-1), recurrent)
-            output = norm(recurrent.hidden).unsqueeze(1)  # (batch, 1, hidden)
-            output = output if dropped is None else output * dropped
-            attended: Attended = self.attention(output, state.source)
-            context = attended.context.squeeze(1)
-            outputs.append(output)
-            contexts.append(attended.context)
-        return torch.cat(outputs, dim=1), torch.cat(contexts, dim=1)
+        assert state.context is not None  # initial_state gives the feed family one
+        fed = feed_contexts(
+            embedded,
+            state.context,
+            state.layer(0),
+            state.source,
+            layer=self._layer(0),
+            norm=self.norms[0],
+            attention=self.attention,
+            dropped=self.drop_hidden.mask(state.hidden[0]),
+        )
+        return fed.outputs, fed.contexts
 
     def _layer(self, index: int) -> RecurrentLayer:
         layer = self.layers[index]

@@ -49,7 +49,7 @@ class Encoder(nn.Module):
             outputs = norm(self._both_ways(layer, states, positions))
             states = states + outputs if self.residual and layer > 0 else outputs
             states = self.drop_hidden(states)
-        return states, self._summary(states, source)
+        return states, self.summary(states, source)
 
     def _both_ways(self, layer: int, states: Tensor, positions: Tensor) -> Tensor:
         directions = []
@@ -60,7 +60,10 @@ class Encoder(nn.Module):
             directions.append(reorder(mirrored, positions))
         return torch.cat(directions, dim=-1)
 
-    def _summary(self, states: Tensor, source: SourceBatch) -> Tensor:
+    def summary(
+        self, states: Float[Tensor, "batch src_len enc"], source: SourceBatch
+    ) -> Float[Tensor, "batch enc"]:
+        """Each direction's last state."""
         last = (source.lengths - 1)[:, None, None].expand(-1, 1, states.shape[-1])
         at_end = states.gather(1, last).squeeze(1)
         at_start = states[:, 0]

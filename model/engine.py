@@ -26,13 +26,16 @@ attentions, 1 to 16 threads:
 Not thread-safe: one thread owns an engine.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Int
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,12 +44,33 @@ from model.beam_search import Hypothesis, SearchConfig, SearchState, advance
 from model.decoder import DecoderState
 from model.errors import InputError
 from model.history import History
-from model.seq2seq import Seq2Seq
-from model.tokenizer import BOS, EOS
+from model.output_layer import Narrowing
+from model.packed import PackedStep
+from model.shortlist import Shortlist
+from model.tokenizer import BOS, EOS, PAD
 
 SOURCE_BUCKET = 16  # source places; see above
-_ENCODED_TOGETHER = 32  # sentences; bounds how long a newcomer's encoding holds up the others
+_SHORTLIST_BUCKET = 64  # pieces; a lane's tensors keep their shape while requests come and go
+# Read together, padding included; bounds how long a newcomer's encoding holds up the others.
+_ENCODED_SENTENCES = 32
+_ENCODED_PLACES = 1024
 _FIRST_STEPS = 32  # room for pieces in a new lane; doubles when needed
+
+
+@runtime_checkable
+class StepwiseNetwork(Protocol):
+    """What an engine needs of model.packed.PackedNetwork."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode(self, source: SourceBatch) -> DecoderState: ...
+
+    def step(
+        self, previous_ids: Tensor, state: DecoderState, narrowing: Narrowing | None = None
+    ) -> PackedStep: ...
+
+    def narrowing(self, piece_ids: Tensor) -> Narrowing: ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +81,12 @@ class Request:
     source_ids: Sequence[int]  # neither BOS nor EOS
     search: SearchConfig
     attention: bool = False  # return where the decoder looked
+    prefix_ids: Sequence[int] = ()  # what the target has to begin with
+
+    @property
+    def src_len(self) -> int:
+        """Source places, EOS included."""
+        return len(self.source_ids) + 1
 
 
 @dataclass(frozen=True)
@@ -71,14 +101,23 @@ class Engine:
     """Continuous batching over a fixed number of slots, one sentence each."""
 
     def __init__(
-        self, network: Seq2Seq, *, max_slots: int = 64, max_source_tokens: int = 512
+        self,
+        network: StepwiseNetwork,
+        *,
+        shortlist: Shortlist | None = None,
+        max_slots: int = 64,
+        max_source_tokens: int = 512,
     ) -> None:
+        """Without a shortlist every target piece is looked at."""
         assert max_slots >= 1
         self.max_slots = max_slots
         self.max_source_tokens = max_source_tokens
         self._network = network
-        self._waiting: dict[int, Request] = {}  # in order of arrival; plain ids, no tensors
-        self._encoded: deque[_Encoded] = deque()  # next in line; at most _ENCODED_TOGETHER
+        self._shortlist = shortlist
+        self._num_steps = 0
+        self._waiting: dict[int, Request] = {}  # plain ids, no tensors
+        self._line: list[tuple[int, int]] = []  # a heap: when it is due, request id
+        self._encoded: deque[_Encoded] = deque()  # next in line
         self._lanes: dict[int, _Lane] = {}  # by beam size
 
     @property
@@ -98,16 +137,12 @@ class Engine:
 
     def admit(self, request: Request) -> None:
         """Queues a request; InputError when its source is empty or above the limit."""
-        num_tokens = len(request.source_ids)
-        if num_tokens == 0:
-            raise InputError("source has no tokens; leave blank texts out")
-        if num_tokens > self.max_source_tokens:
-            raise InputError(
-                f"source has {num_tokens} tokens, the limit is {self.max_source_tokens}; "
-                f"split the text or raise max_source_tokens"
-            )
+        check_length(request, self.max_source_tokens)
         assert request.request_id not in self._waiting
         self._waiting[request.request_id] = request
+        # In the order of arrival, but a short sentence may pass a long one that came no more than
+        # their difference in length before it, in steps: nobody is passed for ever.
+        heapq.heappush(self._line, (self._num_steps + request.src_len, request.request_id))
 
     def cancel(self, request_id: int) -> None:
         """Frees what the request holds; one that is unknown or finished is no error."""
@@ -116,9 +151,19 @@ class Engine:
             for lane in self._lanes.values():
                 lane.cancel(request_id)
 
+    def wake(self) -> None:
+        """Nothing to do: `step` never waits."""
+
+    def close(self) -> None:
+        """Nothing to do: there is no thread."""
+
     @torch.inference_mode()
-    def step(self) -> list[Finished]:
-        """Gives free slots to those waiting longest, then advances every busy slot by one piece."""
+    def step(self, timeout_s: float | None = None) -> list[Finished]:
+        """Gives free slots to those next in line, then advances every busy slot by one piece.
+
+        Never waits, whatever the timeout: that is for a team of engines.
+        """
+        self._num_steps += 1
         newcomers = self._newcomers()
         for beam_size in newcomers:
             self._lanes.setdefault(beam_size, _Lane(self._network, beam_size))
@@ -144,11 +189,37 @@ class Engine:
         return newcomers
 
     def _encode_next(self) -> None:
-        """Encodes those waiting longest, more than have a slot: a few alone would cost as much."""
-        chosen = list(islice(self._waiting, _ENCODED_TOGETHER))
-        requests = [self._waiting.pop(request_id) for request_id in chosen]
+        """Encodes those next in line, more than have a slot: a few alone would cost as much."""
+        requests: list[Request] = []
+        longest = 0
+        while self._line and len(requests) < _ENCODED_SENTENCES:
+            request = self._waiting.get(self._line[0][1])
+            if request is not None:  # None: cancelled
+                longest = max(longest, request.src_len)
+                if requests and longest * (len(requests) + 1) > _ENCODED_PLACES:
+                    break
+                requests.append(self._waiting.pop(request.request_id))
+            heapq.heappop(self._line)
+        if not requests:
+            return
         state = encode(self._network, [request.source_ids for request in requests])
-        self._encoded.extend(_Encoded(request, state, row) for row, request in enumerate(requests))
+        for row, request in enumerate(requests):
+            pieces = None
+            if self._shortlist is not None:
+                pieces = self._shortlist.choose(request.source_ids, request.prefix_ids)
+            self._encoded.append(_Encoded(request, state, row, pieces))
+
+
+def check_length(request: Request, max_source_tokens: int) -> None:
+    """InputError when a source is empty or above the limit."""
+    num_tokens = len(request.source_ids)
+    if num_tokens == 0:
+        raise InputError("source has no tokens; leave blank texts out")
+    if num_tokens > max_source_tokens:
+        raise InputError(
+            f"source has {num_tokens} tokens, the limit is {max_source_tokens}; "
+            f"split the text or raise max_source_tokens"
+        )
 
 
 def padded_sentences(count: int, beam_size: int) -> int:
@@ -161,16 +232,19 @@ def padded_sentences(count: int, beam_size: int) -> int:
     return -(-count // 8) * 8
 
 
-def encode(network: Seq2Seq, sources: Sequence[Sequence[int]]) -> DecoderState:
-    """Encodes sources (EOS is appended) in padded company; the first rows are the sources' own."""
+def padded_batch(sources: Sequence[Sequence[int]], device: torch.device) -> SourceBatch:
+    """Sources (EOS is appended) in padded company; the first rows are the sources' own."""
     missing = padded_sentences(len(sources), 1) - len(sources)
-    return network.encode(
-        SourceBatch.from_ids(
-            [[*source, EOS] for source in sources] + [[EOS]] * missing,
-            device=next(network.parameters()).device,
-            pad_to_multiple=SOURCE_BUCKET,
-        )
+    return SourceBatch.from_ids(
+        [[*source, EOS] for source in sources] + [[EOS]] * missing,
+        device=device,
+        pad_to_multiple=SOURCE_BUCKET,
     )
+
+
+def encode(network: StepwiseNetwork, sources: Sequence[Sequence[int]]) -> DecoderState:
+    """The states from which these sources are decoded; the first rows are the sources' own."""
+    return network.encode(padded_batch(sources, network.device))
 
 
 @dataclass(frozen=True)
@@ -180,10 +254,7 @@ class _Encoded:
     request: Request
     state: DecoderState
     row: int
-
-    @property
-    def src_len(self) -> int:
-        return len(self.request.source_ids) + 1
+    pieces: NDArray[np.int64] | None  # its shortlist
 
 
 @dataclass(frozen=True)
@@ -191,7 +262,6 @@ class _Slot:
     """A request under way."""
 
     request: Request
-    src_len: int
     joined_at: int  # the lane's clock
 
 
@@ -202,17 +272,19 @@ class _Lane:
     until a newcomer overwrites it or the lane is resized.
     """
 
-    def __init__(self, network: Seq2Seq, beam_size: int) -> None:
+    def __init__(self, network: StepwiseNetwork, beam_size: int) -> None:
         self._network = network
         self._beam = beam_size
-        self._device = next(network.parameters()).device
-        self._clock = 0
+        self._device = network.device
+        self._clock = 0  # steps taken
         self._slots: list[_Slot | None] = []
         self._state: DecoderState
         self._search: SearchState
         self._previous_ids: Int[Tensor, "batch beam"]
         self._history: History
         self._first_rows: Int[Tensor, "batch 1"]  # of each sentence
+        self._piece_ids: Int[Tensor, "batch columns"] | None = None  # shortlists
+        self._narrowing: Narrowing | None = None
 
     @property
     def num_busy(self) -> int:
@@ -228,36 +300,45 @@ class _Lane:
         busy = [index for index, slot in enumerate(self._slots) if slot is not None]
         if not busy and not newcomers:
             return
-        size = padded_sentences(len(busy) + len(newcomers), self._beam)
         slots = [slot for slot in self._slots if slot is not None]
-        longest = max([s.src_len for s in slots] + [n.src_len for n in newcomers])
+        requests = [slot.request for slot in slots] + [each.request for each in newcomers]
+        size = padded_sentences(len(requests), self._beam)
+        longest = max(request.src_len for request in requests)
         src_len = -(-longest // SOURCE_BUCKET) * SOURCE_BUCKET
         oldest = max((self._clock - slot.joined_at for slot in slots), default=0)
-        attention = any(slot.request.attention for slot in slots) or any(
-            newcomer.request.attention for newcomer in newcomers
-        )
+        attention = any(request.attention for request in requests)
+        shortlists = [each.pieces for each in newcomers if each.pieces is not None]
+        columns = max(map(len, shortlists), default=0)
         if (
             size != len(self._slots)
             or src_len != self._state.source.mask.shape[1]
             or oldest >= self._history.num_steps
             or attention != (self._history.attention is not None)
+            or columns > self._num_columns
         ):
             num_steps = _FIRST_STEPS
             while num_steps <= oldest:
                 num_steps *= 2
             history = History(
-                size, num_steps, self._beam, self._device, src_len if attention else None
+                num_steps, size, self._beam, self._device, src_len if attention else None
             )
-            self._resize(busy, size, src_len, history, newcomers)
+            if busy:
+                history.take(self._history, busy, range(self._clock - oldest, self._clock))
+            self._history = history
+            self._resize(busy, size, src_len, newcomers)
+            self._widen(busy, size, max(columns, self._num_columns))
         if newcomers:
             self._place(newcomers)
 
     def step(self) -> list[Finished]:
         """One piece for every slot; the requests that finished have left."""
-        output = self._network.step(self._previous_ids.flatten(), self._state)
-        steps = self._search.lengths
-        self._search, choice = advance(output.logits, self._search)
-        self._history.write(steps, choice, output.attention_weights)
+        if self._piece_ids is not None and self._narrowing is None:
+            self._narrowing = self._network.narrowing(self._piece_ids)
+        output = self._network.step(self._previous_ids.flatten(), self._state, self._narrowing)
+        self._search, choice = advance(
+            output.logits, self._search, self._piece_ids, self._forced_ids()
+        )
+        self._history.write(self._clock, choice, output.attention_weights)
         self._state = output.state.select((self._first_rows + choice.parents).flatten())
         self._previous_ids = choice.token_ids
         self._clock += 1
@@ -266,18 +347,51 @@ class _Lane:
             self._leave(index) for index, slot in enumerate(self._slots) if slot and settled[index]
         ]
 
+    def _forced_ids(self) -> Int[Tensor, " batch"] | None:
+        """The next piece of every prefix that is not yet written, else PAD; None without any."""
+        forced = {}
+        for index, slot in enumerate(self._slots):
+            if slot is not None and (step := self._clock - slot.joined_at) < len(
+                slot.request.prefix_ids
+            ):
+                forced[index] = slot.request.prefix_ids[step]
+        if not forced:
+            return None
+        ids = [forced.get(index, PAD) for index in range(len(self._slots))]
+        return torch.tensor(ids, device=self._device)
+
     def _leave(self, index: int) -> Finished:
         slot = self._slots[index]
         assert slot is not None
         self._slots[index] = None
         request = slot.request
-        src_len = slot.src_len if request.attention else None
-        hypotheses = self._history.hypotheses(index, self._search, request.search, src_len)
+        hypotheses = self._history.hypotheses(
+            index,
+            range(slot.joined_at, self._clock),
+            self._search,
+            request.search,
+            request.src_len if request.attention else None,
+        )
         return Finished(request.request_id, hypotheses)
 
-    def _resize(
-        self, busy: list[int], size: int, src_len: int, history: History, newcomers: list[_Encoded]
-    ) -> None:
+    @property
+    def _num_columns(self) -> int:
+        return 0 if self._piece_ids is None else self._piece_ids.shape[1]
+
+    def _widen(self, busy: list[int], size: int, columns: int) -> None:
+        """Moves the busy slots' shortlists to the front of a table of at least so many columns."""
+        if columns == 0:
+            return
+        width = -(-columns // _SHORTLIST_BUCKET) * _SHORTLIST_BUCKET
+        piece_ids = torch.full((size, width), PAD, device=self._device)
+        piece_ids[:, 0] = EOS
+        if self._piece_ids is not None:
+            kept = min(width, self._num_columns)
+            piece_ids[: len(busy), :kept] = self._piece_ids[busy, :kept]
+        self._piece_ids = piece_ids
+        self._narrowing = None
+
+    def _resize(self, busy: list[int], size: int, src_len: int, newcomers: list[_Encoded]) -> None:
         """Moves the busy slots to the front of new tensors; idle ones repeat any sentence."""
         if busy:
             kept = busy + busy[:1] * (size - len(busy))
@@ -286,16 +400,16 @@ class _Lane:
             state, rows = self._state, rows.flatten()
             self._search = self._search.map(lambda tensor: tensor[index])
             self._previous_ids = self._previous_ids[index]
-            history.take(self._history, busy)
         else:
             index = torch.full((size,), newcomers[0].row, device=self._device)
             state, rows = newcomers[0].state, index.repeat_interleave(self._beam)
             self._search = SearchState.start(
-                [newcomers[0].request.search] * size, [newcomers[0].src_len] * size, self._device
+                [newcomers[0].request.search] * size,
+                [newcomers[0].request.src_len] * size,
+                self._device,
             )
             self._previous_ids = torch.full((size, self._beam), BOS, device=self._device)
         self._state = _with_source_length(state.select_sentences(index).select(rows), src_len)
-        self._history = history
         self._slots = [self._slots[slot] for slot in busy] + [None] * (size - len(busy))
         self._first_rows = torch.arange(size, device=self._device)[:, None] * self._beam
 
@@ -304,12 +418,18 @@ class _Lane:
         free = [index for index, slot in enumerate(self._slots) if slot is None]
         taken = free[: len(newcomers)]
         for index, newcomer in zip(taken, newcomers, strict=True):
-            self._slots[index] = _Slot(newcomer.request, newcomer.src_len, self._clock)
+            self._slots[index] = _Slot(newcomer.request, self._clock)
+            if self._piece_ids is not None and newcomer.pieces is not None:
+                pieces = torch.from_numpy(newcomer.pieces)
+                self._piece_ids[index, : len(pieces)] = pieces
+                self._piece_ids[index, len(pieces) :] = PAD
+        self._narrowing = None
         where = torch.tensor(taken, device=self._device)
         search = SearchState.start(
             [newcomer.request.search for newcomer in newcomers],
-            [newcomer.src_len for newcomer in newcomers],
+            [newcomer.request.src_len for newcomer in newcomers],
             self._device,
+            [len(newcomer.request.prefix_ids) for newcomer in newcomers],
         )
         self._search.write(where, search)
         self._previous_ids[where] = BOS

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from model.batch import SourceBatch, pad
-from model.engine import SOURCE_BUCKET, padded_sentences
+from model.batch import pad
+from model.engine import padded_batch, padded_sentences
 from model.seq2seq import Seq2Seq
 from model.tokenizer import BOS, EOS
 
@@ -46,9 +46,7 @@ def _score(pairs: Sequence[IdPair], network: Seq2Seq) -> list[tuple[float, ...]]
     device = next(network.parameters()).device
     filler: list[IdPair] = [((), ())] * (padded_sentences(len(pairs), 1) - len(pairs))
     padded = [*pairs, *filler]
-    source = SourceBatch.from_ids(
-        [[*source, EOS] for source, _ in padded], device=device, pad_to_multiple=SOURCE_BUCKET
-    )
+    source = padded_batch([source for source, _ in padded], device)
     target_input = pad([[BOS, *target] for _, target in padded], _TARGET_BUCKET).to(device)
     wanted = pad([[*target, EOS] for _, target in padded], _TARGET_BUCKET).to(device)
     readouts = network.readouts(source, target_input)

@@ -7,7 +7,7 @@ read by following its back-pointers, once, when its sentence has finished.
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from model.beam_search import Choice, Hypothesis, SearchConfig, SearchState, length_penalty
@@ -15,62 +15,66 @@ from model.errors import CheckpointError
 
 
 class History:
-    """Columns [slot, step, place in the beam]; a slot's columns start at its own step 0."""
+    """Columns [step of the lane, slot, place in the beam]; the same ones serve again and again."""
 
     def __init__(
         self,
-        num_slots: int,
         num_steps: int,
+        num_slots: int,
         beam_size: int,
         device: torch.device,
         src_len: int | None,
     ) -> None:
         """`src_len`: width of the attention rows to keep; None keeps none."""
-        shape = (num_slots, num_steps, beam_size)
+        shape = (num_steps, num_slots, beam_size)
         self.token_ids = torch.zeros(shape, dtype=torch.long, device=device)
         self.parents = torch.zeros(shape, dtype=torch.long, device=device)
         self.token_log_probs = torch.zeros(shape, device=device)
         self.attention = None if src_len is None else torch.zeros((*shape, src_len), device=device)
-        self._slots = torch.arange(num_slots, device=device)
 
     @property
     def num_steps(self) -> int:
-        """Columns there is room for."""
-        return self.token_ids.shape[1]
+        """Steps that are remembered."""
+        return self.token_ids.shape[0]
 
     def write(
-        self,
-        steps: Int[Tensor, " slots"],
-        choice: Choice,
-        attention_weights: Float[Tensor, "rows src_len"],
+        self, step: int, choice: Choice, attention_weights: Float[Tensor, "rows src_len"]
     ) -> None:
-        """One column for every slot, each at its own step; attention by the parent's place."""
-        # An idle slot counts on behind the end: it writes over its own dead columns.
-        where = (self._slots, steps.clamp(max=self.num_steps - 1))
-        self.token_ids[where] = choice.token_ids
-        self.parents[where] = choice.parents
-        self.token_log_probs[where] = choice.token_log_probs
+        """One column for every slot, at the lane's step; attention by the parent's place."""
+        column = step % self.num_steps
+        self.token_ids[column] = choice.token_ids
+        self.parents[column] = choice.parents
+        self.token_log_probs[column] = choice.token_log_probs
         if self.attention is not None:
-            self.attention[where] = attention_weights.view(*choice.parents.shape, -1).float()
+            self.attention[column] = attention_weights.view(*choice.parents.shape, -1)
 
-    def take(self, other: "History", old_slots: list[int]) -> None:
+    def take(self, other: "History", old_slots: list[int], steps: range) -> None:
         """Copies these slots of another history (of equal beam size) to the front of this one."""
-        num, steps = len(old_slots), min(self.num_steps, other.num_steps)
-        self.token_ids[:num, :steps] = other.token_ids[old_slots, :steps]
-        self.parents[:num, :steps] = other.parents[old_slots, :steps]
-        self.token_log_probs[:num, :steps] = other.token_log_probs[old_slots, :steps]
+        num = len(old_slots)
+        old = torch.tensor([step % other.num_steps for step in steps], dtype=torch.long)[:, None]
+        new = torch.tensor([step % self.num_steps for step in steps], dtype=torch.long)[:, None]
+        self.token_ids[new, torch.arange(num)] = other.token_ids[old, old_slots]
+        self.parents[new, torch.arange(num)] = other.parents[old, old_slots]
+        self.token_log_probs[new, torch.arange(num)] = other.token_log_probs[old, old_slots]
         if self.attention is not None and other.attention is not None:
             width = min(self.attention.shape[-1], other.attention.shape[-1])
-            self.attention[:num, :steps, :, :width] = other.attention[old_slots, :steps, :, :width]
+            kept = other.attention[old, old_slots][..., :width]
+            self.attention[new, torch.arange(num), :, :width] = kept
 
     def hypotheses(
-        self, slot: int, state: SearchState, config: SearchConfig, src_len: int | None
+        self,
+        slot: int,
+        steps: range,
+        state: SearchState,
+        config: SearchConfig,
+        src_len: int | None,
     ) -> tuple[Hypothesis, ...]:
         """The `n_best` of one settled slot, finished ones first, each group best first.
 
-        Fewer only where fewer exist. `src_len`: give attention over that many source places.
+        Fewer only where fewer exist. `steps`: of the lane, those that the slot took part in;
+        `src_len`: give attention over that many source places.
         """
-        reader = _Reader(self, slot, int(state.lengths[slot]), config.length_penalty, src_len)
+        reader = _Reader(self, slot, steps, config.length_penalty, src_len)
         best = slice(config.n_best)
         ended = zip(
             state.ended_log_probs[slot, best].tolist(),
@@ -97,17 +101,18 @@ class _Reader:
     """Follows the back-pointers of one slot."""
 
     def __init__(
-        self, history: History, slot: int, num_steps: int, alpha: float, src_len: int | None
+        self, history: History, slot: int, steps: range, alpha: float, src_len: int | None
     ) -> None:
-        self.num_steps = num_steps
+        self.num_steps = len(steps)
         self.alpha = alpha
-        self.token_ids = history.token_ids[slot, :num_steps].tolist()
-        self.parents = history.parents[slot, :num_steps].tolist()
-        self.token_log_probs = history.token_log_probs[slot, :num_steps].tolist()
+        columns = [step % history.num_steps for step in steps]
+        self.token_ids = history.token_ids[columns, slot].tolist()
+        self.parents = history.parents[columns, slot].tolist()
+        self.token_log_probs = history.token_log_probs[columns, slot].tolist()
         self.attention = None
         if src_len is not None:
             assert history.attention is not None
-            self.attention = history.attention[slot, :num_steps, :, :src_len].tolist()
+            self.attention = history.attention[columns, slot, :, :src_len].tolist()
 
     def finished(
         self, log_prob: float, final_log_prob: float, length: int, parent: int

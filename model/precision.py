@@ -1,8 +1,8 @@
-"""The number formats one network can compute in.
+"""Which device and which number format a translator computes with.
 
-`fp32` is the reference: results are bit-equal whatever else is translated at the same time.
-`bf16` halves the memory; a machine with fast bf16 arithmetic gains speed too. `auto` takes fp32 on
-a CPU and bf16 on a GPU.
+`fp32` is the reference. `bf16` halves the weights' memory and is fast where the processor has
+AVX512-BF16 or AMX, and on GPUs. `int8` quarters it and is fast where the processor has VNNI or AMX;
+CPUs only. `auto` measures a few products, once, and takes the fastest.
 """
 
 from typing import Literal, get_args
@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import torch
 
 from model.errors import ConfigError
-from model.seq2seq import Seq2Seq
+from model.products import ProductPrecision, fastest_precision, int8_failure
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -33,14 +33,16 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def apply_precision(network: Seq2Seq, precision: str, device: torch.device) -> str:
-    """Moves and converts the network in place; the precision that was taken, never 'auto'."""
-    if precision not in get_args(Precision):
-        raise ConfigError(
-            f"precision {precision!r} is unknown; use {', '.join(get_args(Precision))}"
-        )
-    taken = precision
+def resolve_precision(precision: str, device: torch.device) -> ProductPrecision:
+    """The format that is taken, never 'auto'; ConfigError if this machine cannot have it."""
     if precision == "auto":
-        taken = "bf16" if device.type == "cuda" else "fp32"
-    network.to(device=device, dtype=torch.bfloat16 if taken == "bf16" else torch.float32)
-    return taken
+        return "bf16" if device.type == "cuda" else fastest_precision()
+    if precision == "int8":
+        failure = "a GPU has no int8 here" if device.type == "cuda" else int8_failure()
+        if failure is not None:
+            raise ConfigError(f"precision int8 is not to be had: {failure}; use bf16 or fp32")
+    for known in get_args(ProductPrecision):
+        if precision == known:
+            taken: ProductPrecision = known
+            return taken
+    raise ConfigError(f"precision {precision!r} is unknown; use {', '.join(get_args(Precision))}")

@@ -19,6 +19,14 @@ def tune_process() -> None:
     _keep_freed_memory()
 
 
+def give_back_memory() -> None:
+    """Returns freed memory to the system, after something that took far more than the rest will."""
+    if sys.platform.startswith("linux"):
+        malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc
+        if malloc_trim is not None:
+            malloc_trim(0)
+
+
 def num_cores() -> int:
     """Cores this process may use: what the scheduler allows, or a container's quota if smaller."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -33,6 +33,8 @@ _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "") | {
 
 def clean_controls(text: str) -> str:
     """The text on one line: no control character, no line break, no white space at its ends."""
+    if text.isprintable() and "\u2581" not in text:  # nearly always, and told six times faster
+        return text.strip()
     return text.translate(_CONTROLS).strip()
 
 

@@ -4,17 +4,23 @@ A text is split into segments, the segments go through the engine among all othe
 joined. Blank texts, and segments in which the tokenizer finds nothing, pass unchanged.
 """
 
+import functools
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from model.beam_search import Hypothesis, SearchConfig, length_penalty
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.engine import Engine, Request
+from model.engine_team import EngineTeam
 from model.errors import InputError
 from model.forced_scoring import score_targets
+from model.packed import PackedNetwork
 from model.segmenter import Segmentation, join, split
 from model.tokenizer import check_text
+
+FEED_AHEAD = 64  # segments kept waiting for a slot by whoever has many texts
 
 
 @dataclass(frozen=True)
@@ -67,19 +73,42 @@ class ForcedScore:
 class Translator:
     """One checkpoint at work. Not thread-safe: one thread owns it."""
 
-    def __init__(self, checkpoint: Checkpoint, *, max_slots: int = 64) -> None:
-        """`max_slots`: sentences translated at the same time."""
+    def __init__(
+        self, checkpoint: Checkpoint, *, max_slots: int = 64, num_engines: int = 1
+    ) -> None:
+        """`num_engines`: cores to use; `max_slots`: sentences each translates at the same time.
+
+        One engine computes in the thread that calls; several have a thread each.
+        """
         self.checkpoint = checkpoint
         self.search = SearchConfig(**checkpoint.config.search.model_dump())  # when none is given
         self._max_source_tokens = checkpoint.config.max_source_tokens
-        self._engine = Engine(
-            checkpoint.network, max_slots=max_slots, max_source_tokens=self._max_source_tokens
-        )
+        self._max_slots = max_slots
+        self._num_engines = num_engines
         self._num_tickets = 0
         self._num_requests = 0
         self._jobs: dict[int, _Job] = {}  # by ticket
         self._jobs_by_request: dict[int, _Job] = {}
         self._complete: list[_Job] = []  # nothing to wait for
+
+    @functools.cached_property
+    def _engine(self) -> Engine | EngineTeam:
+        """Made for the first text: scoring needs none."""
+        checkpoint = self.checkpoint
+        network = PackedNetwork(checkpoint.network, checkpoint.precision)
+
+        def make_engine() -> Engine:
+            return Engine(
+                network,
+                shortlist=checkpoint.shortlist,
+                max_slots=self._max_slots,
+                max_source_tokens=self._max_source_tokens,
+            )
+
+        # Steps on a GPU would only wait for each other.
+        if self._num_engines == 1 or network.device.type != "cpu":
+            return make_engine()
+        return EngineTeam(make_engine, self._num_engines)
 
     @classmethod
     def load(
@@ -88,12 +117,18 @@ class Translator:
         *,
         device: str = "cpu",
         precision: str = "auto",
+        shortlist: bool = True,
         max_slots: int = 64,
+        num_engines: int = 1,
     ) -> "Translator":
-        """Loads a checkpoint folder; CheckpointError or ConfigError when it cannot be used so."""
-        return cls(
-            load_checkpoint(checkpoint, device=device, precision=precision), max_slots=max_slots
-        )
+        """Loads a checkpoint folder; CheckpointError or ConfigError when it cannot be used so.
+
+        `shortlist`: narrow the output layer if the checkpoint says how.
+        """
+        loaded = load_checkpoint(checkpoint, device=device, precision=precision)
+        if not shortlist:
+            loaded = replace(loaded, shortlist=None)
+        return cls(loaded, max_slots=max_slots, num_engines=num_engines)
 
     def translate(
         self,
@@ -107,17 +142,20 @@ class Translator:
         Only while nothing else is under way: results of `add` would be lost here.
         """
         assert self.idle
-        tickets: dict[int, int] = {}
         # Longest first: sentences of similar length share steps, and no long one is left for last.
-        for index in sorted(range(len(texts)), key=lambda index: -len(texts[index])):
-            try:
-                tickets[self.add(texts[index], search, alignments=alignments)] = index
-            except InputError as error:
-                for ticket in tickets:
-                    self.cancel(ticket)
-                raise InputError(f"text {index + 1}: {error}") from None
+        # A few at a time, because the engine lets short ones pass.
+        line = deque(sorted(range(len(texts)), key=lambda index: -len(texts[index])))
+        tickets: dict[int, int] = {}
         found: dict[int, Translation] = {}
-        while not self.idle:
+        while line or not self.idle:
+            while line and self.num_waiting < FEED_AHEAD:
+                index = line.popleft()
+                try:
+                    tickets[self.add(texts[index], search, alignments=alignments)] = index
+                except InputError as error:
+                    for ticket in tickets:
+                        self.cancel(ticket)
+                    raise InputError(f"text {index + 1}: {error}") from None
             found.update((tickets[ticket], translation) for ticket, translation in self.step())
         return [found[index] for index in range(len(texts))]
 
@@ -163,10 +201,14 @@ class Translator:
             self._complete.append(job)
         return job.ticket
 
-    def step(self) -> list[tuple[int, Translation]]:
-        """Advances everything under way by one piece; what has finished, with its ticket."""
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
+        """Advances everything under way; what has finished, with its ticket.
+
+        One engine advances by one piece. Several advance by themselves: then this waits until
+        something has finished, or `wake` was called, or the time is over.
+        """
         complete, self._complete = self._complete, []
-        for finished in self._engine.step():
+        for finished in self._engine.step(0.0 if complete else timeout_s):
             job = self._jobs_by_request.pop(finished.request_id)
             job.hypotheses[job.waiting_for.pop(finished.request_id)] = finished.hypotheses
             if not job.waiting_for:
@@ -184,6 +226,14 @@ class Translator:
         for request_id in job.waiting_for:
             self._engine.cancel(request_id)
             del self._jobs_by_request[request_id]
+
+    def wake(self) -> None:
+        """Lets a `step` that waits return at once; may be called from any thread."""
+        self._engine.wake()
+
+    def close(self) -> None:
+        """Ends the engines' threads; what is under way is lost."""
+        self._engine.close()
 
     @property
     def idle(self) -> bool:

@@ -13,7 +13,9 @@ from model.batch import SourceBatch
 from model.beam_search import SearchConfig
 from model.config import ModelConfig
 from model.decoder import DecoderState
-from model.seq2seq import Seq2Seq, StepOutput
+from model.output_layer import Narrowing
+from model.packed import PackedStep
+from model.seq2seq import Seq2Seq
 from model.tokenizer import BOS, EOS
 
 NUM_CODES = 997
@@ -51,11 +53,20 @@ class TableNetwork(Seq2Seq):
         )
         return DecoderState(hidden=(hidden,), cell=(), context=None, source=encoded)
 
-    def step(self, previous_ids: Tensor, state: DecoderState) -> StepOutput:
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def narrowing(self, piece_ids: Tensor) -> Narrowing:
+        raise AssertionError("a table has no shortlist")
+
+    def step(  # type: ignore[override]  # as a packed network does it
+        self, previous_ids: Tensor, state: DecoderState, narrowing: Narrowing | None = None
+    ) -> PackedStep:
         codes = (state.hidden[0][:, 0].long() * 31 + previous_ids * 7 + 1) % NUM_CODES
         beam = len(previous_ids) // len(state.source.mask)
         weights = state.source.mask.float().repeat_interleave(beam, dim=0)
-        return StepOutput(
+        return PackedStep(
             logits=self.table[codes],
             state=DecoderState((codes.float()[:, None],), (), None, state.source),
             attention_weights=weights / weights.sum(dim=1, keepdim=True),

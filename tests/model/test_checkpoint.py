@@ -35,6 +35,7 @@ from model.checkpoint import (
 from model.config import ModelConfig, SearchDefaults
 from model.errors import CheckpointError, ConfigError
 from model.seq2seq import Seq2Seq
+from model.shortlist import Shortlist
 from model.tokenizer import BOS, EOS, JOINT_FILE, SOURCE_FILE, TARGET_FILE, TokenizerPair
 from tests.tiny_checkpoint import fit_tiny_tokenizers
 
@@ -86,6 +87,7 @@ def save(
     config: CheckpointConfig | None = None,
     weights: dict[str, torch.Tensor] | None = None,
     card: str = "# old\n",
+    shortlist: Shortlist | None = None,
 ) -> Path:
     save_checkpoint(
         folder,
@@ -94,6 +96,7 @@ def save(
         tokenizers=tokenizers,
         metrics=METRICS_OF_OLD,
         card=card,
+        shortlist=shortlist,
     )
     return folder
 
@@ -133,7 +136,7 @@ def test_a_loaded_network_gives_equal_log_probs(
     config = small_config(tiny_tokenizers, tied_embeddings=tied)
     network = build(config)
     save(tmp_path / "new", network, tiny_tokenizers, config=config)
-    loaded = load_checkpoint(tmp_path / "new")
+    loaded = load_checkpoint(tmp_path / "new", precision="fp32")
     assert torch.equal(log_probs(loaded.network), log_probs(network))
     assert loaded.config == config
     assert loaded.metrics == METRICS_OF_OLD
@@ -205,7 +208,8 @@ def test_weights_may_be_stored_in_half_precision(
 def test_precision_is_chosen_when_loading(tiny_checkpoint: Path) -> None:
     loaded = load_checkpoint(tiny_checkpoint, precision="bf16")
     assert loaded.precision == "bf16"
-    assert loaded.network.output.weight.dtype == torch.bfloat16
+    # What scores and what can be trained further stays exact.
+    assert loaded.network.output.weight.dtype == torch.float32
     with pytest.raises(ConfigError, match="'int9'"):
         load_checkpoint(tiny_checkpoint, precision="int9")
     with pytest.raises(ConfigError, match="'tpu'"):
@@ -585,3 +589,32 @@ def test_a_failure_leaves_the_old_checkpoint(
 def test_killed_at_any_moment_a_checkpoint_stays_whole(folder: Path) -> None:
     command = [sys.executable, "-m", "tests.model.kill_writers", "checkpoint", str(folder.parent)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+
+
+def test_a_shortlist_travels_with_the_checkpoint(
+    tmp_path: Path, tiny_tokenizers: TokenizerPair
+) -> None:
+    config = small_config(tiny_tokenizers)
+    size = tiny_tokenizers.source.size
+    shortlist = Shortlist(
+        torch.arange(size, dtype=torch.int32)[:, None], torch.tensor([7, 9], dtype=torch.int32)
+    )
+    folder = save(tmp_path / "new", build(config), tiny_tokenizers, config=config)
+    assert load_checkpoint(folder).shortlist is None
+    save(tmp_path / "new", build(config), tiny_tokenizers, config=config, shortlist=shortlist)
+    found = load_checkpoint(folder).shortlist
+    assert found is not None
+    check_replaceable(folder)
+    assert found.choose([20, 30]).tolist() == [EOS, 7, 9, 20, 30]
+
+
+def test_a_shortlist_of_other_vocabularies_is_refused(
+    tmp_path: Path, tiny_tokenizers: TokenizerPair
+) -> None:
+    config = small_config(tiny_tokenizers)
+    shortlist = Shortlist(torch.zeros(3, 1, dtype=torch.int32), torch.zeros(0, dtype=torch.int32))
+    folder = save(
+        tmp_path / "new", build(config), tiny_tokenizers, config=config, shortlist=shortlist
+    )
+    with pytest.raises(CheckpointError, match=r"shortlist\.safetensors cannot be read: its shape"):
+        load_checkpoint(folder)

@@ -13,7 +13,10 @@ from model.beam_search import Hypothesis, SearchConfig
 from model.engine import Engine, Request, padded_sentences
 from model.errors import CheckpointError, InputError
 from model.forced_scoring import score_targets
+from model.packed import PackedNetwork
+from model.products import ProductPrecision, int8_failure
 from model.seq2seq import Seq2Seq
+from model.shortlist import Shortlist
 from model.tokenizer import BOS, EOS
 from tests.model.reference_search import TableNetwork, every_translation, slow_beam_search
 from tests.networks import build
@@ -26,6 +29,13 @@ NETWORKS: list[dict[str, Any]] = [
     {"cell": "gru", "decoder": "feed", "attention": "dot"},
     {"cell": "rnn", "attention": "none", "layer_norm": True},
     {"cell": "lstm", "bidirectional": False, "reverse_source": True},
+]
+EXACT: list[Any] = [
+    "fp32",
+    pytest.param(
+        "int8",
+        marks=pytest.mark.skipif(int8_failure() is not None, reason=f"no int8: {int8_failure()}"),
+    ),
 ]
 
 
@@ -59,9 +69,14 @@ def run(engine: Engine, requests: list[Request]) -> dict[int, tuple[Hypothesis, 
     return found
 
 
+def engine_of(network: Seq2Seq, precision: ProductPrecision = "fp32", **limits: Any) -> Engine:
+    packed = network if isinstance(network, TableNetwork) else PackedNetwork(network, precision)
+    return Engine(packed, **limits)
+
+
 def translate(network: Seq2Seq, source_ids: list[int], **settings: Any) -> tuple[Hypothesis, ...]:
     request = Request(7, source_ids, SearchConfig(**settings), attention=True)
-    return run(Engine(network), [request])[7]
+    return run(engine_of(network), [request])[7]
 
 
 @pytest.fixture
@@ -112,13 +127,15 @@ def test_equals_the_slow_beam_search(seed: int) -> None:
             max_length_extra=randomly.choice([0, 4]),
         )
         requests.append(Request(request_id, source(randomly, 6, vocab=12), search))
-    found = run(Engine(network, max_slots=5), requests)
+    found = run(engine_of(network, max_slots=5), requests)
     for request in requests:
         expected = slow_beam_search(network, request.source_ids, request.search)
         hypotheses = found[request.request_id]
         assert [h.finished for h in hypotheses] == [c.finished for c in expected]
         assert [h.token_ids for h in hypotheses] == [c.pieces for c in expected]
-        assert [h.log_prob for h in hypotheses] == pytest.approx([c.log_prob for c in expected])
+        assert [h.log_prob for h in hypotheses] == pytest.approx(
+            [c.log_prob for c in expected], abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("choices", NETWORKS)
@@ -194,6 +211,7 @@ def random_requests(randomly: random.Random, num: int, vocab: int = VOCAB) -> li
                 source(randomly, longest, vocab),
                 search,
                 attention=randomly.random() < 0.3,
+                prefix_ids=source(randomly, 3, vocab) if randomly.random() < 0.2 else [],
             )
         )
     return requests
@@ -219,24 +237,43 @@ def run_with_random_arrivals(
     return {request_id: found[request_id] for request_id in range(len(requests))}
 
 
+def some_shortlist(vocab: int) -> Shortlist:
+    """Half of the vocabulary for every source piece, and a little for all."""
+    generator = torch.Generator().manual_seed(0)
+    by_source = torch.randint(4, vocab, (vocab, 6), generator=generator, dtype=torch.int32)
+    return Shortlist(by_source, torch.arange(4, 9, dtype=torch.int32))
+
+
+@pytest.mark.parametrize("shortlist", [None, some_shortlist(VOCAB)], ids=["whole", "shortlist"])
+@pytest.mark.parametrize("precision", EXACT)
 @pytest.mark.parametrize("choices", NETWORKS)
-def test_bit_equal_alone_and_in_any_company(choices: dict[str, Any]) -> None:
+def test_bit_equal_alone_and_in_any_company(
+    choices: dict[str, Any], precision: ProductPrecision, shortlist: Shortlist | None
+) -> None:
     network = network_of(choices)
     randomly = random.Random(1)
-    requests = random_requests(randomly, 16)
-    alone = {r.request_id: run(Engine(network), [r])[r.request_id] for r in requests}
+    requests = random_requests(randomly, 12)
+
+    def engine(max_slots: int) -> Engine:
+        return engine_of(network, precision, shortlist=shortlist, max_slots=max_slots)
+
+    alone = {r.request_id: run(engine(64), [r])[r.request_id] for r in requests}
     for max_slots in (64, 7):
-        engine = Engine(network, max_slots=max_slots)
-        assert run_with_random_arrivals(engine, requests, randomly) == alone
+        assert run_with_random_arrivals(engine(max_slots), requests, randomly) == alone
 
 
+@pytest.mark.parametrize("shortlist", [None, some_shortlist(2000)], ids=["whole", "shortlist"])
+@pytest.mark.parametrize("precision", EXACT)
 @pytest.mark.parametrize("choices", NETWORKS[:3])
-def test_bit_equal_at_sizes_as_in_earnest(choices: dict[str, Any]) -> None:
+def test_bit_equal_at_sizes_as_in_earnest(
+    choices: dict[str, Any], precision: ProductPrecision, shortlist: Shortlist | None
+) -> None:
     network = network_of(choices, wide=True)
     randomly = random.Random(2)
     requests = random_requests(randomly, 12, vocab=2000)
-    alone = {r.request_id: run(Engine(network), [r])[r.request_id] for r in requests}
-    engine = Engine(network, max_slots=16)
+    settings: dict[str, Any] = {"precision": precision, "shortlist": shortlist}
+    alone = {r.request_id: run(engine_of(network, **settings), [r])[r.request_id] for r in requests}
+    engine = engine_of(network, **settings, max_slots=16)
     assert run_with_random_arrivals(engine, requests, randomly) == alone
     assert len({len(found[0].token_ids) for found in alone.values()}) > 3
 
@@ -254,8 +291,8 @@ def test_bit_equal_with_two_threads() -> None:
         )
         for number, beam_size in enumerate([1, 5, 5, 2, 1])
     ]
-    alone = {r.request_id: run(Engine(network), [r])[r.request_id] for r in requests}
-    assert run_with_random_arrivals(Engine(network), requests, randomly) == alone
+    alone = {r.request_id: run(engine_of(network), [r])[r.request_id] for r in requests}
+    assert run_with_random_arrivals(engine_of(network), requests, randomly) == alone
     pairs = [(request.source_ids, request.source_ids[::-1]) for request in requests]
     together = score_targets(network, pairs)
     assert together[:2] == [score_targets(network, [pair])[0] for pair in pairs[:2]]
@@ -284,6 +321,66 @@ def test_padding_gives_kernels_enough_rows() -> None:
         torch.set_num_threads(before)
 
 
+# --- what a request may ask for
+
+
+@pytest.mark.parametrize("shortlist", [None, some_shortlist(VOCAB)], ids=["whole", "shortlist"])
+def test_a_target_begins_with_its_prefix_and_is_scored_like_any(
+    shortlist: Shortlist | None,
+) -> None:
+    network = network_of({"cell": "gru"})
+    source_ids, prefix = [7, 8, 9], [40, 41, 42]
+    request = Request(1, source_ids, SearchConfig(beam_size=3, n_best=3), prefix_ids=prefix)
+    found = run(engine_of(network, shortlist=shortlist), [request])[1]
+    assert len({hypothesis.token_ids for hypothesis in found}) == 3
+    for hypothesis in found:
+        assert list(hypothesis.token_ids[:3]) == prefix
+        if shortlist is None:
+            (forced,) = score_targets(network, [(source_ids, hypothesis.token_ids)])
+            pieces = len(hypothesis.token_ids)
+            assert hypothesis.token_log_probs[:pieces] == pytest.approx(forced[:pieces], abs=1e-4)
+
+
+def test_a_prefix_does_not_count_against_the_length_limit() -> None:
+    network = TableNetwork(vocab_size=9, end_bias=-100.0)
+    limits = SearchConfig(beam_size=1, max_length_ratio=0.0, max_length_extra=2)
+    found = run(Engine(network), [Request(1, [5], limits, prefix_ids=[4, 5, 6])])[1]
+    assert len(found[0].token_ids) == 5
+
+
+def test_a_shortlist_leaves_out_what_it_does_not_name() -> None:
+    network = network_of({"cell": "gru"})
+    nothing = torch.zeros(VOCAB, 1, dtype=torch.int32)
+    shortlist = Shortlist(nothing, torch.tensor([20, 30], dtype=torch.int32))
+    request = Request(1, [7, 8], SearchConfig(beam_size=4, n_best=4))
+    for hypothesis in run(engine_of(network, shortlist=shortlist), [request])[1]:
+        assert set(hypothesis.token_ids) <= {20, 30}
+
+
+def test_a_short_sentence_passes_a_long_one_but_not_for_ever() -> None:
+    network = TableNetwork(vocab_size=9, end_bias=-100.0)
+    engine = Engine(network, max_slots=1)
+
+    def request(number: int, length: int) -> Request:
+        limits = SearchConfig(beam_size=1, max_length_ratio=0.0, max_length_extra=1)
+        return Request(number, [5] * length, limits)
+
+    for number in range(200):  # more than are encoded ahead
+        engine.admit(request(number, 30))
+    engine.step()
+    engine.admit(request(1000, 2))
+    order = []
+    for number in range(300):
+        if not engine.idle:
+            order += [done.request_id for done in engine.step()]
+        engine.admit(request(2000 + number, 2))
+    assert order.index(1000) < order.index(199)
+    assert 199 in order
+    latecomers = [order.index(number) for number in order if number > 2000 + 40]
+    assert latecomers
+    assert order.index(199) < min(latecomers)
+
+
 # --- coming and going
 
 
@@ -294,7 +391,7 @@ def test_a_short_sentence_leaves_while_a_long_one_goes_on() -> None:
         search = SearchConfig(beam_size=2, max_length_ratio=0.0, max_length_extra=length)
         return Request(request_id, [5, 6], search)
 
-    engine = Engine(network, max_slots=2)
+    engine = engine_of(network, max_slots=2)
     for request_id, length in enumerate([10, 3, 4, 1]):
         engine.admit(request(request_id, length))
     finished_at = {}

@@ -1,15 +1,11 @@
-"""Devices that are there or refused, and the same network in another number format."""
-
-from typing import Any
+"""Devices and number formats that are there, or refused."""
 
 import pytest
 import torch
 
-from model.batch import SourceBatch
+from model import precision as precision_module
 from model.errors import ConfigError
-from model.precision import apply_precision, resolve_device
-from model.tokenizer import BOS, EOS
-from tests.networks import build
+from model.precision import resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -48,58 +44,26 @@ def test_a_device_we_do_not_know_is_named(device: str) -> None:
         resolve_device(device)
 
 
-@pytest.mark.parametrize(
-    ("precision", "taken", "dtype"),
-    [
-        ("auto", "fp32", torch.float32),
-        ("fp32", "fp32", torch.float32),
-        ("bf16", "bf16", torch.bfloat16),
-    ],
-)
-def test_every_parameter_is_converted(precision: str, taken: str, dtype: torch.dtype) -> None:
-    network = build()
-    assert apply_precision(network, precision, CPU) == taken
-    assert {parameter.dtype for parameter in network.parameters()} == {dtype}
-    assert network.output.weight is network.decoder.embedding.weight  # still tied
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_what_is_asked_for_is_taken(precision: str) -> None:
+    assert resolve_precision(precision, CPU) == precision
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int9", "", "FP32"])
 def test_a_precision_we_do_not_know_is_named(precision: str) -> None:
-    network = build()
-    with pytest.raises(ConfigError, match=f"'{precision}'.*auto, fp32, bf16"):
-        apply_precision(network, precision, CPU)
+    with pytest.raises(ConfigError, match=f"'{precision}'.*auto, fp32, bf16, int8"):
+        resolve_precision(precision, CPU)
 
 
-@pytest.mark.parametrize(
-    "choices",
-    [
-        {"cell": "lstm", "decoder": "feed"},
-        {"cell": "gru", "decoder_layers": 2, "layer_norm": True, "attention_heads": 2},
-        {"cell": "rnn", "attention": "dot"},
-        {"cell": "gru", "attention": "general", "decoder": "feed"},
-        {"cell": "lstm", "attention": "none"},
-    ],
-    ids=str,
-)
-def test_bf16_says_nearly_the_same_as_fp32(choices: dict[str, Any]) -> None:
-    source = SourceBatch.from_ids([[5, 6, 7, 8, EOS], [9, EOS]])
-    targets = torch.tensor([[BOS, 4, 5], [BOS, 6, 7]])
-
-    def log_probs(precision: str) -> tuple[torch.Tensor, torch.Tensor]:
-        network = build(**choices)
-        apply_precision(network, precision, CPU)
-        with torch.no_grad():
-            stepped = network.step(targets[:, 0], network.encode(source)).logits
-            return network(source, targets).float().log_softmax(-1), stepped.float().log_softmax(-1)
-
-    # bf16 keeps 8 bits of a number, so states and logits around 1 are off by some hundredths
-    for exact, rounded in zip(log_probs("fp32"), log_probs("bf16"), strict=True):
-        assert not torch.equal(exact, rounded)
-        torch.testing.assert_close(exact, rounded, atol=0.1, rtol=0)
+def test_int8_is_refused_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision_module, "int8_failure", lambda: "it overflows")
+    with pytest.raises(ConfigError, match="int8 is not to be had: it overflows; use bf16 or fp32"):
+        resolve_precision("int8", CPU)
+    with pytest.raises(ConfigError, match="GPU"):
+        resolve_precision("int8", torch.device("cuda"))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_auto_is_bf16_on_a_gpu() -> None:
-    network = build()
-    assert apply_precision(network, "auto", torch.device("cuda")) == "bf16"
-    assert {parameter.device.type for parameter in network.parameters()} == {"cuda"}
+def test_auto_takes_the_fastest_here_and_bf16_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision_module, "fastest_precision", lambda: "int8")
+    assert resolve_precision("auto", CPU) == "int8"
+    assert resolve_precision("auto", torch.device("cuda")) == "bf16"
