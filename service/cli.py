@@ -44,9 +44,19 @@ LengthPenalty = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")]
-Precision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or auto.")]
+Precision = Annotated[str, typer.Option("--precision", help="fp32, bf16, int8 or auto.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads. Default: one a core.")
+]
+Slots = Annotated[
+    int, typer.Option("--slots", min=1, help="Sentences each thread translates at the same time.")
+]
+UseShortlist = Annotated[
+    bool,
+    typer.Option(
+        "--shortlist/--no-shortlist",
+        help="Look only at likely target words, if the checkpoint knows them: faster.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -167,10 +177,9 @@ def translate(
     ] = False,
     device: Device = "cpu",
     precision: Precision = "auto",
+    shortlist: UseShortlist = True,
     threads: Threads = None,
-    slots: Annotated[
-        int, typer.Option("--slots", min=1, help="Sentences translated at the same time.")
-    ] = 64,
+    slots: Slots = 64,
 ) -> None:
     """Translate a file, a pipe or what you type.
 
@@ -184,7 +193,7 @@ def translate(
 
     form = LineFormat(as_json or alignments or (n_best or 1) > 1, alignments)
     translate_text(
-        Loading(checkpoint, device, precision, threads, slots),
+        Loading(checkpoint, device, precision, shortlist, threads, slots),
         None if source == Path("-") else source,
         None if output == Path("-") else output,
         form,
@@ -207,7 +216,6 @@ def score(
     ],
     as_json: AsJson = False,
     device: Device = "cpu",
-    precision: Precision = "auto",
     threads: Threads = None,
 ) -> None:
     """Show how likely given translations are, to rank them.
@@ -220,7 +228,7 @@ def score(
     """
     from service.score_command import score_files
 
-    score_files(Loading(checkpoint, device, precision, threads), source, target, as_json=as_json)
+    score_files(Loading(checkpoint, device, threads=threads), source, target, as_json=as_json)
 
 
 def inspect(checkpoint: CheckpointArgument, as_json: AsJson = False) -> None:
@@ -240,44 +248,66 @@ def bench(
         Path | None,
         typer.Option("--source", help="Sentences. Default: the checkpoint's own examples."),
     ] = None,
-    beam_size: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--beam-size", min=1, max=MAX_BEAM_SIZE, help="May be repeated. Default: 1 and 5."
-        ),
-    ] = None,
-    slots: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--slots",
-            min=1,
-            help="Sentences translated at the same time; may be repeated. Default: 1, 16 and 64.",
-        ),
-    ] = None,
     sentences: Annotated[
         int, typer.Option("--sentences", min=1, help="How many of the source's lines to use.")
     ] = 200,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option("--precision", help="May be repeated. Default: all that can be had here."),
+    ] = None,
+    beam_size: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--beam-size",
+            min=1,
+            max=MAX_BEAM_SIZE,
+            help="May be repeated. Default: 1 and 5. The checkpoint's own is measured in any case.",
+        ),
+    ] = None,
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            "--rates",
+            metavar="R,R,...",
+            help="Arrivals per second to try. Default: 10, 25, 50, 75, 90 and 110 % of the "
+            "sentences per second that each precision translates all at once.",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, help="How long requests arrive at each rate.")
+    ] = 5.0,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", help="Draw throughput against latency: a .png or .svg file."),
+    ] = None,
     as_json: AsJson = False,
     device: Device = "cpu",
-    precision: Precision = "auto",
     threads: Threads = None,
+    slots: Slots = 64,
 ) -> None:
-    """Measure speed, latency and memory on this machine.
+    """Measure speed, latency and memory on this machine, and its distance from the ceiling.
+
+    Each precision runs in a process of its own. Requests arrive by chance (Poisson) at each rate;
+    their latency counts from the arrival, so a queue shows. The JSON has an entry for each
+    precision in "precisions", with start times and memory, "throughput", "alone", "open_loop",
+    "short_beside_long" and "ceilings"; units are in the names.
 
     \b
-    dragoman bench models/demo --source test.en --beam-size 1 --beam-size 5
+    dragoman bench models/demo --source test.en --precision fp32 --picture bench.png
     """
-    from service.bench import BenchPlan, run_bench
-    from service.line_progress import line_progress
+    from service.bench.command import bench_checkpoint
 
-    plan = BenchPlan(tuple(beam_size or (1, 5)), tuple(slots or (1, 16, 64)), sentences)
-    loading = Loading(checkpoint, device, precision, threads)
-    with line_progress("measuring", plan.num_settings, "settings") as progress:
-        report = run_bench(loading, source, plan, progress=progress)
-    if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
-    else:
-        typer.echo("\n".join(report.lines()))
+    bench_checkpoint(
+        Loading(checkpoint, device, threads=threads, slots=slots),
+        precisions=precision,
+        beam_sizes=beam_size,
+        rates=rates,
+        seconds=seconds,
+        source=source,
+        num_sentences=sentences,
+        picture=picture,
+        as_json=as_json,
+    )
 
 
 def serve(
@@ -295,7 +325,7 @@ def serve(
         str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option("--precision", help="fp32, bf16 or auto.")
+        str | None, typer.Option("--precision", help="fp32, bf16, int8 or auto.")
     ] = None,
     threads: Annotated[
         int | None,

@@ -106,7 +106,7 @@ class Dispatcher:
         """Ends the thread; False when it is still busy (loading, say) after `timeout_s`."""
         with self._wake:
             self._closing = True
-            self._wake.notify()
+            self._wake_worker()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -201,14 +201,20 @@ class Dispatcher:
             if self._closing:
                 raise ShuttingDown("the service is shutting down; ask another instance")
             self._inbox.append(job)
-            self._wake.notify()
+            self._wake_worker()
 
     def _abandon(self, job: Job) -> None:
         with self._wake:
             job.gone = True
             if job in self._inbox:
                 self._inbox.remove(job)
-            self._wake.notify()
+            self._wake_worker()
+
+    def _wake_worker(self) -> None:
+        """Wherever it waits: for a job, or for a translation."""
+        self._wake.notify()
+        if self._worker is not None:
+            self._worker.wake()
 
     def _main(self) -> None:
         try:
@@ -264,6 +270,7 @@ class Dispatcher:
             worker.take(self._inbox)
             self._inbox.clear()
         worker.fail_all(reason)
+        worker.close()
 
 
 # Any text would do for the engine; one in the model's own language is decoded in a few steps.

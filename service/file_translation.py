@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from model.translator import Translation
 
 WINDOW_LINES = 2048  # what a kill can cost; a short window leaves slots empty at its end too often
+_FEED_AHEAD = 64  # segments that wait for a slot
+_LONGEST_WAIT_S = 0.05  # for a translation, before looking for more lines of a stream
 _STREAM_LINES = 256  # in flight at once: keeps the slots busy, and bounds what waits for the head
 
 
@@ -36,9 +38,12 @@ class IncrementalTranslator(Protocol):
         self, text: str, search: "SearchConfig | None" = None, *, alignments: bool = False
     ) -> int: ...
 
-    def step(self) -> "list[tuple[int, Translation]]": ...
+    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]": ...
 
     def cancel(self, ticket: int) -> None: ...
+
+    @property
+    def num_waiting(self) -> int: ...
 
 
 class Interrupted(Exception):
@@ -158,17 +163,20 @@ def translate_lines(
 
     Raises InputError naming the line that cannot be translated.
     """
+    longest_first = deque(sorted(range(len(lines)), key=lambda index: -len(lines[index])))
     tickets: dict[int, int] = {}
-    for index in sorted(range(len(lines)), key=lambda index: -len(lines[index])):
-        try:
-            ticket = translator.add(lines[index], search, alignments=alignments)
-        except InputError as error:
-            for waiting in tickets:
-                translator.cancel(waiting)
-            raise InputError(f"{name}, line {first_number + index}: {error}") from None
-        tickets[ticket] = index
     results: dict[int, Translation] = {}
-    while tickets:
+    while longest_first or tickets:
+        # A few at a time, because the engine lets short ones pass.
+        while longest_first and translator.num_waiting < _FEED_AHEAD:
+            index = longest_first.popleft()
+            try:
+                ticket = translator.add(lines[index], search, alignments=alignments)
+            except InputError as error:
+                for waiting in tickets:
+                    translator.cancel(waiting)
+                raise InputError(f"{name}, line {first_number + index}: {error}") from None
+            tickets[ticket] = index
         finished = translator.step()
         for ticket, translation in finished:
             results[tickets.pop(ticket)] = translation
@@ -210,7 +218,7 @@ def translate_stream(
             if source.ended:
                 return JobReport(num_lines, 0, num_truncated)
             continue
-        done.update(translator.step())
+        done.update(translator.step(_LONGEST_WAIT_S))
         ready = []
         while waiting and waiting[0][1] in done:
             number, ticket = waiting.popleft()

@@ -31,8 +31,14 @@ class TranslatorFace(Protocol):
     ) -> int:
         """Queues a text; the ticket under which `step` will return it."""
 
-    def step(self) -> "list[tuple[int, Translation]]":
-        """Advances all texts in work by one word; those that are finished."""
+    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
+        """Advances all texts in work; those that are finished. May wait for one, so long."""
+
+    def wake(self) -> None:
+        """Lets a `step` that waits return at once; from any thread."""
+
+    def close(self) -> None:
+        """Ends the translator's own threads."""
 
     def cancel(self, ticket: int) -> None:
         """Forgets a text, wherever it is."""

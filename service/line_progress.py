@@ -51,7 +51,7 @@ def _bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
             return
         rate = (num_done - num_before) / elapsed
         bar.start()
-        bar.update(task, completed=num_done, rate=f"{rate:,.0f}/s")
+        bar.update(task, completed=num_done, rate=f"{rate:,.0f}/s" if rate >= 1 else "")
 
     try:
         yield update

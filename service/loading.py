@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.process import num_cores
+
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
     from model.translator import Translator
@@ -17,8 +19,9 @@ class Loading:
     checkpoint: Path
     device: str = "cpu"
     precision: str = "auto"
-    threads: int | None = None  # None: torch's own choice, one a core
-    slots: int = 64  # sentences translated at the same time
+    shortlist: bool = True  # if the checkpoint has one
+    threads: int | None = None  # None: one a core
+    slots: int = 64  # sentences translated at the same time, by each thread
 
 
 def load_translator(loading: Loading) -> "Translator":
@@ -27,13 +30,15 @@ def load_translator(loading: Loading) -> "Translator":
 
     from model.translator import Translator
 
-    if loading.threads is not None:
-        torch.set_num_threads(loading.threads)
+    threads = loading.threads or num_cores()
+    torch.set_num_threads(threads)
     return Translator.load(
         loading.checkpoint,
         device=loading.device,
         precision=loading.precision,
+        shortlist=loading.shortlist,
         max_slots=loading.slots,
+        num_engines=threads,
     )
 
 

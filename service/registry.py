@@ -140,7 +140,9 @@ def _loader(folder: Path, settings: Settings, threads: int) -> Callable[[], Load
             folder,
             device=settings.device,
             precision=settings.precision,
+            shortlist=settings.shortlist,
             max_slots=settings.max_slots,
+            num_engines=threads,
         )
         checkpoint = translator.checkpoint
         info = ModelInfo(

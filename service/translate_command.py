@@ -74,6 +74,7 @@ def _run_job(
     settings: dict[str, object] = {
         "checkpoint": translator.checkpoint.version,
         "precision": translator.checkpoint.precision,
+        "shortlist": translator.checkpoint.shortlist is not None,
         "device": loading.device,
         "search settings": repr(job.search),
         "output form": asdict(job.form),

@@ -16,6 +16,8 @@ from service.jobs import Job, ScoreJob, TranslateJob, TranslatorFace
 
 logger = logging.getLogger("dragoman.worker")
 
+_LONGEST_WAIT_S = 0.1  # for a text to be finished, should nobody wake the translator
+
 
 class Worker:
     """Shares one translator among many jobs, text by text and in turn."""
@@ -52,6 +54,14 @@ class Worker:
         self._step()
         self._score()
         self.busy_s += time.monotonic() - started
+
+    def wake(self) -> None:
+        """Ends the wait of a turn; from any thread."""
+        self._translator.wake()
+
+    def close(self) -> None:
+        """Ends the translator's threads."""
+        self._translator.close()
 
     def fail_all(self, error: Exception) -> None:
         """Answers every job with `error`: the translator is not coming back."""
@@ -99,7 +109,8 @@ class Worker:
         if not self._in_work:
             return
         try:
-            finished = self._translator.step()
+            # Pairs to score are not kept waiting for a translation.
+            finished = self._translator.step(0.0 if self._scoring else _LONGEST_WAIT_S)
         except Exception as error:  # noqa: BLE001 - whichever text it was, the others must not pay for it
             self._isolate(error)
             return

@@ -56,7 +56,11 @@ class EchoTranslator:
         self.waiting[len(self.added)] = text
         return len(self.added)
 
-    def step(self) -> "list[tuple[int, Translation]]":
+    @property
+    def num_waiting(self) -> int:
+        return max(0, len(self.waiting) - self.slots)
+
+    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
         time.sleep(self.delay_s)
         busy = list(self.waiting)[: self.slots]
         return [
@@ -75,6 +79,7 @@ class EchoModel(EchoTranslator):
         name="echo",
         version="abc",
         precision="fp32",
+        shortlist=None,
     )
 
     def score(self, pairs: list[tuple[str, str]]) -> list[Any]:

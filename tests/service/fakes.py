@@ -132,7 +132,13 @@ class FakeTranslator:
         self.waiting.append((self.num_tickets, text, search or FakeSearch(), alignments))
         return self.num_tickets
 
-    def step(self) -> list[tuple[int, FakeTranslation]]:
+    def wake(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, FakeTranslation]]:
         self.threads.add(threading.current_thread().name)
         self.running.wait()
         time.sleep(self.step_s)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service import bench, cli
+from service import cli
 from tests.service.echo_translator import EchoModel, reverse
 
 VERBS = (
@@ -370,34 +370,6 @@ def test_inspect_shows_what_a_checkpoint_is(
     assert described["config"]["target_language"] == "de"
     assert described["version"] in shown
     assert f"{described['parameters']:,} (F32)" in shown
-
-
-def test_bench_measures_every_setting(
-    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--sentences", "4", "--beam-size", "1", "--beam-size", "2", "--slots", "4", "--json"]
-    assert cli.run(["bench", str(tiny_checkpoint), *options]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert "4: the checkpoint's 5 examples" in report["sentences_from"]
-    settings = [(row["beam_size"], row["slots"]) for row in report["throughput"]]
-    assert settings == [(1, 4), (2, 4)]
-    for row in report["throughput"]:
-        assert row["sentences_per_s"] == pytest.approx(4 / row["seconds"])
-    assert report["peak_memory_mb"] > 50
-    assert 0 < report["load_s"] < report["first_translation_s"]
-    for row in report["latency"]:
-        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"] <= row["max_ms"]
-    source = lines_of(tmp_path, 3)
-    assert cli.run(["bench", str(tiny_checkpoint), "--source", str(source), *options[:-1]]) == 0
-    shown = capsys.readouterr().out
-    assert "3 from " in shown
-    assert "\nbeam  slots  sentences/s" in shown
-
-
-def test_percentiles_by_hand() -> None:
-    values = [float(number) for number in range(100, 0, -1)]
-    assert [bench.percentile(values, percent) for percent in (50, 90, 99)] == [50, 90, 99]
-    assert bench.percentile([7.0], 99) == 7
 
 
 def test_evaluate_scores_and_compares(

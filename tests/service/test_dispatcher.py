@@ -204,7 +204,7 @@ async def test_not_ready_when_no_model_loads(serving: Serving) -> None:
 
 async def test_a_model_that_cannot_translate_is_not_ready() -> None:
     class Broken(FakeTranslator):
-        def step(self) -> Any:
+        def step(self, timeout_s: float | None = None) -> Any:
             raise RuntimeError("no kernel")
 
     dispatcher = fake_model("en-de", Settings(), translator=Broken())

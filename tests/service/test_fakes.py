@@ -25,7 +25,9 @@ def test_fields_exist(fake: Any, real: Any) -> None:
     assert {field.name for field in fields(fake)} <= {field.name for field in fields(real)}
 
 
-@pytest.mark.parametrize("name", ["add", "step", "cancel", "score", "idle", "num_waiting"])
+@pytest.mark.parametrize(
+    "name", ["add", "step", "wake", "close", "cancel", "score", "idle", "num_waiting"]
+)
 def test_methods_take_the_same_arguments(name: str) -> None:
     promised, real = getattr(TranslatorFace, name), getattr(translator.Translator, name)
     if not isinstance(promised, property):

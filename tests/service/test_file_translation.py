@@ -247,7 +247,7 @@ def test_killed_at_any_moment_and_resumed_equals_unbroken(
 class _StopsAfter(EchoTranslator):
     """Ctrl-C in the middle of a job."""
 
-    def step(self):  # type: ignore[no-untyped-def]  # as the class above
+    def step(self, timeout_s=None):  # type: ignore[no-untyped-def]  # as the class above
         if len(self.added) >= 12:
             raise KeyboardInterrupt
         return super().step()

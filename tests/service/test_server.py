@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from model.errors import CheckpointError, ConfigError
-from service.server import serve
+from service.server import _listen, serve
 from service.settings import Settings
 
 Process = subprocess.Popen[str]
@@ -170,3 +170,8 @@ def test_models_folder_must_hold_something(tmp_path: Path) -> None:
     for folder, words in ((tmp_path / "none", "no models folder"), (tmp_path, "no checkpoint")):
         with pytest.raises(CheckpointError, match=words):
             serve(folder, host="127.0.0.1", port=0, settings=Settings())
+
+
+def test_answers_are_not_held_back_for_acknowledgements() -> None:
+    with _listen("127.0.0.1", 0) as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

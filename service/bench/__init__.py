@@ -1,0 +1,1 @@
+"""`dragoman bench`: speed, latency and memory of one checkpoint on this machine, all measured."""
