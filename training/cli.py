@@ -120,10 +120,13 @@ def train(
 
     Reads, cleans, fits the tokenizer, trains until the dev score stops rising.
     Ctrl-C saves a run state; the same command with --resume goes on.
+    On several GPUs or machines torchrun starts it, with the same result, sooner; threads are
+    those of each worker, and the folder of the run is shared by the machines.
 
     \b
     dragoman train recipe.toml --run runs/first
     dragoman train --source a.en --target a.de --source-language en --target-language de --run r
+    torchrun --nproc-per-node 4 --no-python -- dragoman train recipe.toml --run runs/first
     """
     from training.config import load_config
 
@@ -142,19 +145,24 @@ def train(
         raise typer.BadParameter("a resumed run keeps its settings; name its recipe to compare")
     if dry_run and asked is None:
         raise typer.BadParameter("--dry-run and --resume do not go together")
-    from training import pipeline
-
     if dry_run:
+        from training.dry_run import dry_run as estimate
+
         assert asked is not None
-        pipeline.dry_run(asked)
+        estimate(asked)
         return
+    from training import pipeline
+    from training.distributed import this_worker
+
     assert run is not None
     try:
         pipeline.train(asked, run, resume=resume)
     except pipeline.Interrupted:
-        typer.echo(f"stopped; go on with: dragoman train --run {run} --resume", err=True)
+        if this_worker().is_writer:
+            typer.echo(f"stopped; go on with: dragoman train --run {run} --resume", err=True)
         raise typer.Exit(_EXIT_INTERRUPTED) from None
-    typer.echo(f"make a checkpoint of it with: dragoman export {run} CHECKPOINT", err=True)
+    if this_worker().is_writer:
+        typer.echo(f"make a checkpoint of it with: dragoman export {run} CHECKPOINT", err=True)
 
 
 def export(
@@ -169,11 +177,18 @@ def export(
         Which,
         typer.Option("--which", help="Best on dev, average of the kept best ones, or last."),
     ] = Which.best,
+    shortlist: Annotated[
+        bool,
+        typer.Option(
+            "--shortlist/--no-shortlist",
+            help="Learn which target words go with which source words: faster translation.",
+        ),
+    ] = True,
 ) -> None:
     """Make a checkpoint of a training run: scored, ready to serve."""
     from training.export import export as export_run
 
-    export_run(run, checkpoint, which=which.value)
+    export_run(run, checkpoint, which=which.value, with_shortlist=shortlist)
 
 
 def retrain(
@@ -237,12 +252,21 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")] = "cpu",
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or auto.")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="fp32, bf16, int8 or auto. fp32 is the reference.")
+    ] = "fp32",
+    shortlist: Annotated[
+        bool,
+        typer.Option("--shortlist/--no-shortlist", help="With the checkpoint's, if it has one."),
+    ] = False,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="CPU threads. Default: one a core.")
     ] = None,
 ) -> None:
     """Score a checkpoint, or compare two: BLEU, chrF, TER.
+
+    Without further options translations are the exact ones, the same on every machine; what speed
+    costs shows with --precision int8 --shortlist.
 
     \b
     dragoman evaluate models/demo --source test.en --reference test.de
@@ -259,6 +283,7 @@ def evaluate(
         length_penalty,
         device,
         precision,
+        shortlist,
         threads,
     )
     report, lines = evaluate_checkpoints(checkpoints, evaluation)

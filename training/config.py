@@ -7,9 +7,9 @@ corpus (`defaults.py`). Unknown keys are errors. Paths are resolved when the fil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from model.config import Architecture, SearchDefaults
 from model.errors import ConfigError
@@ -87,6 +87,14 @@ class DropoutConfig(_Section):
     target_word: float = Field(default=0.0, ge=0, lt=1)
 
 
+def _batch_tokens(value: Any) -> Any:
+    """Refuses in one sentence what would be two mistakes: no number, and not 'auto' either."""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if value is not None and value != "auto" and not is_number:
+        raise ValueError("should be a whole number of at least 1, or 'auto'")
+    return value
+
+
 class OptimizationConfig(_Section):
     """How the loss is brought down, and for how long."""
 
@@ -100,7 +108,9 @@ class OptimizationConfig(_Section):
     plateau_patience: int = Field(default=2, ge=0)  # validations without gain before a cut
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)  # of the whole gradient
-    batch_tokens: int | None = Field(default=None, ge=1)  # target tokens a batch; None: by size
+    # Rows x longest side of a batch, padding counted; None: by corpus size; "auto": as many as the
+    # device has room for (batch_budget.py).
+    batch_tokens: Annotated[int | Literal["auto"] | None, BeforeValidator(_batch_tokens)] = None
     accumulate: int = Field(default=1, ge=1)  # batches summed into one update
     max_epochs: int | None = Field(default=None, ge=1)  # None: by corpus size
     max_steps: int | None = Field(default=None, ge=1)  # updates; None: no limit
@@ -130,8 +140,8 @@ class TrainingConfig(_Section):
     search: SearchDefaults = SearchDefaults()
     seed: int = Field(default=1, ge=0, lt=2**32)
     save_every_minutes: float = Field(default=5.0, gt=0)  # besides after every validation
-    threads: int | None = Field(default=None, ge=1)  # None: as many as there are cores
-    device: str = "auto"  # "cpu", "cuda", "cuda:1"; auto: a GPU when there is one
+    threads: int | None = Field(default=None, ge=1)  # per worker; None: its share of the cores
+    device: str = "auto"  # "cpu", "cuda", "cuda:1"; auto: a GPU, for each worker, if there are any
 
     @model_validator(mode="after")
     def _three_way_tying_needs_one_vocabulary(self) -> Self:

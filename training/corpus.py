@@ -8,60 +8,64 @@ Everything happens in one folder that appears, complete, at the end:
     tokenizers/                  SentencePiece models
     report.json, manifest.json   what became of every pair; from which settings and files
 
-The corpora stream from file to file in three passes, so memory does not grow with them beyond
-one byte a pair (is it a repeat?); finding repeats works in 40 bytes a pair up to 256 MiB and in
-more passes beyond (cleaning.py); dev and test are held in memory. Measured: 250,000 and 1,000,000
-pairs of 12 words both peak below 100 MiB resident, 50 of them the interpreter's. Disk, while
-preparing: the text twice and 8 bytes a pair.
+The corpora stream from file to file in three passes, each a step of `corpus_steps.py` that all
+cores share; this process reads and writes, in the order of the input, so the result is the same
+byte for byte whatever the number of processes. Memory does not grow with the corpora beyond one
+byte a pair (is it a repeat?) and the pages of a file of 8 bytes a pair, which the system may take
+back; finding repeats works in 40 bytes a pair up to 256 MiB and in more passes beyond
+(cleaning.py); dev and test are held in memory. Most is taken by fitting the tokenizer, 2 GB for
+corpora of any size. Disk, while preparing: the text twice and 8 bytes a pair.
 """
 
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, chain
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool
-from numpy.typing import NDArray
 
 from model.files import replaced_folder, write_json
+from model.process import give_back_memory, num_cores
 from model.tokenizer import TokenizerPair
-from training.cleaning import (
-    HeldSentences,
-    Rule,
-    broken_piece_rule,
-    broken_text_rule,
-    mark_repeats,
-    one_line,
-    pair_hash,
-    smallest,
-)
-from training.config import CorpusConfig, DataConfig, TokenizerConfig
+from training.cleaning import Rule, mark_repeats
+from training.config import DataConfig, TokenizerConfig
 from training.corpus_report import CorpusCounts, CorpusReport, InputFile, SplitCounts
+from training.corpus_steps import (
+    CANDIDATES,
+    TRAIN,
+    CandidateSpan,
+    ChooseTrainText,
+    Encode,
+    FindCandidates,
+)
 from training.errors import CorpusError
+from training.held_out import Splits, hold_out, read_held, write_held
+from training.parallel import MAX_WORKERS, map_in_order
 from training.prepared import (
     PreparedCorpus,
+    SourceFile,
     describe_inputs,
     lines_of,
-    new_text,
     open_prepared,
     write_manifest,
 )
-from training.readers import Pair, read_pairs
+from training.readers import PairBlock, corpus_name, read_blocks
+from training.text_spans import TextSpan, new_spans, spanned_files
 from training.token_store import write_token_store
 
 __all__ = ["PreparedCorpus", "Progress", "open_prepared", "prepare"]
 
-MAX_HELD_PAIRS = 200_000  # dev and test are held in memory; a few thousand tell as much
+# Starting a worker takes as long as the cleaning of some megabytes.
+_BYTES_PER_WORKER = 8 << 20
+_GZIP_RATIO = 3  # of text, roughly
 
-# A held-out pair may have this many characters per token allowed in training: roughly as long as
-# the longest training pair, so that no stray document is translated at every validation.
-_HELD_CHARS_PER_TOKEN = 4
-_ENCODE_PAIRS = 1024  # pairs tokenised at a time
-_PROGRESS_PAIRS = 5000  # pairs between two calls of `progress`
-
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Texts = Callable[[], Iterator[str]]
 FitTokenizers = Callable[[Texts, Texts], TokenizerPair]
 Progress = Callable[[str, int, int | None], None]  # stage, pairs done, pairs in all if known
@@ -77,6 +81,7 @@ class _Tally:
     candidates: int = 0  # passed the rules on text
     texts: int = 0  # lines in train.source and train.target
     kept: int = 0
+    spans: list[TextSpan] = field(default_factory=list)  # of its candidates, then of its texts
     removed: Counter[Rule] = field(default_factory=Counter)
     source_pieces: int = 0
     target_pieces: int = 0
@@ -93,16 +98,6 @@ class _Tally:
         )
 
 
-@dataclass(frozen=True)
-class _Splits:
-    """Dev and test, and which candidates became part of them."""
-
-    dev: list[Pair]
-    test: list[Pair] | None
-    sentences: HeldSentences
-    taken: frozenset[int]
-
-
 def prepare(
     data: DataConfig,
     *,
@@ -111,11 +106,13 @@ def prepare(
     fit: FitTokenizers,
     report: Callable[[str], None],
     progress: Progress | None = None,
+    num_workers: int | None = None,
 ) -> PreparedCorpus:
     """Reads, cleans, splits and encodes the corpora into `folder`; the same input, the same bytes.
 
     `fit` gets the cleaned training text of either side and returns the tokenizers; `tokenizer` is
-    what they were fitted with (None: they came ready-made) and is only recorded. Raises
+    what they were fitted with (None: they came ready-made) and is only recorded. `num_workers` are
+    the processes that share the work (None: one a core, fewer for small corpora). Raises
     CorpusError for damaged input or when nothing is left; an OSError passes through. Either way
     the folder does not appear.
     """
@@ -124,26 +121,31 @@ def prepare(
         shutil.rmtree(leftover)  # of an attempt that was killed, maybe as large as the corpus
     with replaced_folder(folder) as work:
         inputs = describe_inputs(data)
-        dev = _read_held("dev", data.dev, data)
-        test = _read_held("test", data.test, data)
-        tallies = [_Tally(_name(corpus), corpus.weight) for corpus in data.train]
-        _scan(data, work, tallies, progress)
+        num_workers = num_workers or default_workers(inputs)
+        dev = read_held("dev", data.dev, data)
+        test = read_held("test", data.test, data)
+        tallies = [_Tally(corpus_name(corpus), corpus.weight) for corpus in data.train]
+        _scan(data, work, tallies, num_workers, progress)
         _refuse_if_empty(tallies, [tally.candidates for tally in tallies])
         hashes = np.memmap(work / "hashes.bin", dtype="<u8", mode="r").view(np.ndarray)
         repeats = mark_repeats(hashes)
-        splits = _hold_out(data, work, hashes, ~repeats, dev, test)
-        _write_train_text(data, work, tallies, repeats, splits, progress)
+        spans = [span for tally in tallies for span in tally.spans]
+        splits = hold_out(data, work, spans, hashes, ~repeats, dev, test)
+        del hashes  # or the disk space of its file would stay taken
+        if not data.cleaning.drop_duplicates:
+            repeats[:] = False
+        _write_train_text(work, tallies, repeats, splits, num_workers, progress)
         _refuse_if_empty(tallies, [tally.texts for tally in tallies])
-        _write_held(work, "dev", splits.dev)
+        write_held(work, "dev", splits.dev)
         if splits.test is not None:
-            _write_held(work, "test", splits.test)
+            write_held(work, "test", splits.test)
 
-        tokenizers = fit(
-            lambda: lines_of(work / "train.source"), lambda: lines_of(work / "train.target")
-        )
+        source_text, target_text = spanned_files(work, TRAIN)
+        tokenizers = fit(lambda: lines_of(source_text), lambda: lines_of(target_text))
+        give_back_memory()
         with replaced_folder(work / "tokenizers") as models:
             tokenizers.save(models)
-        _encode(data, work, tallies, tokenizers, progress)
+        _encode(data, work, tallies, tokenizers, num_workers, progress)
         _refuse_if_empty(tallies, [tally.kept for tally in tallies])
         corpus_report = CorpusReport(
             corpora=tuple(tally.counts() for tally in tallies),
@@ -165,161 +167,90 @@ def _no_progress(stage: str, done: int, total: int | None) -> None:
     """Nobody is watching."""
 
 
-def _name(corpus: CorpusConfig) -> str:
-    return " + ".join(path.name for path in corpus.files())
+def default_workers(inputs: Sequence[SourceFile]) -> int:
+    """As many as there are cores, or as are worth their start."""
+    text_bytes = sum(
+        file.num_bytes * (_GZIP_RATIO if file.path.suffix.lower() == ".gz" else 1)
+        for file in inputs
+    )
+    return max(1, min(num_cores(), MAX_WORKERS, text_bytes // _BYTES_PER_WORKER))
 
 
-def _read_held(split: str, corpus: CorpusConfig | None, data: DataConfig) -> list[Pair] | None:
-    """All pairs of a dev or test corpus; a blank side is refused, since nothing is cleaned here."""
-    if corpus is None:
-        return None
-    pairs = []
-    languages = {
-        "source_language": data.source_language,
-        "target_language": data.target_language,
-    }
-    for number, raw in enumerate(read_pairs(corpus, **languages), start=1):
-        pair = Pair(one_line(raw.source), one_line(raw.target))
-        if not pair.source.strip() or not pair.target.strip():
-            side = "target" if pair.source.strip() else "source"
-            raise CorpusError(
-                f"{split}: pair {number:,} of {_name(corpus)} has a blank {side}; dev and test are "
-                "not cleaned, so remove the pair or complete it"
-            )
-        if number > MAX_HELD_PAIRS:
-            raise CorpusError(
-                f"{split}: {_name(corpus)} has more than {MAX_HELD_PAIRS:,} pairs; a few thousand "
-                "are enough, give the rest to train"
-            )
-        pairs.append(pair)
-    if not pairs:
-        raise CorpusError(f"{split}: {_name(corpus)} holds no pairs")
-    return pairs
+def _mapped(
+    step: Callable[[Item], Result], blocks: Iterable[Item], num_workers: int
+) -> AbstractContextManager[Iterator[Result]]:
+    """The results in order; leaving the context ends the processes."""
+    return closing(map_in_order(step, blocks, num_workers=num_workers))
 
 
-def _scan(data: DataConfig, work: Path, tallies: list[_Tally], progress: Progress) -> None:
+def _scan(
+    data: DataConfig, work: Path, tallies: list[_Tally], num_workers: int, progress: Progress
+) -> None:
     """First pass: what survives the rules on text, and a hash of each such pair, to disk."""
-    num_read = 0
-    with (
-        new_text(work / "candidates.source") as sources,
-        new_text(work / "candidates.target") as targets,
-        (work / "hashes.bin").open("wb") as hashes,
-    ):
+
+    def blocks() -> Iterator[PairBlock]:
         for corpus, tally in zip(data.train, tallies, strict=True):
-            pairs = read_pairs(
+            for block in read_blocks(
                 corpus,
                 source_language=data.source_language,
                 target_language=data.target_language,
-            )
-            for raw in pairs:
-                tally.read += 1
-                num_read += 1
-                if num_read % _PROGRESS_PAIRS == 0:
-                    progress("reading", num_read, None)
-                pair = Pair(one_line(raw.source).strip(), one_line(raw.target).strip())
-                rule = broken_text_rule(pair, data.cleaning)
-                if rule is not None:
-                    tally.removed[rule] += 1
-                    continue
-                tally.candidates += 1
-                sources.write(pair.source + "\n")
-                targets.write(pair.target + "\n")
-                hashes.write(pair_hash(pair))
+            ):
+                owners.append(tally)
+                yield block
+
+    owners: deque[_Tally] = deque()  # of the blocks under way
+    num_read = 0
+    with (
+        new_spans(work, CANDIDATES) as writer,
+        (work / "hashes.bin").open("wb") as hashes,
+        _mapped(FindCandidates(data.cleaning), blocks(), num_workers) as results,
+    ):
+        for candidates in results:
+            tally, text = owners.popleft(), candidates.text
+            tally.removed += text.removed
+            tally.candidates += text.num_pairs
+            tally.read += text.num_read
+            if text.num_pairs:
+                tally.spans.append(writer.append(text.num_pairs, text.source, text.target))
+                hashes.write(candidates.hashes)
+            num_read += text.num_read
+            progress("reading", num_read, None)
     progress("reading", num_read, num_read)
 
 
-def _hold_out(
-    data: DataConfig,
-    work: Path,
-    hashes: NDArray[np.uint64],
-    eligible: Bool[np.ndarray, " candidates"],
-    dev: list[Pair] | None,
-    test: list[Pair] | None,
-) -> _Splits:
-    """Dev and test: the pairs given, else candidates by smallest hash, no sentence in both."""
-    sentences = HeldSentences()
-    for pairs in (dev, test):
-        sentences.add(pairs or [])
-    at_most = int(eligible.sum()) // 10
-    num_test = min(data.test_size, at_most) if test is None else 0
-    num_dev = min(data.dev_size, at_most) if dev is None else 0
-    taken: dict[int, Pair] = {}
-    # Four times as many are looked at, since some are passed by.
-    for index, pair in _pairs_at(work, smallest(hashes, eligible, 4 * (num_dev + num_test))):
-        if len(taken) == num_dev + num_test:
-            break
-        longer = max(len(pair.source), len(pair.target))
-        if longer <= _HELD_CHARS_PER_TOKEN * data.cleaning.max_tokens and not sentences.leak(pair):
-            sentences.add([pair])
-            taken[index] = pair
-    chosen = list(taken.values())
-    if chosen:  # fewer than wanted are shared in proportion
-        num_test = len(chosen) * num_test // (num_test + num_dev)
-    if dev is None:
-        dev = chosen[num_test:]
-        if not dev:
-            raise CorpusError(
-                f"{int(eligible.sum()):,} different pairs are too few to hold a dev split out of; "
-                "give dev and test files of their own"
-            )
-    if test is None:
-        test = chosen[:num_test] or None
-    return _Splits(dev, test, sentences, frozenset(taken))
-
-
-def _pairs_at(work: Path, indices: NDArray[np.int64]) -> Iterator[tuple[int, Pair]]:
-    """The candidates at these places, in the order given."""
-    wanted = frozenset(indices.tolist())
-    found = {
-        number: pair
-        for number, pair in enumerate(_pairs_of(work, "candidates"))
-        if number in wanted
-    }
-    for index in indices.tolist():
-        yield index, found[index]
-
-
 def _write_train_text(
-    data: DataConfig,
     work: Path,
     tallies: list[_Tally],
     repeats: Bool[np.ndarray, " candidates"],
-    splits: _Splits,
+    splits: Splits,
+    num_workers: int,
     progress: Progress,
 ) -> None:
     """Second pass: candidates without dev, test, leaks and repeats become the training text."""
-    candidates = enumerate(_pairs_of(work, "candidates"))
+    taken = np.zeros(len(repeats), dtype=np.bool_)
+    taken[list(splits.taken)] = True
+    candidates = [tally.spans for tally in tallies]
+    ends = accumulate(span.num_pairs for span in chain(*candidates))
+    blocks = (
+        CandidateSpan(span, taken[end - span.num_pairs : end], repeats[end - span.num_pairs : end])
+        for span, end in zip(chain(*candidates), ends, strict=False)
+    )
+    num_done = 0
     with (
-        new_text(work / "train.source") as sources,
-        new_text(work / "train.target") as targets,
+        new_spans(work, TRAIN) as writer,
+        _mapped(ChooseTrainText(work, splits.sentences), blocks, num_workers) as results,
     ):
-        for tally in tallies:
-            for index, pair in islice(candidates, tally.candidates):
-                if index % _PROGRESS_PAIRS == 0:
-                    progress("splitting", index, len(repeats))
-                if index in splits.taken:
-                    tally.removed[Rule.HELD_OUT] += 1
-                elif splits.sentences.leak(pair):
-                    tally.removed[Rule.LEAKED] += 1
-                elif data.cleaning.drop_duplicates and repeats[index]:
-                    tally.removed[Rule.DUPLICATES] += 1
-                else:
-                    tally.texts += 1
-                    sources.write(pair.source + "\n")
-                    targets.write(pair.target + "\n")
-    for name in ("candidates.source", "candidates.target", "hashes.bin"):
-        (work / name).unlink()
-    progress("splitting", len(repeats), len(repeats))
-
-
-def _write_held(work: Path, split: str, pairs: list[Pair]) -> None:
-    with (
-        new_text(work / f"{split}.source") as sources,
-        new_text(work / f"{split}.target") as targets,
-    ):
-        for pair in pairs:
-            sources.write(pair.source + "\n")
-            targets.write(pair.target + "\n")
+        for tally, spans in zip(tallies, candidates, strict=True):
+            tally.spans = []
+            for span, text in zip(spans, results, strict=False):
+                tally.removed += text.removed
+                tally.texts += text.num_pairs
+                if text.num_pairs:
+                    tally.spans.append(writer.append(text.num_pairs, text.source, text.target))
+                num_done += span.num_pairs
+                progress("splitting", num_done, len(repeats))
+    for path in (*spanned_files(work, CANDIDATES), work / "hashes.bin"):
+        path.unlink()
 
 
 def _encode(
@@ -327,40 +258,32 @@ def _encode(
     work: Path,
     tallies: list[_Tally],
     tokenizers: TokenizerPair,
+    num_workers: int,
     progress: Progress,
 ) -> None:
     """Third pass: training text to token ids; the rules on pieces."""
+    spans = chain(*(tally.spans for tally in tallies))
     num_texts = sum(tally.texts for tally in tallies)
     num_done = 0
-    pairs = _pairs_of(work, "train")
-    with write_token_store(
-        work / "train",
-        source_vocab_size=tokenizers.source.size,
-        target_vocab_size=tokenizers.target.size,
-        weights=[tally.weight for tally in tallies],
-    ) as writer:
+    with (
+        write_token_store(
+            work / "train",
+            source_vocab_size=tokenizers.source.size,
+            target_vocab_size=tokenizers.target.size,
+            weights=[tally.weight for tally in tallies],
+            max_tokens=data.cleaning.max_tokens,
+        ) as writer,
+        _mapped(Encode(work, tokenizers, data.cleaning), spans, num_workers) as results,
+    ):
         for corpus_index, tally in enumerate(tallies):
-            of_corpus = islice(pairs, tally.texts)
-            while chunk := list(islice(of_corpus, _ENCODE_PAIRS)):
-                all_source_ids = tokenizers.source.encode_many([pair.source for pair in chunk])
-                all_target_ids = tokenizers.target.encode_many([pair.target for pair in chunk])
-                for source_ids, target_ids in zip(all_source_ids, all_target_ids, strict=True):
-                    rule = broken_piece_rule(len(source_ids), len(target_ids), data.cleaning)
-                    if rule is not None:
-                        tally.removed[rule] += 1
-                        continue
-                    writer.append(source_ids, target_ids, corpus_index)
-                    tally.kept += 1
-                    tally.source_pieces += len(source_ids)
-                    tally.target_pieces += len(target_ids)
-                num_done += len(chunk)
+            for span, encoded in zip(tally.spans, results, strict=False):
+                writer.extend(encoded.ids, corpus_index)
+                tally.removed += encoded.removed
+                tally.kept += len(encoded.ids)
+                tally.source_pieces += len(encoded.ids.ids[0])
+                tally.target_pieces += len(encoded.ids.ids[1])
+                num_done += span.num_pairs
                 progress("encoding", num_done, num_texts)
-
-
-def _pairs_of(work: Path, split: str) -> Iterator[Pair]:
-    sides = (lines_of(work / f"{split}.source"), lines_of(work / f"{split}.target"))
-    for source, target in zip(*sides, strict=True):
-        yield Pair(source, target)
 
 
 def _refuse_if_empty(tallies: list[_Tally], remaining: list[int]) -> None:

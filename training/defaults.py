@@ -24,7 +24,7 @@ BY_SIZE = (
     SizeDefaults(pairs=60_000, dropout=0.25, batch_tokens=1_200, max_epochs=30),
     SizeDefaults(pairs=500_000, dropout=0.2, batch_tokens=3_000, max_epochs=25),
     SizeDefaults(pairs=5_000_000, dropout=0.1, batch_tokens=8_000, max_epochs=15),
-    SizeDefaults(pairs=float("inf"), dropout=0.1, batch_tokens=16_000, max_epochs=5),
+    SizeDefaults(pairs=float("inf"), dropout=0.1, batch_tokens=8_000, max_epochs=5),
 )
 
 

@@ -1,6 +1,7 @@
 """BLEU, chrF and TER of translations, always with sacreBLEU's signatures, alone or compared."""
 
 import importlib.util
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from model.translator import Translator
 
 _NO_SPACES = {"zh", "yue", "ja", "th", "lo", "km", "my"}  # written without spaces between words
+_FEED_AHEAD = 64  # segments that wait for a slot
 _WINDOW = 4096  # sentences queued at once; bounds memory on long test sets
 _SIGNIFICANT = 0.05  # the usual level; shown beside p, never instead of it
 
@@ -205,13 +207,16 @@ def translate_all(
     num_done = 0
     for start in range(0, len(sources), _WINDOW):
         window = range(start, min(start + _WINDOW, len(sources)))
-        tickets = {}
-        for index in sorted(window, key=lambda index: -len(sources[index])):
-            try:
-                tickets[translator.add(sources[index], search)] = index
-            except InputError as error:
-                raise InputError(f"source, line {index + 1}: {error}") from None
-        while tickets:
+        longest_first = deque(sorted(window, key=lambda index: -len(sources[index])))
+        tickets: dict[int, int] = {}
+        while longest_first or tickets:
+            # A few at a time, because the engine lets short ones pass.
+            while longest_first and translator.num_waiting < _FEED_AHEAD:
+                index = longest_first.popleft()
+                try:
+                    tickets[translator.add(sources[index], search)] = index
+                except InputError as error:
+                    raise InputError(f"source, line {index + 1}: {error}") from None
             for ticket, translation in translator.step():
                 text = translation.text.replace("\r", " ").replace("\n", " ")
                 texts[tickets.pop(ticket)] = text

@@ -11,6 +11,7 @@ import torch
 
 from model.errors import ConfigError
 from model.files import write_json, write_text
+from model.process import num_cores
 from model.translator import Translator
 from training.config import CorpusConfig
 from training.evaluate import compare, corpus_scores, translate_all
@@ -28,7 +29,8 @@ class Evaluation:
     beam_size: int | None = None
     length_penalty: float | None = None
     device: str = "cpu"
-    precision: str = "auto"
+    precision: str = "fp32"
+    shortlist: bool = False
     threads: int | None = None
 
 
@@ -96,10 +98,14 @@ def _numbered(path: Path, number: int) -> Path:
 
 def _load(checkpoint: Path, evaluation: Evaluation) -> Translator:
     """The checkpoint's translator with the evaluation's search settings."""
-    if evaluation.threads is not None:
-        torch.set_num_threads(evaluation.threads)
+    threads = evaluation.threads or num_cores()
+    torch.set_num_threads(threads)
     translator = Translator.load(
-        checkpoint, device=evaluation.device, precision=evaluation.precision
+        checkpoint,
+        device=evaluation.device,
+        precision=evaluation.precision,
+        shortlist=evaluation.shortlist,
+        num_engines=threads,
     )
     if evaluation.beam_size is not None:
         translator.search = replace(translator.search, beam_size=evaluation.beam_size)

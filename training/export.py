@@ -2,6 +2,7 @@
 
 import json
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +13,14 @@ from rich.console import Console
 from model.beam_search import SearchConfig
 from model.checkpoint import Checkpoint, check_replaceable, load_weights, save_checkpoint
 from model.files import write_json
+from model.shortlist import Shortlist
 from model.translator import Translator
 from training.card import write_card
 from training.config import TrainingConfig
 from training.errors import RunError
 from training.evaluate import corpus_scores, translate_all
-from training.pipeline import build_network, checkpoint_config
+from training.lexicon import learn_shortlist
+from training.network import build_network, checkpoint_config
 from training.prepared import PreparedCorpus, open_prepared
 from training.readers import Pair
 from training.run_folder import RunFolder
@@ -25,11 +28,22 @@ from training.run_state import LAST, load_run_state_place, load_weights_file
 
 Which = Literal["best", "average", "last"]
 
+MAX_SHORTLIST_COST = 0.5  # BLEU on dev; chance alone moves it by some tenths
+
 
 def export(
-    run: Path, checkpoint: Path, *, which: Which = "best", console: Console | None = None
+    run: Path,
+    checkpoint: Path,
+    *,
+    which: Which = "best",
+    with_shortlist: bool = True,
+    parent_shortlist: Shortlist | None = None,
+    console: Console | None = None,
 ) -> None:
     """Writes the checkpoint folder, whole or not at all, after scoring it on dev and test.
+
+    A shortlist is learnt from the run's pairs and, for a retrained model, put together with its
+    parent's; it is left out if it costs BLEU on dev.
 
     `best` takes the state with the highest dev score, `average` the mean of the kept best states,
     `last` the weights of the last run state. Scores are kept in the run, so a second export of the
@@ -63,6 +77,11 @@ def export(
     # `last` is written again and again, so its name alone does not say which weights were scored.
     key = "+".join(files) if which != "last" else f"{LAST} of step {place.step}"
     scores = _scores(folder, key, exported, corpus, console)
+    shortlist, about_shortlist = None, None
+    if with_shortlist and (folder.parent() is None or parent_shortlist is not None):
+        shortlist, about_shortlist = _shortlist(
+            exported, corpus, scores, parent_shortlist, config.seed, console
+        )
     best = {"file": files[0], "step": place.step}
     if which != "last":
         best = {"step": place.best[0].step, "dev_score": place.best[0].score}
@@ -80,11 +99,12 @@ def export(
         },
         "corpus": corpus.report.to_json(),
         "config": config.model_dump(mode="json", exclude={"data": {"train", "dev", "test"}}),
+        "shortlist": about_shortlist,
         "parent": folder.parent(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "examples": _examples(corpus),
     }
-    write_exported(checkpoint, exported, weights, metrics)
+    write_exported(checkpoint, replace(exported, shortlist=shortlist), weights, metrics)
 
 
 def write_exported(
@@ -98,6 +118,7 @@ def write_exported(
         tokenizers=exported.tokenizers,
         metrics=metrics,
         card=write_card(folder.resolve().name, exported.config, metrics),
+        shortlist=exported.shortlist,
     )
 
 
@@ -161,6 +182,40 @@ def _scores(
         write_json(folder.scores, known)
     scores: dict[str, Any] = known[key]
     return scores
+
+
+def _shortlist(
+    checkpoint: Checkpoint,
+    corpus: PreparedCorpus,
+    scores: dict[str, Any],
+    parent: Shortlist | None,
+    seed: int,
+    console: Console,
+) -> tuple[Shortlist | None, dict[str, Any]]:
+    """A shortlist and what it does on dev; None in its place if it costs too much there."""
+    console.print("learning a shortlist of likely words", markup=False, highlight=False)
+    model = checkpoint.config.model
+    shortlist = learn_shortlist(
+        corpus.train,
+        source_vocab_size=model.source_vocab_size,
+        target_vocab_size=model.target_vocab_size,
+        joint=checkpoint.config.tokenizer.joint,
+        seed=seed,
+    )
+    if parent is not None:
+        shortlist = shortlist.merged(parent)
+    with_it = score_pairs(replace(checkpoint, shortlist=shortlist), corpus.dev_pairs)
+    before, after = scores["dev"]["bleu"]["score"], with_it["bleu"]["score"]
+    kept = after > before - MAX_SHORTLIST_COST
+    if not kept:
+        console.print(
+            f"the shortlist is left out: it would lower BLEU on dev from {before:.2f} to "
+            f"{after:.2f}",
+            markup=False,
+            highlight=False,
+        )
+    about = {"kept": kept, "dev_bleu_without": before, "dev_bleu_with": after}
+    return shortlist if kept else None, about
 
 
 def _examples(corpus: PreparedCorpus) -> list[str]:

@@ -4,9 +4,11 @@ The texts are streamed; what is kept in memory is a sample of bounded size.
 """
 
 import io
+import math
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from sentencepiece import SentencePieceTrainer
@@ -18,6 +20,9 @@ from training.errors import CorpusError
 
 # Sentences a model is fitted on. More than a million do not change the pieces that matter.
 MAX_SENTENCES = 1_000_000
+
+# And their characters: SentencePiece takes some 20 bytes for each while it starts, so 1.6 GB.
+MAX_TOTAL_CHARACTERS = 80_000_000
 
 # SentencePiece leaves out sentences of more than 4192 bytes; a character has four at most.
 _MAX_CHARACTERS = 1000
@@ -87,21 +92,35 @@ def fit_tokenizers(
 def sample(texts: Iterable[str], limit: int, *, seed: int) -> list[str]:
     """At most `limit` of the texts, each with the same chance; all of them when they are fewer.
 
-    Reservoir sampling (Vitter, 1985, algorithm R). Blank texts are left out, controls cleaned away.
+    Reservoir sampling that skips instead of drawing for every text (Li, 1994, algorithm L): the
+    other texts of a large corpus are only passed over. Controls are cleaned away, and texts left
+    out that are blank then.
     """
     generator = random.Random(seed)
+    remaining = iter(texts)
     kept: list[str] = []
-    seen = 0
-    for text in texts:
-        clean = clean_controls(text)
-        if not clean:
-            continue
-        seen += 1
-        if len(kept) < limit:
+    while len(kept) < limit:
+        text = next(remaining, None)
+        if text is None:
+            return kept
+        if clean := clean_controls(text):
             kept.append(clean)
-        elif (place := generator.randrange(seen)) < limit:
-            kept[place] = clean
-    return kept
+    # Every text has a uniform number, and the `limit` smallest are kept. `log_largest` belongs to
+    # the largest of those; the next text with a smaller number takes a place.
+    log_largest = 0.0
+    while True:
+        log_largest += _log_uniform(generator) / limit
+        num_passed_over = int(_log_uniform(generator) / math.log(-math.expm1(log_largest)))
+        text = next(islice(remaining, num_passed_over, None), None)
+        if text is None:
+            return kept
+        if clean := clean_controls(text):
+            kept[generator.randrange(limit)] = clean
+
+
+def _log_uniform(generator: random.Random) -> float:
+    """The logarithm of a number between 0 and 1, which it never is itself."""
+    return math.log(generator.random() or 0.5)
 
 
 def default_vocab_size(num_pairs: int) -> int:
@@ -149,6 +168,7 @@ def _fit(
     report: Callable[[str], None],
 ) -> Tokenizer:
     """One tokenizer of the size asked, or the largest one that the texts can fill."""
+    texts = _thinned(texts, MAX_TOTAL_CHARACTERS)
     if not texts:
         raise CorpusError(
             f"the {name} tokenizer has no text to learn from; the training split is empty"
@@ -172,6 +192,15 @@ def _fit(
         made += f" (the corpus is too small for {asked})"
     report(made)
     return tokenizer
+
+
+def _thinned(texts: list[str], max_characters: int) -> list[str]:
+    """The texts, or about as many of them, evenly spread, as have so many characters together."""
+    num_characters = sum(map(len, texts))
+    if num_characters <= max_characters:
+        return texts
+    num_kept = len(texts) * max_characters // num_characters
+    return [texts[place * len(texts) // num_kept] for place in range(num_kept)]
 
 
 class _VocabTooSmallError(Exception):

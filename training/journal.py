@@ -73,7 +73,8 @@ class Journal:
         self._progress.update(self._task, completed=step, state=state)
         if not self._console.is_terminal and time.monotonic() - self._last_line > 20:
             self._last_line = time.monotonic()
-            self.say(f"step {step}  {state}  about {_duration(remaining_s)} left")
+            waiting = f"waiting for data {100 * numbers['waiting_share']:.1f} %"
+            self.say(f"step {step}  {state}  {waiting}  about {_duration(remaining_s)} left")
 
     def validation(self, step: int, epoch: int, example: str, **numbers: float) -> None:
         """Numbers on the dev split, and one translation to look at."""

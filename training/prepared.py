@@ -13,7 +13,8 @@ from model.tokenizer import TokenizerPair
 from training.config import DataConfig, TokenizerConfig, differences
 from training.corpus_report import CorpusReport
 from training.errors import CorpusError
-from training.readers import Pair, open_file
+from training.line_blocks import open_file
+from training.readers import Pair
 from training.token_store import TokenStore
 
 
@@ -135,8 +136,11 @@ def new_text(path: Path) -> TextIO:
 def lines_of(path: Path) -> Iterator[str]:
     """Lines that new_text took, exactly; `readers.read_lines` would take off a byte-order mark."""
     with path.open(encoding="utf-8", newline="\n") as stream:
-        for line in stream:
-            yield line[:-1]
+        yield from map(_without_end, stream)
+
+
+def _without_end(line: str) -> str:
+    return line[:-1]
 
 
 def _open_held(folder: Path, split: str, num_pairs: int) -> list[Pair]:

@@ -1,39 +1,50 @@
-"""Parallel text from disk, one pair at a time: aligned text files, TSV, JSON lines and TMX.
+"""Parallel text from disk: aligned text files, TSV, JSON lines and TMX.
 
-Every reader streams, so memory does not grow with the file; TMX is in tmx.py. What is read is the
-raw text: nothing is normalised, cleaned or dropped here. Damaged input raises CorpusError with
-file and line, never yields half of it silently.
+Every reader streams, so memory does not grow with the file. Files of lines come in blocks, which
+any process can take apart (`line_blocks.py`); TMX is taken apart while it is read (`tmx.py`). What
+is read is the raw text: nothing is normalised, cleaned or dropped here. Damaged input raises
+CorpusError with file and line, never yields half of it silently.
 """
 
-import gzip
-import io
 import json
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple, Protocol
 
 from training.config import CorpusConfig
 from training.errors import CorpusError
+from training.line_blocks import (
+    BLOCK_BYTES,
+    LineBlock,
+    damage_named,
+    line_reader,
+    open_bytes,
+    read_line_blocks,
+)
 from training.tmx import read_tmx
 
-MAX_LINE_BYTES = 16 << 20  # a longer "line" is a file without line ends, or a decompression bomb
-
-_GZIP_MAGIC = b"\x1f\x8b"
-_UTF8_BOM = b"\xef\xbb\xbf"
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
-_BUFFER_BYTES = 1 << 18
+_TMX_BLOCK_PAIRS = 1000
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """One source segment and its translation, raw."""
 
     source: str
     target: str
+
+
+class PairBlock(Protocol):
+    """Some pairs that follow one another in a corpus; can be sent to another process."""
+
+    def pairs(self) -> Iterator[Pair]:
+        """The pairs; CorpusError with file and line where the text is damaged."""
+        ...
+
+
+def corpus_name(corpus: CorpusConfig) -> str:
+    """What reports and errors call it."""
+    return " + ".join(path.name for path in corpus.files())
 
 
 def read_pairs(
@@ -45,94 +56,89 @@ def read_pairs(
     of TSV and JSON lines, and TMX units without both languages, hold no pair and are passed over.
     Raises CorpusError naming file and line; that line counts of two files differ shows at the end.
     """
+    for block in read_blocks(
+        corpus, source_language=source_language, target_language=target_language
+    ):
+        yield from block.pairs()
+
+
+def read_blocks(
+    corpus: CorpusConfig, *, source_language: str, target_language: str
+) -> Iterator[PairBlock]:
+    """The same pairs in blocks of a few thousand, most of the work on them still to be done."""
     if corpus.source is not None and corpus.target is not None:
         return _read_aligned(corpus.source, corpus.target)
     if corpus.path is None:
         raise ValueError("CorpusConfig promises either source and target, or path")
     match _format_of(corpus.path):
         case ".tsv":
-            return _read_tsv(corpus.path, (corpus.source_column, corpus.target_column))
+            columns = (corpus.source_column, corpus.target_column)
+            return (_TsvBlock(lines, columns) for lines in read_line_blocks(corpus.path))
         case ".jsonl":
             keys = (
                 _json_keys(corpus.source_key, source_language, "source"),
                 _json_keys(corpus.target_key, target_language, "target"),
             )
-            return _read_jsonl(corpus.path, keys)
+            return (_JsonBlock(lines, keys) for lines in read_line_blocks(corpus.path))
         case _:
             return _read_tmx(corpus.path, source_language, target_language)
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, plain or gzip (known by its content), without their line ends.
+@dataclass(frozen=True)
+class _AlignedBlock:
+    source: LineBlock
+    target: LineBlock  # as many lines
 
-    Lines end at "\\n" or "\\r\\n" and nowhere else; a byte-order mark is taken off. Raises
-    CorpusError with file and line for other encodings, NUL bytes, damaged gzip and huge lines.
-    """
-    number = 0
-    with _open_bytes(path) as stream, _damage_named(path, lambda: number):
-        while line := stream.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-                raise CorpusError(
-                    f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB; "
-                    "put one sentence or paragraph on a line"
-                )
-            if number == 1:
-                if line.startswith(_UTF16_BOMS):
-                    raise CorpusError(f"{path} is UTF-16, not UTF-8; {_iconv('UTF-16')}")
-                line = line.removeprefix(_UTF8_BOM)
-            yield _decoded(line, path, number)
+    def pairs(self) -> Iterator[Pair]:
+        return map(Pair, self.source.lines(), self.target.lines())
 
 
-def _decoded(line: bytes, path: Path, number: int) -> str:
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{path}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at position "
-            f"{error.start + 1}); {_iconv('ISO-8859-1')}, or from whatever it is in"
-        ) from None
-    if "\0" in text:
-        raise CorpusError(
-            f"{path}, line {number}: holds a NUL byte; if the file is UTF-16, {_iconv('UTF-16')}, "
-            "else remove it"
-        )
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def _iconv(encoding: str) -> str:
-    return f"convert it with `iconv -f {encoding} -t UTF-8`"
-
-
-def _read_aligned(source: Path, target: Path) -> Iterator[Pair]:
+def _read_aligned(source: Path, target: Path) -> Iterator[_AlignedBlock]:
     """Raises CorpusError with both counts when one file has more lines."""
-    num_source = num_target = 0
-    for source_line, target_line in zip_longest(read_lines(source), read_lines(target)):
-        # Once one side has ended, the other is still counted to its end: the message needs both.
-        num_source += source_line is not None
-        num_target += target_line is not None
-        if source_line is not None and target_line is not None:
-            yield Pair(source_line, target_line)
-    if num_source != num_target:
-        raise CorpusError(
-            f"{source} has {num_source:,} lines but {target} has {num_target:,}; line n of one "
-            "must be the translation of line n of the other"
-        )
-
-
-def _read_tsv(path: Path, columns: tuple[int, int]) -> Iterator[Pair]:
-    """No quoting: a quotation mark is text, as in the files of Tatoeba and OPUS."""
-    needed = max(columns) + 1
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line:
-            continue
-        fields = line.split("\t")
-        if len(fields) < needed:
-            raise CorpusError(
-                f"{path}, line {number}: {len(fields)} tab-separated column(s), but source_column "
-                f"{columns[0]} and target_column {columns[1]} (counted from 0) need {needed}"
+    with line_reader(source) as sources, line_reader(target) as targets:
+        while source_lines := sources.take():
+            target_lines = targets.take(len(source_lines))
+            if not target_lines:
+                break
+            sources.give_back(source_lines[len(target_lines) :])
+            del source_lines[len(target_lines) :]
+            first = targets.num_taken - len(target_lines) + 1
+            yield _AlignedBlock(
+                LineBlock(source, first, b"".join(source_lines)),
+                LineBlock(target, first, b"".join(target_lines)),
             )
-        yield Pair(fields[columns[0]], fields[columns[1]])
+        # One side has ended; the other is counted to its end, since the message needs both.
+        while sources.take() or targets.take():
+            pass
+        if sources.num_taken != targets.num_taken:
+            raise CorpusError(
+                f"{source} has {sources.num_taken:,} lines but {target} has "
+                f"{targets.num_taken:,}; line n of one must be the translation of line n of the "
+                "other"
+            )
+
+
+@dataclass(frozen=True)
+class _TsvBlock:
+    """No quoting: a quotation mark is text, as in the files of Tatoeba and OPUS."""
+
+    lines: LineBlock
+    columns: tuple[int, int]
+
+    def pairs(self) -> Iterator[Pair]:
+        source_column, target_column = self.columns
+        needed = max(self.columns) + 1
+        for number, line in enumerate(self.lines.lines(), start=self.lines.first_number):
+            if not line:
+                continue
+            fields = line.split("\t")
+            if len(fields) < needed:
+                raise CorpusError(
+                    f"{self.lines.path}, line {number}: {len(fields)} tab-separated column(s), but "
+                    f"source_column {source_column} and target_column {target_column} (counted "
+                    f"from 0) need {needed}"
+                )
+            yield Pair(fields[source_column], fields[target_column])
 
 
 def _json_keys(key: str | None, language: str, side: str) -> tuple[str, ...]:
@@ -142,22 +148,26 @@ def _json_keys(key: str | None, language: str, side: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((language, language.partition("-")[0], side)))
 
 
-def _read_jsonl(path: Path, keys: tuple[tuple[str, ...], tuple[str, ...]]) -> Iterator[Pair]:
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):  # RecursionError: "[[[[..." nested without end
-            raise CorpusError(f"{path}, line {number}: not valid JSON") from None
-        if not isinstance(record, dict):
-            raise CorpusError(
-                f'{path}, line {number}: not a JSON object such as {{"{keys[0][0]}": "...", '
-                f'"{keys[1][0]}": "..."}}'
-            )
-        yield Pair(
-            _json_text(record, keys[0], path, number), _json_text(record, keys[1], path, number)
-        )
+@dataclass(frozen=True)
+class _JsonBlock:
+    lines: LineBlock
+    keys: tuple[tuple[str, ...], tuple[str, ...]]  # to try in order, for source and target
+
+    def pairs(self) -> Iterator[Pair]:
+        path = self.lines.path
+        for number, line in enumerate(self.lines.lines(), start=self.lines.first_number):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):  # RecursionError: "[[[[..." nested without end
+                raise CorpusError(f"{path}, line {number}: not valid JSON") from None
+            if not isinstance(record, dict):
+                raise CorpusError(
+                    f'{path}, line {number}: not a JSON object such as {{"{self.keys[0][0]}": '
+                    f'"...", "{self.keys[1][0]}": "..."}}'
+                )
+            yield Pair(*(_json_text(record, keys, path, number) for keys in self.keys))
 
 
 def _json_text(record: dict[str, object], keys: tuple[str, ...], path: Path, number: int) -> str:
@@ -189,10 +199,26 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _read_tmx(path: Path, source_language: str, target_language: str) -> Iterator[Pair]:
-    with _open_bytes(path) as stream, _damage_named(path, None):
+@dataclass(frozen=True)
+class _ParsedBlock:
+    parsed: list[Pair]
+
+    def pairs(self) -> Iterator[Pair]:
+        return iter(self.parsed)
+
+
+def _read_tmx(path: Path, source_language: str, target_language: str) -> Iterator[_ParsedBlock]:
+    parsed: list[Pair] = []
+    num_characters = 0
+    with open_bytes(path) as stream, damage_named(path, None):
         for source, target in read_tmx(stream, path, source_language, target_language):
-            yield Pair(source, target)
+            parsed.append(Pair(source, target))
+            num_characters += len(source) + len(target)
+            if len(parsed) == _TMX_BLOCK_PAIRS or num_characters > BLOCK_BYTES:
+                yield _ParsedBlock(parsed)
+                parsed, num_characters = [], 0
+    if parsed:
+        yield _ParsedBlock(parsed)
 
 
 def _format_of(path: Path) -> str:
@@ -203,40 +229,3 @@ def _format_of(path: Path) -> str:
             "of them with .gz), two plain text files go into source and target"
         )
     return suffix
-
-
-def open_file(path: Path) -> io.BufferedReader:
-    """The file as it is on disk; CorpusError when there is none."""
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        raise CorpusError(f"there is no file {path}; check the path") from None
-    except IsADirectoryError:
-        raise CorpusError(f"{path} is a folder, not a file of text") from None
-
-
-@contextmanager
-def _open_bytes(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, decompressed when it is gzip, whatever its name."""
-    with open_file(path) as raw:
-        if raw.peek(2)[:2] == _GZIP_MAGIC:
-            # GzipFile.readline is slow Python; a BufferedReader over it reads lines in C.
-            with io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER_BYTES) as stream:
-                yield stream
-        elif path.suffix.lower() == ".gz":
-            raise CorpusError(
-                f"{path} is named .gz but holds no gzip data; rename it or fetch it again"
-            )
-        else:
-            yield raw
-
-
-@contextmanager
-def _damage_named(path: Path, num_lines: Callable[[], int] | None) -> Iterator[None]:
-    """Turns the decompressor's errors into a CorpusError that says how far reading came."""
-    try:
-        yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        after = f" after line {num_lines()}" if num_lines is not None else ""
-        what = "ends too early" if isinstance(error, EOFError) else "is damaged"
-        raise CorpusError(f"{path}: the gzip data {what}{after}; fetch the file again") from None

@@ -14,6 +14,7 @@ from model.errors import CheckpointError
 from model.files import write_json
 from model.translator import Translator
 from training.config import TrainingConfig, load_config
+from training.distributed import this_worker
 from training.evaluate import Comparison, compare, translate_all
 from training.export import export
 from training.pipeline import Parent, train
@@ -37,7 +38,8 @@ def retrain(
 ) -> Comparison | None:
     """Trains in `run`, exports to RUN/checkpoint and compares it with `checkpoint`.
 
-    None when no test pairs could be held out. Raises what `train` raises.
+    None when no test pairs could be held out, and from workers beside the first. Raises what
+    `train` raises.
     """
     console = console or Console(stderr=True)
     loaded = load_checkpoint(checkpoint)
@@ -45,7 +47,9 @@ def retrain(
     weights = {name: p.detach() for name, p in loaded.network.named_parameters()}
     parent = Parent(loaded.name, loaded.version, loaded.tokenizers, weights)
     train(config, run, resume=resume, console=console, parent=parent)
-    export(run, run / CANDIDATE, console=console)
+    if not this_worker().is_writer:
+        return None
+    export(run, run / CANDIDATE, parent_shortlist=loaded.shortlist, console=console)
 
     folder = RunFolder(run)
     corpus = open_prepared(folder.data, config.data, tokenizer=None, report=lambda message: None)
@@ -53,7 +57,8 @@ def retrain(
         return None
     sources = [pair.source for pair in corpus.test_pairs]
     old, new = (
-        translate_all(Translator.load(path), sources) for path in (checkpoint, run / CANDIDATE)
+        translate_all(Translator.load(path, precision="fp32", shortlist=False), sources)
+        for path in (checkpoint, run / CANDIDATE)
     )
     comparison = compare(
         old,

@@ -124,6 +124,17 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
+def place_to_json(place: Place) -> str:
+    """A place as text, to be sent."""
+    return json.dumps(asdict(place))
+
+
+def place_from_json(text: str) -> Place:
+    """The place that `place_to_json` made a text of."""
+    content = json.loads(text)
+    return Place(**{**content, "best": [BestState(**state) for state in content["best"]]})
+
+
 def _parameters(network: torch.nn.Module) -> dict[str, Tensor]:
     """Tied ones once, under their first name."""
     return {name: p.detach() for name, p in network.named_parameters()}
@@ -145,8 +156,7 @@ def _save(path: Path, tensors: dict[str, Tensor], content: dict[str, Any]) -> No
 
 def _place(path: Path, content: dict[str, Any]) -> Place:
     try:
-        best = [BestState(**state) for state in content["place"]["best"]]
-        return Place(**{**content["place"], "best": best})
+        return place_from_json(json.dumps(content["place"]))
     except (KeyError, TypeError) as error:
         raise RunError(f"{path} does not say where its run stands: {error}") from None
 

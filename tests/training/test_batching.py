@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.tokenizer import BOS, EOS, PAD
+from training import batching
 from training.batching import collate, epoch_batches, read_batch
 from training.token_store import TokenStore, write_token_store
 
@@ -54,6 +55,67 @@ def test_a_pair_above_the_budget_is_a_batch_of_its_own(tmp_path: Path) -> None:
     store = fill(tmp_path / "store", [(1, 1), (99, 3), (1, 1), (3, 99)], [1.0])
     batches = epoch_batches(store, batch_tokens=10, seed=1, epoch=0)
     assert sorted(sorted(batch.tolist()) for batch in batches) == [[0, 2], [1], [3]]
+
+
+def slowly(store: TokenStore, batch_tokens: int, seed: int, epoch: int) -> list[list[int]]:
+    """The same batches, pair by pair."""
+    random = np.random.default_rng([seed, epoch])
+    pairs = []
+    for pair in range(len(store)):
+        weight = store.weights[store.corpus_index[pair]]
+        if any(other != 1.0 for other in store.weights):
+            weight = int(weight) + (random.random() < weight - int(weight))
+        pairs += [pair] * int(weight)
+    shuffled = np.array(pairs)
+    random.shuffle(shuffled)
+    lengths = {
+        pair: (int(store.target_lengths[pair]) + 1, int(store.source_lengths[pair]) + 1)
+        for pair in pairs
+    }
+    batches: list[list[int]] = []
+    for pair in sorted(shuffled.tolist(), key=lengths.__getitem__):
+        together = [*batches[-1], pair] if batches else []
+        if together and len(together) * max(max(lengths[p]) for p in together) <= batch_tokens:
+            batches[-1].append(pair)
+        else:
+            batches.append([pair])
+    random.shuffle(batches)
+    return batches
+
+
+@pytest.mark.parametrize("weights", [[1.0], [2.0, 0.5, 1.0]])
+@pytest.mark.parametrize("batch_tokens", [1, 30, 300, 10**5])
+@pytest.mark.parametrize("block", [7, 1 << 20])
+def test_batches_are_those_of_the_obvious_way(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weights: list[float],
+    batch_tokens: int,
+    block: int,
+) -> None:
+    monkeypatch.setattr(batching, "_BLOCK_PAIRS", block)
+    random = np.random.default_rng(1)
+    lengths = [(int(s), int(t)) for s, t in random.integers(0, 12, (150, 2))]
+    store = fill(tmp_path / "store", lengths, weights)
+    for epoch in range(2):
+        batches = epoch_batches(store, batch_tokens=batch_tokens, seed=5, epoch=epoch)
+        assert content(batches) == slowly(store, batch_tokens, seed=5, epoch=epoch)
+
+
+def test_sentences_too_long_for_two_bytes_are_batched_too(tmp_path: Path) -> None:
+    with write_token_store(
+        tmp_path / "store",
+        source_vocab_size=100,
+        target_vocab_size=100,
+        weights=[1.0],
+        max_tokens=100_000,
+    ) as writer:
+        for length in (70_000, 1, 65_535, 2):
+            writer.append([7] * length, [8], 0)
+    store = TokenStore.open(tmp_path / "store")
+    assert store.source_lengths.tolist() == [70_000, 1, 65_535, 2]
+    batches = epoch_batches(store, batch_tokens=140_002, seed=1, epoch=0)
+    assert sorted(sorted(batch) for batch in content(batches)) == [[0, 2], [1, 3]]
 
 
 def test_a_batch_holds_targets_of_similar_length(store: TokenStore) -> None:
@@ -130,3 +192,15 @@ def test_a_batch_is_read_from_the_store(tmp_path: Path) -> None:
     batch = read_batch(store, np.array([1, 0]))
     assert batch.source.token_ids.tolist() == [[11, EOS, PAD], [10, 10, EOS]]
     assert batch.target_output.tolist() == [[11, 11, 11, EOS], [10, EOS, PAD, PAD]]
+
+
+def test_lengths_are_rounded_up_where_that_is_asked_for() -> None:
+    plain, rounded = (
+        collate([[5, 6, 7], [8]], [[9], [10, 11]], pad_to_multiple=multiple) for multiple in (1, 4)
+    )
+    assert rounded.source.token_ids.shape == (2, 4)  # three pieces and EOS
+    assert rounded.target_input.shape == rounded.target_output.shape == (2, 4)
+    assert rounded.target_output[:, :3].tolist() == plain.target_output.tolist()
+    assert rounded.target_output[:, 3].tolist() == [PAD, PAD]
+    assert rounded.target_input[1].tolist() == [BOS, 10, 11, PAD]
+    assert rounded.num_target_tokens == plain.num_target_tokens

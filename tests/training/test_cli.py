@@ -102,7 +102,12 @@ def test_export_and_retrain_pass_everything_on(
     monkeypatch.setattr(export, "export", exported)
     monkeypatch.setattr(retrain, "retrain", retrained)
     assert cli.run(["export", "run", "checkpoint", "--which", "average"]) == 0
-    assert exported == [((Path("run"), Path("checkpoint")), {"which": "average"})]
+    assert cli.run(["export", "run", "checkpoint", "--no-shortlist"]) == 0
+    paths = (Path("run"), Path("checkpoint"))
+    assert exported == [
+        (paths, {"which": "average", "with_shortlist": True}),
+        (paths, {"which": "best", "with_shortlist": False}),
+    ]
     files = ["--source", "a", "--target", "b"]
     assert cli.run(["retrain", "old", *files, "--run", "r", "--set", "seed=2"]) == 0
     expected = (Path("old"), Path("a"), Path("b"), Path("r"))

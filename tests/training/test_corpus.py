@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -20,10 +21,13 @@ from hypothesis import strategies as st
 
 from model.tokenizer import Tokenizer, TokenizerPair
 from training import corpus as corpus_module
+from training import held_out
 from training.cleaning import Rule
 from training.config import DataConfig, TokenizerConfig
 from training.corpus import PreparedCorpus, open_prepared, prepare
 from training.errors import CorpusError
+from training.parallel import MAX_WORKERS
+from training.prepared import SourceFile
 from training.readers import Pair
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -79,13 +83,14 @@ class Maker:
         self.fitted_on = (list(source_texts()), list(target_texts()))
         return self.tokenizers
 
-    def prepare(self, data: DataConfig) -> PreparedCorpus:
+    def prepare(self, data: DataConfig, num_workers: int | None = None) -> PreparedCorpus:
         return prepare(
             data,
             tokenizer=TOKENIZER,
             folder=self.prepared,
             fit=self.fit,
             report=self.reported.append,
+            num_workers=num_workers,
         )
 
     def open(self, data: DataConfig, tokenizer: TokenizerConfig = TOKENIZER) -> PreparedCorpus:
@@ -261,10 +266,10 @@ def test_no_pair_is_lost_or_counted_twice(
 # -- what is refused
 
 
-def refused(maker: Maker, data: DataConfig) -> str:
+def refused(maker: Maker, data: DataConfig, num_workers: int | None = None) -> str:
     before = sorted(maker.folder.iterdir())
     with pytest.raises(CorpusError) as caught:
-        maker.prepare(data)
+        maker.prepare(data, num_workers)
     assert sorted(maker.folder.iterdir()) == before
     message = str(caught.value)
     assert "\n" not in message
@@ -315,7 +320,7 @@ def test_a_corpus_too_small_to_hold_dev_out_is_refused(maker: Maker) -> None:
 def test_dev_is_refused_rather_than_cleaned(
     maker: Maker, monkeypatch: pytest.MonkeyPatch, pairs: list[tuple[str, str]], reason: str
 ) -> None:
-    monkeypatch.setattr(corpus_module, "MAX_HELD_PAIRS", 4)
+    monkeypatch.setattr(held_out, "MAX_HELD_PAIRS", 4)
     data = maker.config(maker.corpus("train", numbered(20)), dev=maker.corpus("dev", pairs))
     assert refused(maker, data).startswith(reason)
 
@@ -338,6 +343,18 @@ def test_damage_deep_in_the_second_corpus_leaves_nothing(maker: Maker) -> None:
     path = maker.folder / "second.tsv"
     path.write_bytes(b"a\tb\n" * 1500 + b"a\t\xff\n")
     assert "second.tsv, line 1501: not UTF-8" in refused(maker, maker.config(first, {"path": path}))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_first_damage_is_named_whoever_finds_it(maker: Maker, num_workers: int) -> None:
+    # Line 7001 cannot be decoded, which a worker finds; before that, reading has met the end of
+    # the shorter file.
+    source, target = maker.folder / "a.en", maker.folder / "a.de"
+    source.write_bytes(b"a\n" * 7000 + b"\xff\n" + b"a\n" * 900)
+    target.write_bytes(b"b\n" * 7500)
+    data = maker.config({"source": source, "target": target})
+    assert "a.en, line 7001: not UTF-8" in refused(maker, data, num_workers)
+    assert not multiprocessing.active_children()
 
 
 def test_a_disk_that_takes_no_more_leaves_nothing(maker: Maker) -> None:
@@ -363,6 +380,42 @@ def test_the_same_input_gives_the_same_bytes(maker: Maker) -> None:
     maker.prepare(data)
     assert hashes(maker.prepared) == first
     assert set(first) > {"train/store.json", "dev.source", "test.target", "report.json"}
+
+
+def test_the_number_of_processes_changes_no_byte(maker: Maker) -> None:
+    random_pairs = random.Random(1)
+    first = [
+        (f"number {random_pairs.randrange(15_000)}", f"nummer {n % 7}\u2028") for n in range(12_000)
+    ]
+    second = [*numbered(11_000), ("", "leer"), ("x " * 300, "lang"), ("one\nline", "a\r\nb")]
+    data = maker.config(maker.corpus("train", first), maker.corpus("b", second, weight=2.0))
+    maker.prepare(data, num_workers=1)
+    alone, fitted_on = hashes(maker.prepared), maker.fitted_on
+    report = maker.reported[:]
+    del maker.reported[:]
+    maker.prepare(data, num_workers=2)
+    assert hashes(maker.prepared) == alone
+    assert maker.fitted_on == fitted_on
+    assert maker.reported == report
+    assert not multiprocessing.active_children()
+
+
+def test_small_corpora_are_prepared_by_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus_module, "num_cores", lambda: 64)
+
+    def workers(*files: tuple[str, int]) -> int:
+        inputs = [
+            SourceFile(path=Path(name), num_bytes=size, modified_ns=0, sha256="")
+            for name, size in files
+        ]
+        return corpus_module.default_workers(inputs)
+
+    assert workers(("a.en", 1 << 20), ("a.de", 1 << 20)) == 1
+    assert workers(("a.en", 16 << 20), ("a.de", 16 << 20)) == 4
+    assert workers(("a.en.gz", 16 << 20)) == 6
+    assert workers(("a.tsv", 1 << 40)) == MAX_WORKERS
+    monkeypatch.setattr(corpus_module, "num_cores", lambda: 1)
+    assert workers(("a.tsv", 1 << 40)) == 1
 
 
 def test_a_prepared_folder_opens_as_it_was_made(maker: Maker) -> None:

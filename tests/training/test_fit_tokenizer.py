@@ -261,6 +261,24 @@ def test_at_most_the_stated_number_of_sentences_is_used(
     assert used == [100, 100, 100]
 
 
+def test_long_texts_are_thinned_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["a" * 10, "b" * 30, "c" * 10, "d" * 30]
+    assert fit_tokenizer._thinned(texts, 80) == texts
+    assert fit_tokenizer._thinned(texts, 79) == texts[:3]
+    assert fit_tokenizer._thinned(texts, 40) == ["a" * 10, "c" * 10]
+    used: list[int] = []
+    train = fit_tokenizer._train
+
+    def counting_train(texts: list[str], *args: str | int, **kwargs: float | str) -> bytes:
+        used.append(sum(map(len, texts)))
+        return train(texts, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fit_tokenizer, "_train", counting_train)
+    monkeypatch.setattr(fit_tokenizer, "MAX_TOTAL_CHARACTERS", 3000)
+    fit(tmp_path, vocab_size=400)
+    assert 2500 < used[0] < 3500
+
+
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     fit(tmp_path, vocab_size=400)
     assert capfd.readouterr() == ("", "")

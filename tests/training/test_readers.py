@@ -6,11 +6,14 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from training import readers
+from training import line_blocks
 from training.config import CorpusConfig
 from training.errors import CorpusError
-from training.readers import Pair, read_lines, read_pairs
+from training.line_blocks import read_lines
+from training.readers import Pair, read_pairs
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -114,11 +117,32 @@ def test_damaged_gzip_is_refused(tmp_path: Path, place: int) -> None:
 def test_a_file_without_line_ends_is_not_read_into_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "MAX_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr(line_blocks, "MAX_LINE_BYTES", 1 << 20)
     path = write(tmp_path / "bomb.gz", gzip.compress(b"short\n" + b"x" * (3 << 20)))
     assert "line 2: longer than 1 MiB" in refused(path)
     path = write(tmp_path / "just.fits", b"x" * (1 << 20) + b"\n")
     assert [len(line) for line in read_lines(path)] == [1 << 20]
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0\n\r"), max_size=12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(lines=st.lists(texts, max_size=30), end=st.sampled_from(["\n", "\r\n"]), last=st.booleans())
+def test_blocks_of_any_size_give_the_same_lines(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], end: str, last: bool
+) -> None:
+    text = end.join(lines) + (end if last and lines else "")
+    path = write(tmp_path_factory.mktemp("text") / "text", text)
+    expected = text.removeprefix("\ufeff").split("\n")
+    if text.endswith("\n") or not text:
+        expected.pop()
+    if text == "\ufeff":
+        expected = [""]
+    for block_bytes in (1, 20, 1 << 20):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(line_blocks, "BLOCK_BYTES", block_bytes)
+            assert list(read_lines(path)) == [line.removesuffix("\r") for line in expected]
 
 
 # -- two aligned files
@@ -145,6 +169,36 @@ def test_unequal_line_counts_are_both_named(
     assert f"{source} has {num_source:,} lines but {target} has {num_target:,}" in str(caught.value)
 
 
+def test_lines_stay_aligned_whatever_their_lengths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 50)
+    expected = [Pair("s" * (n * 7 % 30), "t" * (n * 11 % 41)) for n in range(200)]
+    source = write(tmp_path / "a.en", "".join(pair.source + "\n" for pair in expected))
+    target = write(tmp_path / "a.de", "\n".join(pair.target for pair in expected))
+    assert pairs(source=source, target=target) == expected
+
+
+@pytest.mark.parametrize(
+    ("source_damage", "target_damage", "culprit"),
+    [(9, 5, "a.de, line 5"), (5, 9, "a.en, line 5"), (7, 7, "a.en, line 7")],
+)
+@pytest.mark.parametrize("in_gzip", [False, True])
+def test_the_first_damage_of_two_files_is_named(
+    tmp_path: Path, source_damage: int, target_damage: int, culprit: str, in_gzip: bool
+) -> None:
+    def damaged(line: int) -> bytes:
+        lines = [b"good\n"] * 100_000  # more than gzip decompresses at a time
+        lines[line - 1] = b"b\xff\n"
+        content = b"".join(lines)
+        return gzip.compress(content)[:-8] if in_gzip else content  # the end is missing as well
+
+    source = write(tmp_path / "a.en", damaged(source_damage))
+    target = write(tmp_path / "a.de", damaged(target_damage))
+    with pytest.raises(CorpusError, match=culprit):
+        pairs(source=source, target=target)
+
+
 # -- TSV
 
 
@@ -159,6 +213,20 @@ def test_tsv_takes_the_columns_asked_for_and_no_quoting(tmp_path: Path) -> None:
 def test_a_tsv_line_with_too_few_columns_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tsv.gz", gzip.compress(b"Hi\tHallo\nBye\n"))
     with pytest.raises(CorpusError, match=r"a\.tsv\.gz, line 2: 1 tab-separated column.* need 2"):
+        pairs(path)
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.jsonl"])
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [(b"\xff", "not UTF-8"), (b"\0", "holds a NUL byte"), (b"{", r"not valid JSON|1 tab-sep")],
+)
+def test_lines_are_counted_through_all_blocks(
+    tmp_path: Path, name: str, line: bytes, reason: str
+) -> None:
+    good = b"a\tb\n" if name.endswith("tsv") else b'{"en": "a", "de": "b"}\n'
+    path = write(tmp_path / name, good * 12_344 + line + b"\n" + good)
+    with pytest.raises(CorpusError, match=f"{name}, line 12345: ({reason})"):
         pairs(path)
 
 

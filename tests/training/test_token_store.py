@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.errors import CorpusError
-from training.token_store import TokenStore, TokenStoreWriter, write_token_store
+from training.token_store import PairBuffer, TokenStore, TokenStoreWriter, write_token_store
 
 PAIRS = [([5, 6, 7], [8], 0), ([9], [10, 11], 1), ([], [65_535], 0), ([4] * 300, [5] * 200, 1)]
 
@@ -48,9 +49,54 @@ def test_pairs_come_back_as_they_were(tmp_path: Path) -> None:
     assert store.target_lengths.tolist() == [1, 2, 1, 200]
     assert store.weights == (1.0, 2.5)
     assert store.source(0).dtype == np.uint16
-    assert store.source(0).base is not None  # a view
     with pytest.raises(ValueError, match="read-only"):
         store.source(0)[0] = 1
+
+
+def test_many_pairs_are_found_again_in_any_order(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    pairs = [
+        (random.integers(0, 99, s).tolist(), random.integers(0, 99, t).tolist())
+        for s, t in random.integers(0, 30, (300, 2)).tolist()
+    ]
+    buffers = []
+    for start, stop in ((0, 1), (1, 100), (100, 131), (131, 131)):  # not by 32
+        buffer = PairBuffer(source_vocab_size=100, target_vocab_size=1 << 16, max_tokens=1000)
+        for pair in pairs[start:stop]:
+            buffer.append(*pair)
+        buffers.append(buffer)
+    with writer(tmp_path / "store") as store:
+        for buffer in buffers:
+            store.extend(buffer, 1)
+        for pair in pairs[131:]:
+            store.append(*pair, 0)
+    opened = TokenStore.open(tmp_path / "store")
+    assert opened.corpus_index.tolist() == [1] * 131 + [0] * 169
+    for number in random.permutation(300).tolist():
+        found = (opened.source(number).tolist(), opened.target(number).tolist())
+        assert found == pairs[number]
+
+
+def test_a_store_closes_its_files(tmp_path: Path) -> None:
+    fill(tmp_path / "store")
+
+    def num_open() -> int:
+        links = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
+        return sum("_ids.bin" in os.readlink(link) for link in links if link.is_symlink())
+
+    store = TokenStore.open(tmp_path / "store")
+    assert num_open() == 2
+    del store
+    assert num_open() == 0
+
+
+def test_ids_cut_off_behind_our_back_are_noticed(tmp_path: Path) -> None:
+    fill(tmp_path / "store")
+    store = TokenStore.open(tmp_path / "store")
+    os.truncate(tmp_path / "store" / "source_ids.bin", 20)
+    assert store.source(1).tolist() == [9]
+    with pytest.raises(CorpusError, match="the source ids of pair 3 are cut off"):
+        store.source(3)
 
 
 def test_a_vocabulary_above_65536_takes_four_bytes(tmp_path: Path) -> None:
@@ -161,8 +207,9 @@ def test_damaged_arrays_are_refused(tmp_path: Path, name: str, damage: str) -> N
     [
         ("{", "is not valid JSON"),
         ("[]", "format None"),
-        ('{"format_version": 99}', "format 99, this version reads 1"),
-        ('{"format_version": 1}', "lacks an entry"),
+        ('{"format_version": 99}', "format 99, this version reads 2"),
+        ('{"format_version": 1}', "format 1, this version reads 2; prepare the corpus again"),
+        ('{"format_version": 2}', "lacks an entry"),
     ],
 )
 def test_a_damaged_index_is_refused(tmp_path: Path, index: str, reason: str) -> None:

@@ -4,7 +4,7 @@ import io
 import json
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from training.config import TrainingConfig
 from training.curves import draw_curves
 from training.errors import DivergenceError
 from training.journal import Journal, read_log
+from training.loop import train_loop
 from training.run_state import load_run_state_place, load_weights_file
 from training.token_store import TokenStore, write_token_store
-from training.trainer import Trainer, Update, train_loop
+from training.trainer import Trainer, Update
 from training.validation import DevScores
 
 FIRST_DIGIT, VOCAB = 4, 14
@@ -479,10 +480,10 @@ def test_a_stop_is_heeded_after_the_update(store: TokenStore, tmp_path: Path) ->
     run = Run(tmp_path, config(optimization={"max_epochs": 50}))
     original = run.trainer.update
 
-    def update(batches: list[PairBatch]) -> Update:
+    def update(batches: Sequence[PairBatch], target_tokens: int | None = None) -> Update:
         if run.trainer.place.step == 6:
             run.stop.set()
-        return original(batches)
+        return original(batches, target_tokens)
 
     run.trainer.update = update  # type: ignore[method-assign]
     run.train(store)
@@ -523,12 +524,12 @@ def test_speed_leaves_validation_out(
         config(optimization={"max_steps": 40, "max_epochs": 9}, validation={"every_steps": 30}),
     )
     clock = [0.0]
-    monkeypatch.setattr("training.trainer.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("training.loop.time.monotonic", lambda: clock[0])
     original, tokens = run.trainer.update, []
 
-    def update(batches: list[PairBatch]) -> Update:
+    def update(batches: Sequence[PairBatch], target_tokens: int | None = None) -> Update:
         clock[0] += 1  # a second an update
-        found = original(batches)
+        found = original(batches, target_tokens)
         tokens.append(found.target_tokens)
         return found
 

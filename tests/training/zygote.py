@@ -93,12 +93,23 @@ class Zygote:
             start_new_session=True,
         )
 
-    def start(self, *arguments: object, max_file_bytes: int | None = None) -> Command:
-        """Starts `dragoman` with these arguments; a file larger than allowed is a full disk."""
+    def start(
+        self,
+        *arguments: object,
+        max_file_bytes: int | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> Command:
+        """Starts `dragoman` with these arguments; a file larger than allowed is a full disk.
+
+        `environment` is added to the variables of this process.
+        """
         self._num_started += 1
         output = self._folder / f"{self._num_started}.out"
         pid = self.ask(
-            start=list(map(str, arguments)), output=str(output), max_file_bytes=max_file_bytes
+            start=list(map(str, arguments)),
+            output=str(output),
+            max_file_bytes=max_file_bytes,
+            environment=environment or {},
         )
         return Command(self, pid, output)
 
@@ -146,6 +157,7 @@ def _fork(request: dict[str, Any]) -> int:
         _redirect(2, output.with_suffix(".err"), "wb")
         if (limit := request["max_file_bytes"]) is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        os.environ.update(request["environment"])
         status = run(request["start"])
         sys.stdout.flush()
         os._exit(status)
