@@ -54,6 +54,10 @@ _SHORTLIST_BUCKET = 64  # pieces; a lane's tensors keep their shape while reques
 # Read together, padding included; bounds how long a newcomer's encoding holds up the others.
 _ENCODED_SENTENCES = 32
 _ENCODED_PLACES = 1024
+# While others are under way, newcomers are read together: a source alone costs nearly as much as
+# four. They wait for company no longer than so many steps.
+_ENCODED_WORTHWHILE = 4
+_LONGEST_HOLD = 3
 _FIRST_STEPS = 32  # room for pieces in a new lane; doubles when needed
 
 
@@ -115,6 +119,7 @@ class Engine:
         self._network = network
         self._shortlist = shortlist
         self._num_steps = 0
+        self._waiting_since = 0  # the step at which the first of those waiting came
         self._waiting: dict[int, Request] = {}  # plain ids, no tensors
         self._line: list[tuple[int, int]] = []  # a heap: when it is due, request id
         self._encoded: deque[_Encoded] = deque()  # next in line
@@ -139,6 +144,8 @@ class Engine:
         """Queues a request; InputError when its source is empty or above the limit."""
         check_length(request, self.max_source_tokens)
         assert request.request_id not in self._waiting
+        if not self._waiting:
+            self._waiting_since = self._num_steps
         self._waiting[request.request_id] = request
         # In the order of arrival, but a short sentence may pass a long one that came no more than
         # their difference in length before it, in steps: nobody is passed for ever.
@@ -180,13 +187,21 @@ class Engine:
         """Encoded requests for the free slots, by beam size."""
         newcomers: dict[int, list[_Encoded]] = {}
         for _ in range(self.max_slots - self.num_busy):
-            if not self._encoded and self._waiting:
+            if not self._encoded and self._waiting and not self._holds_back():
                 self._encode_next()
             if not self._encoded:
                 break
             encoded = self._encoded.popleft()
             newcomers.setdefault(encoded.request.search.beam_size, []).append(encoded)
         return newcomers
+
+    def _holds_back(self) -> bool:
+        """Whether those waiting are too few, and came too lately, to be encoded now."""
+        return (
+            len(self._waiting) < _ENCODED_WORTHWHILE
+            and bool(self._lanes)
+            and self._num_steps - self._waiting_since < _LONGEST_HOLD
+        )
 
     def _encode_next(self) -> None:
         """Encodes those next in line, more than have a slot: a few alone would cost as much."""
@@ -202,6 +217,7 @@ class Engine:
             heapq.heappop(self._line)
         if not requests:
             return
+        self._waiting_since = self._num_steps
         state = encode(self._network, [request.source_ids for request in requests])
         for row, request in enumerate(requests):
             pieces = None
@@ -302,9 +318,15 @@ class _Lane:
             return
         slots = [slot for slot in self._slots if slot is not None]
         requests = [slot.request for slot in slots] + [each.request for each in newcomers]
+        # Larger than needed does no harm, while every change copies the lane: it grows at once but
+        # shrinks only when a good part of it lies idle.
         size = padded_sentences(len(requests), self._beam)
+        if 3 * len(self._slots) < 4 * size < 4 * len(self._slots):
+            size = len(self._slots)
         longest = max(request.src_len for request in requests)
         src_len = -(-longest // SOURCE_BUCKET) * SOURCE_BUCKET
+        if busy and src_len < self._state.source.mask.shape[1] < 2 * src_len:
+            src_len = self._state.source.mask.shape[1]
         oldest = max((self._clock - slot.joined_at for slot in slots), default=0)
         attention = any(request.attention for request in requests)
         shortlists = [each.pieces for each in newcomers if each.pieces is not None]

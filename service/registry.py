@@ -92,7 +92,9 @@ def open_models(models: Path, settings: Settings) -> Registry:
     Raises CheckpointError when there is nothing to load.
     """
     folders = _checkpoint_folders(models)
-    threads = settings.threads_per_model or max(1, num_cores() // len(folders))
+    # A core is left to the event loop: with an engine on every one, 64 clients at once got 194
+    # answers a second from two cores instead of 229.
+    threads = settings.threads_per_model or max(1, (num_cores() - 1) // len(folders))
     return Registry(
         [
             # As the folder lists it: a link `en-de` to a dated checkpoint serves as en-de.
