@@ -8,20 +8,25 @@ cannot leave [-1, 1], so its range is known before it is computed. Sums of 8-bit
 numbers, so a row's result cannot depend on the rows beside it: int8 is bit-equal in any company.
 
 How the formats compare, in microseconds on one core of an AMD EPYC with AVX-512 VNNI and BF16, for
-512 inputs, 2,048 outputs and so many rows (torch 2.13; `python -m model.products` measures anew):
+1,024 inputs and outputs and so many rows (torch 2.13; `python -m model.products` measures anew):
 
 rows   fp32   bf16   int8
-   1     58     71     33
-   5    260     79     34
-  40    900    226    113
- 320  6,800  1,457    736
+   1     87     87     41
+   5    257     93     46
+  40    942    248    135
+ 320  6,789  1,588    854
+
+Other roads in torch: `_int_mm` (50 and 728 microseconds at 5 and 320 rows, scales and bias still to
+be applied; the narrowed output layer takes it, whose weights change too often to be packed), 8-bit
+weights with bf16 inputs (`_weight_int8pack_mm`: 79 and 4,204), `torch.ao.quantization` (deprecated,
+and its inputs share one scale, so that company would change a result), torch.compile (needs a
+compiler on the user's machine). ONNX Runtime and OpenVINO were not tried.
 """
 
 import functools
 import math
 import time
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -148,18 +153,22 @@ def fastest_precision() -> ProductPrecision:
     return min(precisions, key=lambda precision: seconds.get(precision, math.inf))
 
 
-def _seconds(precision: ProductPrecision, rows: int = 40, size: int = 512) -> float:
-    """Of one product, the best of a few."""
+def _seconds(precision: ProductPrecision, rows: int = 40, *, size: int = 512) -> float:
+    """Of one product of `size` inputs and outputs, the best of a few."""
     product = pack(torch.full((size, size), 0.5), None, precision)
     inputs = torch.full((rows, size), 0.5)
-    return _best_seconds(lambda: product(inputs), repeats=5)
-
-
-def _best_seconds(work: Callable[[], object], repeats: int) -> float:
-    work()  # the first call chooses kernels
+    product(inputs)  # the first call chooses kernels
     best = math.inf
-    for _ in range(repeats):
+    for _ in range(5):
         start = time.perf_counter()
-        work()
+        product(inputs)
         best = min(best, time.perf_counter() - start)
     return best
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print("rows   fp32   bf16   int8")
+    for rows in (1, 5, 40, 320):
+        micros = [1e6 * _seconds(each, rows, size=1024) for each in get_args(ProductPrecision)]
+        print(f"{rows:>4}", *(f"{each:>6,.0f}" for each in micros))
