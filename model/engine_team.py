@@ -5,6 +5,7 @@ after every operation do little more than one, two engines twice as much. The en
 network's weights; each has slots of its own and its own thread, in which torch uses one thread.
 """
 
+import atexit
 import queue
 import threading
 from collections import deque
@@ -30,6 +31,8 @@ class EngineTeam:
         self.max_source_tokens = self._members[0].engine.max_source_tokens
         for member in self._members:
             member.thread.start()
+        # A thread that is inside torch when the interpreter ends would abort the process.
+        atexit.register(self.close)
 
     @property
     def num_waiting(self) -> int:
@@ -93,6 +96,7 @@ class EngineTeam:
             self._changed.notify_all()
         for member in self._members:
             member.thread.join()
+        atexit.unregister(self.close)
 
     def _next(self, member: "_Member") -> list[Request] | None:
         """What a member is to take now; sleeps while it has nothing to do; None to end."""

@@ -152,7 +152,7 @@ def train(
         estimate(asked)
         return
     from training import pipeline
-    from training.distributed import this_worker
+    from training.distributed import leave, this_worker
 
     assert run is not None
     try:
@@ -160,9 +160,11 @@ def train(
     except pipeline.Interrupted:
         if this_worker().is_writer:
             typer.echo(f"stopped; go on with: dragoman train --run {run} --resume", err=True)
+        leave(this_worker(), _EXIT_INTERRUPTED)
         raise typer.Exit(_EXIT_INTERRUPTED) from None
     if this_worker().is_writer:
         typer.echo(f"make a checkpoint of it with: dragoman export {run} CHECKPOINT", err=True)
+    leave(this_worker(), 0)
 
 
 def export(
