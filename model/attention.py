@@ -36,12 +36,37 @@ class Attended:
     weights: Float[Tensor, "batch queries src_len"]  # mean over heads; sums to 1, 0 on padding
 
 
-class AdditiveAttention(nn.Module):
+class Attention(nn.Module):
+    """Keys once per source; then queries, projected and compared with them."""
+
+    query: nn.Module  # what projects queries; translating does it in another precision
+
+    def keys(
+        self, values: Float[Tensor, "batch src_len enc"]
+    ) -> Float[Tensor, "batch src_len key"]:
+        """What queries are compared with."""
+        raise NotImplementedError  # each kind has its own
+
+    def attend(
+        self, projected: Float[Tensor, "batch queries key"], source: EncodedSource
+    ) -> Attended:
+        """Where projected queries look, and what they see there."""
+        raise NotImplementedError  # each kind has its own
+
+    def forward(
+        self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
+    ) -> Attended:
+        return self.attend(self.query(queries), source)
+
+
+class AdditiveAttention(Attention):
     """v . tanh(W q + U k + b), per head (Bahdanau et al., 2015).
 
     Computed as 2v . sigmoid(2(W q + U k + b)): the two differ by a sum over v, the same at every
     source place, which the softmax does not see; pointwise.py says why.
     """
+
+    query: nn.Linear
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -56,12 +81,6 @@ class AdditiveAttention(nn.Module):
         self, values: Float[Tensor, "batch src_len enc"]
     ) -> Float[Tensor, "batch src_len key"]:
         projected: Tensor = self.key(values)
-        return projected
-
-    def project(
-        self, queries: Float[Tensor, "batch queries hidden"]
-    ) -> Float[Tensor, "batch queries key"]:
-        projected: Tensor = self.query(queries)
         return projected
 
     def attend(
@@ -85,13 +104,8 @@ class AdditiveAttention(nn.Module):
             )
         return _attend(energies.permute(0, 3, 1, 2), source)
 
-    def forward(
-        self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
-    ) -> Attended:
-        return self.attend(self.project(queries), source)
 
-
-class MultiplicativeAttention(nn.Module):
+class MultiplicativeAttention(Attention):
     """q . k / sqrt(size) per head: `dot`, or `general` with q projected first (Luong et al., 2015).
 
     The scale keeps the softmax from saturating in wide states (Vaswani et al., 2017).
@@ -111,12 +125,6 @@ class MultiplicativeAttention(nn.Module):
     ) -> Float[Tensor, "batch src_len key"]:
         return values
 
-    def project(
-        self, queries: Float[Tensor, "batch queries hidden"]
-    ) -> Float[Tensor, "batch queries key"]:
-        projected: Tensor = self.query(queries)
-        return projected
-
     def attend(
         self, projected: Float[Tensor, "batch queries key"], source: EncodedSource
     ) -> Attended:
@@ -125,39 +133,25 @@ class MultiplicativeAttention(nn.Module):
         energies = torch.matmul(queries, keys) / math.sqrt(queries.shape[-1])
         return _attend(energies, source)
 
-    def forward(
-        self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
-    ) -> Attended:
-        return self.attend(self.project(queries), source)
 
-
-class NoAttention(nn.Module):
+class NoAttention(Attention):
     """The plain encoder-decoder: the summary is every word's context (Cho et al., 2014)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Identity()
 
     def keys(
         self, values: Float[Tensor, "batch src_len enc"]
     ) -> Float[Tensor, "batch src_len key"]:
         return values[..., :0]
 
-    def project(
-        self, queries: Float[Tensor, "batch queries hidden"]
-    ) -> Float[Tensor, "batch queries hidden"]:
-        return queries
-
     def attend(
-        self, projected: Float[Tensor, "batch queries hidden"], source: EncodedSource
+        self, projected: Float[Tensor, "batch queries key"], source: EncodedSource
     ) -> Attended:
         context = source.summary.unsqueeze(1).expand(-1, projected.shape[1], -1)
         uniform = source.mask / source.mask.sum(dim=1, keepdim=True)
         return Attended(context, uniform.unsqueeze(1).expand(-1, projected.shape[1], -1))
-
-    def forward(
-        self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
-    ) -> Attended:
-        return self.attend(self.project(queries), source)
-
-
-Attention = AdditiveAttention | MultiplicativeAttention | NoAttention
 
 
 def build_attention(config: ModelConfig) -> Attention:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import torch
 
-from model.engine import Engine, Finished, Request, check_length
+from model.engine import Engine
+from model.request import Finished, Request, check_length
 
 _FEED_AHEAD = 64  # requests that wait inside one engine; enough to encode many at once
 

@@ -1,6 +1,6 @@
 """Log-probabilities of targets that somebody else wrote, by teacher forcing; no search.
 
-Bit-equal alone and in any company in fp32, by the buckets that engine.py explains.
+Bit-equal alone and in any company in fp32, as buckets.py explains.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from model.batch import pad
-from model.engine import padded_batch, padded_sentences
+from model.buckets import padded_batch, padded_sentences
 from model.seq2seq import Seq2Seq
 from model.tokenizer import BOS, EOS
 

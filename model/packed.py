@@ -132,7 +132,7 @@ class _PackedDecoder:
         self._num_gates = word_gates.shape[0]
 
         self._attention = copy.deepcopy(decoder.attention).requires_grad_(False)
-        query = getattr(self._attention, "query", None)
+        query = self._attention.query
         self._query_product: Product | None = None
         if isinstance(query, nn.Linear):
             self._query_product = self._pack(query.weight, None, bounds[0])

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from model.beam_search import Hypothesis, SearchConfig, length_penalty
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.engine import Engine, Request
+from model.engine import Engine
 from model.engine_team import EngineTeam
 from model.errors import InputError
 from model.forced_scoring import score_targets
 from model.packed import PackedNetwork
+from model.request import Request
 from model.segmenter import Segmentation, join, split
 from model.tokenizer import check_text
 

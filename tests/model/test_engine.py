@@ -10,11 +10,13 @@ import torch
 
 from model.batch import SourceBatch
 from model.beam_search import Hypothesis, SearchConfig
-from model.engine import Engine, Request, padded_sentences
+from model.buckets import padded_sentences
+from model.engine import Engine
 from model.errors import CheckpointError, InputError
 from model.forced_scoring import score_targets
 from model.packed import PackedNetwork
 from model.products import ProductPrecision, int8_failure
+from model.request import Request
 from model.seq2seq import Seq2Seq
 from model.shortlist import Shortlist
 from model.tokenizer import BOS, EOS

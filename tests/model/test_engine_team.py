@@ -7,9 +7,10 @@ import time
 import pytest
 
 from model.beam_search import SearchConfig
-from model.engine import Engine, Finished, Request
+from model.engine import Engine
 from model.engine_team import EngineTeam
 from model.errors import InputError
+from model.request import Finished, Request
 from tests.model.reference_search import TableNetwork
 
 LONGEST = 9
