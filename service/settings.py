@@ -26,7 +26,7 @@ class Settings(BaseSettings):
 
     # Loading
     device: str = "cpu"  # where the networks run: cpu, cuda, cuda:1
-    precision: str = "auto"  # fp32, bf16 or int8; auto: what is fastest here
+    precision: str = "auto"  # fp32, bf16, int8; auto: see model/precision.py
     shortlist: bool = True  # look only at likely target words, if the checkpoint knows them
     max_slots: int = Field(64, ge=1, le=4096)  # sentences each thread decodes at the same time
     # threads of each model; unset shares this machine's cores, but one, among the models
