@@ -1,19 +1,17 @@
-"""The target side: states, contexts and readouts, over whole targets or one word at a time.
+"""The target side: states, contexts and readouts over whole targets; packed.py has its steps.
 
-Two families behind one step. `parallel`: the bottom layer reads the target words alone, so in
+Two families. `parallel`: the bottom layer reads the target words alone, so in
 training every layer runs over the whole target at once and attention is one batched product.
 `feed`: the bottom layer also reads the previous context (input feeding, Luong et al., 2015), which
 needs a loop over words in training. Attention is always taken from the bottom layer; the upper
 layers and the readout read states and contexts.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from model.attention import EncodedSource, build_attention
 from model.config import ModelConfig
@@ -56,45 +54,6 @@ class DecoderState:
             summary=self.source.summary.index_select(0, sentences),
         )
         return replace(self, source=source)
-
-    @staticmethod
-    def concatenate(states: Sequence["DecoderState"]) -> "DecoderState":
-        """Sentences of several states one after another, sources padded to the longest."""
-        src_len = max(state.source.mask.shape[1] for state in states)
-        sources = [_pad_source(state.source, src_len) for state in states]
-        contexts = [state.context for state in states if state.context is not None]
-        return DecoderState(
-            hidden=tuple(torch.cat(h) for h in zip(*(s.hidden for s in states), strict=True)),
-            cell=tuple(torch.cat(c) for c in zip(*(s.cell for s in states), strict=True)),
-            context=torch.cat(contexts) if contexts else None,
-            source=EncodedSource(
-                keys=torch.cat([s.keys for s in sources]),
-                values=torch.cat([s.values for s in sources]),
-                mask=torch.cat([s.mask for s in sources]),
-                summary=torch.cat([s.summary for s in sources]),
-            ),
-        )
-
-
-def _pad_source(source: EncodedSource, src_len: int) -> EncodedSource:
-    missing = src_len - source.mask.shape[1]
-    if missing == 0:
-        return source
-    return EncodedSource(
-        keys=functional.pad(source.keys, (0, 0, 0, missing)),
-        values=functional.pad(source.values, (0, 0, 0, missing)),
-        mask=functional.pad(source.mask, (0, missing)),
-        summary=source.summary,
-    )
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One step's readouts (not yet vocabulary-wide), the next state, and where it looked."""
-
-    readouts: Float[Tensor, "rows emb"]
-    state: DecoderState
-    attention_weights: Float[Tensor, "rows src_len"]
 
 
 class Decoder(nn.Module):
@@ -155,57 +114,24 @@ class Decoder(nn.Module):
             outputs = self.drop_hidden(outputs + above if self.residual else above)
         return self._read(outputs, context, embedded)
 
-    def step(self, previous_ids: Int[Tensor, " rows"], state: DecoderState) -> Decoded:
-        """One more word for every row."""
-        embedded = self.embedding(previous_ids)
-        beam = embedded.shape[0] // state.source.mask.shape[0]
-        inputs = embedded
-        if state.context is not None:
-            inputs = torch.cat([embedded, state.context], dim=-1)
-        elif self.bottom_reads_context:
-            summary = state.source.summary.repeat_interleave(beam, dim=0)
-            inputs = torch.cat([embedded, summary], dim=-1)
-        states = [self._layer(0).step(inputs, state.layer(0))]
-        outputs = self.norms[0](states[0].hidden)
-        attended = self.attention(outputs.unflatten(0, (-1, beam)), state.source)
-        context = attended.context.flatten(0, 1)
-        for index in range(1, len(self.layers)):
-            inputs = torch.cat([outputs, context], dim=-1)
-            states.append(self._layer(index).step(inputs, state.layer(index)))
-            above = self.norms[index](states[index].hidden)
-            outputs = outputs + above if self.residual else above
-        return Decoded(
-            readouts=torch.tanh(self.readout(torch.cat([outputs, context, embedded], dim=-1))),
-            state=DecoderState(
-                hidden=tuple(s.hidden for s in states),
-                cell=tuple(s.cell for s in states if s.cell is not None),
-                context=context if self.feeds_context else None,
-                source=state.source,
-            ),
-            attention_weights=attended.weights.flatten(0, 1),
-        )
-
     def _feed(
         self, embedded: Tensor, state: DecoderState
     ) -> tuple[Float[Tensor, "batch tgt_len hidden"], Float[Tensor, "batch tgt_len enc"]]:
         """The bottom layer of the feed family, each word reading the context before it."""
         assert state.context is not None  # initial_state gives the feed family one
+        bottom = self.layers[0]
+        assert isinstance(bottom, RecurrentLayer)
         fed = feed_contexts(
             embedded,
             state.context,
             state.layer(0),
             state.source,
-            layer=self._layer(0),
+            layer=bottom,
             norm=self.norms[0],
             attention=self.attention,
             dropped=self.drop_hidden.mask(state.hidden[0]),
         )
         return fed.outputs, fed.contexts
-
-    def _layer(self, index: int) -> RecurrentLayer:
-        layer = self.layers[index]
-        assert isinstance(layer, RecurrentLayer)
-        return layer
 
     def _read(self, outputs: Tensor, context: Tensor, embedded: Tensor) -> Tensor:
         readouts = torch.tanh(self.readout(torch.cat([outputs, context, embedded], dim=-1)))

@@ -1,8 +1,8 @@
-"""One recurrent layer in one direction, over a whole sequence or one step at a time.
+"""One recurrent layer in one direction, over whole sequences; cells.py has its steps.
 
-Over a sequence the fused kernels of torch run (cuDNN on a GPU, oneDNN on a CPU); the step uses the
-same weights. Sequences are padded at their end and read from their start, so padding can only
-change states behind the last real one, which nobody reads: no packing is needed.
+The fused kernels of torch run (cuDNN on a GPU, oneDNN on a CPU). Sequences are padded at their end
+and read from their start, so padding can only change states behind the last real one, which nobody
+reads: no packing is needed.
 """
 
 from collections.abc import Callable
@@ -69,14 +69,6 @@ class RecurrentLayer(nn.Module):
             outputs, _ = self.rnn(inputs, initial.hidden.unsqueeze(0).contiguous())
         states: Tensor = outputs
         return states
-
-    def step(self, inputs: Float[Tensor, "rows size"], state: RecurrentState) -> RecurrentState:
-        """The state after one more input."""
-        weights = self.rnn.all_weights[0]
-        if state.cell is not None:
-            return RecurrentState(*torch.lstm_cell(inputs, (state.hidden, state.cell), *weights))
-        cell = torch.gru_cell if self.kind == "gru" else torch.rnn_tanh_cell
-        return RecurrentState(cell(inputs, state.hidden, *weights), None)
 
 
 def reversed_positions(lengths: Int[Tensor, " batch"], length: int) -> Int[Tensor, "batch length"]:

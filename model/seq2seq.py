@@ -1,7 +1,5 @@
 """The whole network: encoder, decoder and output layer, joined and configured."""
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -13,15 +11,6 @@ from model.decoder import Decoder, DecoderState
 from model.dropout import DropoutRates
 from model.encoder import Encoder
 from model.tokenizer import PAD
-
-
-@dataclass(frozen=True)
-class StepOutput:
-    """Scores of every next piece, the state after this one, and where the decoder looked."""
-
-    logits: Float[Tensor, "rows vocab"]
-    state: DecoderState
-    attention_weights: Float[Tensor, "rows src_len"]
 
 
 class Seq2Seq(nn.Module):
@@ -49,11 +38,6 @@ class Seq2Seq(nn.Module):
         values, summary = self.encoder(source)
         keys = self.decoder.attention.keys(values)
         return self.decoder.initial_state(EncodedSource(keys, values, source.mask, summary))
-
-    def step(self, previous_ids: Int[Tensor, " rows"], state: DecoderState) -> StepOutput:
-        """One more word for every row; a search starts with BOS."""
-        decoded = self.decoder.step(previous_ids, state)
-        return StepOutput(self.output(decoded.readouts), decoded.state, decoded.attention_weights)
 
     def readouts(
         self, source: SourceBatch, target_input: Int[Tensor, "batch tgt_len"]

@@ -60,7 +60,7 @@ class TableNetwork(Seq2Seq):
     def narrowing(self, piece_ids: Tensor) -> Narrowing:
         raise AssertionError("a table has no shortlist")
 
-    def step(  # type: ignore[override]  # as a packed network does it
+    def step(
         self, previous_ids: Tensor, state: DecoderState, narrowing: Narrowing | None = None
     ) -> PackedStep:
         codes = (state.hidden[0][:, 0].long() * 31 + previous_ids * 7 + 1) % NUM_CODES

@@ -15,6 +15,7 @@ from model.input_feeding import Fed, feed_contexts
 from model.recurrent import RecurrentLayer
 from model.seq2seq import Seq2Seq
 from tests.networks import build
+from tests.slow_step import slow_cell
 
 BATCH, SRC_LEN, TGT_LEN, EMB, ENC, HIDDEN = 3, 5, 4, 6, 8, 8
 LENGTHS = torch.tensor([5, 2, 3])
@@ -45,7 +46,7 @@ def slow(decoder: Decoder, words: Tensor, state: DecoderState, dropped: Tensor |
     assert context is not None
     outputs, contexts = [], []
     for word in words.unbind(dim=1):
-        recurrent = layer.step(torch.cat([word, context], dim=-1), recurrent)
+        recurrent = slow_cell(layer, torch.cat([word, context], dim=-1), recurrent)
         output = decoder.norms[0](recurrent.hidden).unsqueeze(1)
         output = output if dropped is None else output * dropped
         context = decoder.attention(output, state.source).context.squeeze(1)

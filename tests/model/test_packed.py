@@ -1,5 +1,6 @@
 """The packed network computes what the trained one computes, in every combination."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ import torch
 from model.batch import SourceBatch
 from model.packed import PackedNetwork
 from model.products import ProductPrecision, int8_failure
+from model.seq2seq import Seq2Seq
 from model.tokenizer import BOS, EOS, PAD
 from tests.networks import build, combinations, name
+from tests.slow_step import slow_step
 
 SOURCES = [[5, 6, 7, 8, EOS], [9, EOS], [10, 11, 12, EOS], [4, 4, EOS]]
 BEAM = 2
@@ -28,15 +31,16 @@ precisions = [
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.15, "int8": 0.15}
 
 
-def steps(network: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def steps(network: PackedNetwork | Seq2Seq) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """log_probs and attention of a few steps in which beams change places."""
+    step = network.step if isinstance(network, PackedNetwork) else partial(slow_step, network)
     found = []
     with torch.no_grad():
         state = network.encode(SourceBatch.from_ids(SOURCES)).select(
             torch.arange(len(SOURCES)).repeat_interleave(BEAM)
         )
         for previous in PREVIOUS:
-            output = network.step(previous.repeat_interleave(BEAM), state)
+            output = step(previous.repeat_interleave(BEAM), state)
             logits = output.logits[:, : network.config.target_vocab_size]
             found.append((logits.log_softmax(-1), output.attention_weights))
             state = output.state.select(PARENTS)

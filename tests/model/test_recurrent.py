@@ -1,14 +1,18 @@
 """Each recurrent cell against its equations, worked out in plain floats."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from model import cells
 from model.config import Cell
 from model.recurrent import RecurrentLayer, RecurrentState, reorder, reversed_positions
+from tests.slow_step import slow_cell
 
 Vector = list[float]
 CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")
@@ -148,13 +152,21 @@ def test_a_sequence_starts_at_zero_when_nothing_is_given(kind: Cell) -> None:
     torch.testing.assert_close(outputs, torch.tensor(expected))
 
 
+def packed_cell(layer: RecurrentLayer, inputs: Tensor, state: RecurrentState) -> RecurrentState:
+    cell = cells.Cell(layer, "fp32")
+    return cell.step(functional.linear(inputs, cell.input_weight, cell.input_bias), state)
+
+
+@pytest.mark.parametrize("step", [slow_cell, packed_cell])
 @pytest.mark.parametrize("kind", CELLS)
-def test_steps_follow_the_equations(kind: Cell) -> None:
+def test_steps_follow_the_equations(
+    kind: Cell, step: Callable[[RecurrentLayer, Tensor, RecurrentState], RecurrentState]
+) -> None:
     layer, state = layer_of_known_weights(kind), start(kind)
     hidden, cell = from_known_start(kind)
     with torch.no_grad():
         for time, inputs in enumerate(torch.tensor(SEQUENCES).unbind(dim=1)):
-            state = layer.step(inputs, state)
+            state = step(layer, inputs, state)
             torch.testing.assert_close(state.hidden, hidden[:, time])
             if kind == "lstm":
                 torch.testing.assert_close(state.cell, cell[:, time])

@@ -20,6 +20,7 @@ from service.bench.work import (
     translation_multiply_adds,
 )
 from tests.networks import SMALL, build, combinations, name
+from tests.slow_step import slow_step
 
 SENTENCES, SRC_LEN, BEAM = 3, 5, 4
 
@@ -35,7 +36,7 @@ def test_every_network_does_the_products_that_are_counted(choices: dict[str, Any
             state = network.encode(source)
         rows = torch.arange(SENTENCES).repeat_interleave(BEAM)
         with FlopCounterMode(display=False) as stepping:
-            network.step(torch.full((SENTENCES * BEAM,), 6), state.select(rows))
+            slow_step(network, torch.full((SENTENCES * BEAM,), 6), state.select(rows))
     read = encoder_products(network.config, sentences=SENTENCES, src_len=SRC_LEN)
     step = step_products(network.config, sentences=SENTENCES, beam_size=BEAM, src_len=SRC_LEN)
     assert 2 * sum(multiply_adds(read).values()) == encoding.get_total_flops()
