@@ -77,6 +77,12 @@ class Checkpoint:
     metrics: dict[str, Any]
     precision: ProductPrecision  # to translate in; the network's weights are fp32
     shortlist: Shortlist | None = None
+    folder: Path | None = None  # None: only in memory
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
 
 
 def save_checkpoint(
@@ -156,6 +162,7 @@ def load_checkpoint(folder: Path, *, device: str = "cpu", precision: str = "auto
         metrics=metrics,
         precision=resolve_precision(precision, resolved),
         shortlist=_load_shortlist(folder, config.model),
+        folder=folder,
     )
 
 

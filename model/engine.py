@@ -24,9 +24,10 @@ from model.shortlist import Shortlist
 _ENCODED_SENTENCES = 32
 _ENCODED_PLACES = 1024
 # While others are under way, newcomers are read together: a source alone costs nearly as much as
-# four. They wait for company no longer than so many steps.
+# four. They wait for so many, or for a part of those under way, but no more steps than this.
 _ENCODED_WORTHWHILE = 4
-_LONGEST_HOLD = 3
+_WORTHWHILE_PART = 4
+_LONGEST_HOLD = 6
 
 
 class Engine:
@@ -64,6 +65,11 @@ class Engine:
         return sum(lane.num_busy for lane in self._lanes.values())
 
     @property
+    def num_under_way(self) -> int:
+        """Requests neither finished nor cancelled."""
+        return self.num_waiting + self.num_busy
+
+    @property
     def idle(self) -> bool:
         """Nothing under way."""
         return not self._lanes and self.num_waiting == 0
@@ -86,11 +92,19 @@ class Engine:
             for lane in self._lanes.values():
                 lane.cancel(request_id)
 
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """None: it computes where it is called."""
+        return ()
+
+    def start(self) -> None:
+        """Nothing to do: it is ready."""
+
     def wake(self) -> None:
         """Nothing to do: `step` never waits."""
 
     def close(self) -> None:
-        """Nothing to do: there is no thread."""
+        """Nothing to do: there is no process."""
 
     @torch.inference_mode()
     def step(self, timeout_s: float | None = None) -> list[Finished]:
@@ -126,7 +140,7 @@ class Engine:
     def _holds_back(self) -> bool:
         """Whether those waiting are too few, and came too lately, to be encoded now."""
         return (
-            len(self._waiting) < _ENCODED_WORTHWHILE
+            len(self._waiting) < max(_ENCODED_WORTHWHILE, self.num_busy // _WORTHWHILE_PART)
             and bool(self._lanes)
             and self._num_steps - self._waiting_since < _LONGEST_HOLD
         )

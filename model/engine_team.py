@@ -1,39 +1,61 @@
 """Several engines, one a core, behind the face of one.
 
 Steps of a small network are too short to be shared by threads: two threads that wait for each other
-after every operation do little more than one, two engines twice as much. The engines share the
-network's weights; each has slots of its own and its own thread, in which torch uses one thread.
+after every operation do little more than one. Two engines in one interpreter wait for each other
+too, in Python, where a third of a step is spent. So the calling thread has one engine, or none, and
+the others have processes of their own.
 """
 
-import atexit
-import queue
-import threading
+import contextlib
+import logging
+import selectors
+import socket
 from collections import deque
 from collections.abc import Callable
-
-import torch
+from multiprocessing.connection import Connection
+from typing import Protocol, runtime_checkable
 
 from model.engine import Engine
+from model.engine_process import Cancellation, EngineProcesses, Failure, Ready
+from model.errors import EngineFailure
 from model.request import Finished, Request, check_length
 
-_FEED_AHEAD = 64  # requests that wait inside one engine; enough to encode many at once
+logger = logging.getLogger("dragoman.engines")
+
+# Requests that wait inside one engine: enough to encode many at once, few enough that no engine
+# has work left at the end of a file while others have none.
+_WAITING_INSIDE = 32
 
 
 class EngineTeam:
     """Deals requests among engines. One thread calls it; `wake` may be called from any."""
 
-    def __init__(self, make_engine: Callable[[], Engine], size: int) -> None:
-        self._line: deque[Request] = deque()  # not yet taken by an engine
-        self._under_way: set[int] = set()  # admitted, neither finished nor cancelled
-        self._changed = threading.Condition()  # guards the line and what members are told
-        self._closing = False
-        self._results: queue.SimpleQueue[list[Finished] | Exception | None] = queue.SimpleQueue()
-        self._members = [_Member(self, make_engine) for _ in range(size)]
-        self.max_source_tokens = self._members[0].engine.max_source_tokens
-        for member in self._members:
-            member.thread.start()
-        # A thread that is inside torch when the interpreter ends would abort the process.
-        atexit.register(self.close)
+    def __init__(
+        self,
+        own: Engine | None,
+        start: Callable[[], EngineProcesses],
+        *,
+        max_slots: int,
+        max_source_tokens: int,
+    ) -> None:
+        """`own` computes in the calling thread, in `step`; `max_slots` is what each engine has.
+
+        `start` brings the others. It is called when the first request finds no room.
+        """
+        self.max_source_tokens = max_source_tokens
+        self._own = own
+        self._start = start
+        self._processes: EngineProcesses | None = None
+        self._gave_up = False  # on processes, because they cannot be had
+        self._capacity = max_slots + _WAITING_INSIDE
+        self._members: dict[Connection, _Member] = {}  # ready for requests
+        self._line: deque[Request] = deque()  # that nobody has taken
+        self._holders: dict[int, _Taker | None] = {}  # by request; None: in line
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ringer = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ringer.setblocking(False)
+        self._selector.register(self._bell, selectors.EVENT_READ)
 
     @property
     def num_waiting(self) -> int:
@@ -43,107 +65,175 @@ class EngineTeam:
     @property
     def idle(self) -> bool:
         """Nothing under way."""
-        return not self._under_way
+        return not self._holders
 
     def admit(self, request: Request) -> None:
         """Queues a request; InputError when its source is empty or above the limit."""
         check_length(request, self.max_source_tokens)
-        self._under_way.add(request.request_id)
-        with self._changed:
-            self._line.append(request)
-            self._changed.notify_all()
+        self._holders[request.request_id] = None
+        self._line.append(request)
+        self._deal()
 
     def cancel(self, request_id: int) -> None:
         """Frees what the request holds; one that is unknown or finished is no error."""
-        if request_id not in self._under_way:
+        if request_id not in self._holders:
             return
-        self._under_way.discard(request_id)
-        with self._changed:
-            waiting = len(self._line)
+        holder = self._holders.pop(request_id)
+        if holder is None:
             self._line = deque(each for each in self._line if each.request_id != request_id)
-            if len(self._line) == waiting:
-                for member in self._members:
-                    member.cancelled.append(request_id)
-                self._changed.notify_all()
+        else:
+            holder.cancel(request_id)
 
     def step(self, timeout_s: float | None = None) -> list[Finished]:
-        """Waits until something has finished, somebody woke the team, or the time is over.
+        """Advances the calling thread's engine by one piece and collects what others have done.
 
-        Raises what an engine raised; the requests that it held are lost.
+        Without work of its own it waits until something has finished, somebody woke the team, or
+        the time is over. EngineFailure when an engine failed: what it held is lost, and when its
+        process ended, what the other processes held too.
         """
         if self.idle:
             return []
         finished: list[Finished] = []
-        try:
-            found = self._results.get(timeout=timeout_s)
-            while True:
-                if isinstance(found, Exception):
-                    raise found
-                finished += [each for each in found or [] if each.request_id in self._under_way]
-                found = self._results.get_nowait()
-        except queue.Empty:
-            pass
-        self._under_way.difference_update(each.request_id for each in finished)
+        if self._own is not None and not self._own.idle:
+            finished += self._own.step()
+            timeout_s = 0.0
+        finished += self._listen(timeout_s)
+        finished = [each for each in finished if each.request_id in self._holders]
+        for each in finished:
+            del self._holders[each.request_id]
+        self._deal()
         return finished
 
     def wake(self) -> None:
         """Lets `step` return at once."""
-        self._results.put(None)
+        with contextlib.suppress(OSError):  # it rings already, or the team is closed
+            self._ringer.send(b"\0")
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Of the engines that are ready in processes."""
+        return tuple(member.process_id for member in self._members.values())
+
+    def start(self) -> None:
+        """Waits until all engines are ready; EngineFailure when there is none. Only while idle."""
+        assert self.idle
+        self.call_processes()
+        while self._processes and len(self._members) < len(self._processes.connections):
+            self._listen(None)
 
     def close(self) -> None:
-        """Ends the threads; what is under way is lost."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        for member in self._members:
-            member.thread.join()
-        atexit.unregister(self.close)
+        """Ends the processes; what is under way is lost."""
+        self._dismiss_processes()
+        self._selector.close()
+        self._bell.close()
+        self._ringer.close()
 
-    def _next(self, member: "_Member") -> list[Request] | None:
-        """What a member is to take now; sleeps while it has nothing to do; None to end."""
-        with self._changed:
-            while True:
-                if self._closing:
-                    return None
-                for request_id in member.cancelled:
-                    member.engine.cancel(request_id)
-                member.cancelled.clear()
-                taken = [self._line.popleft() for _ in range(self._share(member))]
-                member.load = len(taken) + member.engine.num_busy + member.engine.num_waiting
-                if taken or not member.engine.idle:
-                    return taken
-                self._changed.wait()
+    def call_processes(self) -> None:
+        """Has the other engines come, unless they have been called already."""
+        if self._processes is None and not self._gave_up:
+            self._processes = self._start()
+            for connection in self._processes.connections:
+                self._selector.register(connection, selectors.EVENT_READ, data=connection)
 
-    def _share(self, member: "_Member") -> int:
-        """How many of the line a member takes, so that all have as much to do."""
-        room = _FEED_AHEAD - member.engine.num_waiting
-        total = len(self._line) + sum(each.load for each in self._members)
-        fair = -(-total // len(self._members)) - member.load
-        return max(0, min(room, fair, len(self._line)))
+    def _dismiss_processes(self) -> None:
+        if self._processes is not None:
+            for connection in self._processes.connections:
+                self._selector.unregister(connection)
+            self._processes.close()
+            self._processes = None
+            self._members.clear()
+
+    def _deal(self) -> None:
+        """Hands what is in line to whoever has least to do, while anybody has room."""
+        takers: list[_Taker] = [*self._members.values()]
+        if self._own is not None:
+            takers.append(self._own)
+        while self._line:
+            taker = min(takers, key=lambda each: each.num_under_way, default=None)
+            if taker is None or taker.num_under_way >= self._capacity:
+                self.call_processes()
+                return
+            request = self._line.popleft()
+            self._holders[request.request_id] = taker
+            taker.admit(request)
+
+    def _listen(self, timeout_s: float | None) -> list[Finished]:
+        """Waits for the bell or for processes; the results that they have."""
+        finished: list[Finished] = []
+        for key, _ in self._selector.select(timeout_s):
+            if key.fileobj is self._bell:
+                self._bell.recv(4096)
+            else:
+                finished += self._hear(key.data)
+        return finished
+
+    def _hear(self, connection: Connection) -> list[Finished]:
+        """What a process has to say, if that is results; EngineFailure if it failed."""
+        if connection.closed:  # a moment ago, when another one ended
+            return []
+        member = self._members.get(connection)
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            assert self._processes is not None
+            self._lose_processes(f"an engine's process {self._processes.ending}")
+            return []
+        if isinstance(message, Ready):
+            self._members[connection] = _Member(connection, message.process_id)
+        elif isinstance(message, Failure):
+            if member is None:
+                self._lose_processes(message.reason)
+            else:
+                raise EngineFailure(message.reason)
+        elif member is not None:
+            member.under_way.difference_update(each.request_id for each in message)
+            finished: list[Finished] = message
+            return finished
+        return []
+
+    def _lose_processes(self, reason: str) -> None:
+        """Ends what is left of them; EngineFailure unless one engine can go on alone."""
+        held = any(member.under_way for member in self._members.values())
+        self._dismiss_processes()
+        if held or self._own is None:
+            raise EngineFailure(f"{reason}; they are started anew for the next text")
+        logger.warning("going on with one engine: %s", reason)
+        self._gave_up = True
+
+
+@runtime_checkable
+class _Taker(Protocol):
+    """What deals with requests: an Engine, or a process that has one."""
+
+    @property
+    def num_under_way(self) -> int: ...
+
+    def admit(self, request: Request) -> None: ...
+
+    def cancel(self, request_id: int) -> None: ...
 
 
 class _Member:
-    """One engine and its thread."""
+    """One engine in a process."""
 
-    def __init__(self, team: EngineTeam, make_engine: Callable[[], Engine]) -> None:
-        self.engine = make_engine()
-        self.load = 0  # requests it holds
-        self.cancelled: list[int] = []  # to be told to the engine before its next step
-        self._team = team
-        self._make_engine = make_engine
-        # A daemon: a process that ends does not wait for translations nobody will read.
-        self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
+    def __init__(self, connection: Connection, process_id: int) -> None:
+        self.process_id = process_id
+        self.under_way: set[int] = set()  # what it was given and has not finished
+        self._connection = connection
 
-    def _run(self) -> None:
-        torch.set_num_threads(1)  # counts for this thread
-        while (taken := self._team._next(self)) is not None:
-            try:
-                for request in taken:
-                    self.engine.admit(request)
-                finished = self.engine.step()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
-                self.engine = self._make_engine()
-                self._team._results.put(error)
-                continue
-            if finished:
-                self._team._results.put(finished)
+    @property
+    def num_under_way(self) -> int:
+        return len(self.under_way)
+
+    def admit(self, request: Request) -> None:
+        self.under_way.add(request.request_id)
+        self._tell(request)
+
+    def cancel(self, request_id: int) -> None:
+        self.under_way.discard(request_id)
+        self._tell(Cancellation(request_id))
+
+    def _tell(self, message: Request | Cancellation) -> None:
+        # One that has ended is noticed where its results are waited for.
+        with contextlib.suppress(OSError):
+            self._connection.send(message)

@@ -19,3 +19,7 @@ class CheckpointError(DragomanError):
 
 class InputError(DragomanError):
     """A text or a request that cannot be translated as it is."""
+
+
+class EngineFailure(DragomanError):
+    """An engine that cannot be had, or that stopped in the middle of its work."""

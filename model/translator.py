@@ -5,23 +5,24 @@ joined. Blank texts, and segments in which the tokenizer finds nothing, pass unc
 """
 
 import functools
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from model.beam_search import Hypothesis, SearchConfig, length_penalty
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.engine import Engine
+from model.engine_process import EngineProcesses, EngineSetup
 from model.engine_team import EngineTeam
 from model.errors import InputError
+from model.feeding import translate_in_order
 from model.forced_scoring import score_targets
 from model.packed import PackedNetwork
 from model.request import Request
 from model.segmenter import Segmentation, join, split
 from model.tokenizer import check_text
-
-FEED_AHEAD = 64  # segments kept waiting for a slot by whoever has many texts
 
 
 @dataclass(frozen=True)
@@ -75,17 +76,28 @@ class Translator:
     """One checkpoint at work. Not thread-safe: one thread owns it."""
 
     def __init__(
-        self, checkpoint: Checkpoint, *, max_slots: int = 64, num_engines: int = 1
+        self,
+        checkpoint: Checkpoint,
+        *,
+        max_slots: int = 64,
+        num_engines: int = 1,
+        own_engine: bool = True,
+        processes: EngineProcesses | None = None,
     ) -> None:
         """`num_engines`: cores to use; `max_slots`: sentences each translates at the same time.
 
-        One engine computes in the thread that calls; several have a thread each.
+        One engine computes in the thread that calls, or none if there is to be no `own_engine`;
+        the others have processes of their own, for which the checkpoint must be in its folder.
+        They are started when there is enough for them to do, unless `processes` are given that
+        were started before.
         """
         self.checkpoint = checkpoint
         self.search = SearchConfig(**checkpoint.config.search.model_dump())  # when none is given
         self._max_source_tokens = checkpoint.config.max_source_tokens
         self._max_slots = max_slots
-        self._num_engines = num_engines
+        self._num_processes = num_engines - own_engine
+        self._own_engine = own_engine
+        self._processes = processes  # started, and not yet anybody's
         self._num_tickets = 0
         self._num_requests = 0
         self._jobs: dict[int, _Job] = {}  # by ticket
@@ -95,21 +107,44 @@ class Translator:
     @functools.cached_property
     def _engine(self) -> Engine | EngineTeam:
         """Made for the first text: scoring needs none."""
-        checkpoint = self.checkpoint
-        network = PackedNetwork(checkpoint.network, checkpoint.precision)
-
-        def make_engine() -> Engine:
-            return Engine(
-                network,
-                shortlist=checkpoint.shortlist,
-                max_slots=self._max_slots,
-                max_source_tokens=self._max_source_tokens,
-            )
-
+        on_cpu = self.checkpoint.device.type == "cpu"
         # Steps on a GPU would only wait for each other.
-        if self._num_engines == 1 or network.device.type != "cpu":
-            return make_engine()
-        return EngineTeam(make_engine, self._num_engines)
+        if not on_cpu or (self._own_engine and self._num_processes == 0):
+            return self._make_engine()
+        torch.set_num_threads(1)  # in this thread: the other cores are taken
+        team = EngineTeam(
+            self._make_engine() if self._own_engine else None,
+            self._start_processes,
+            max_slots=self._max_slots,
+            max_source_tokens=self._max_source_tokens,
+        )
+        if self._processes is not None:
+            team.call_processes()
+        return team
+
+    def _make_engine(self) -> Engine:
+        return Engine(
+            PackedNetwork(self.checkpoint.network, self.checkpoint.precision),
+            shortlist=self.checkpoint.shortlist,
+            max_slots=self._max_slots,
+            max_source_tokens=self._max_source_tokens,
+        )
+
+    def _start_processes(self) -> EngineProcesses:
+        processes, self._processes = self._processes, None
+        assert self.checkpoint.folder is not None
+        if processes is None:
+            processes = EngineProcesses(self._num_processes)
+        processes.set_up(
+            EngineSetup(
+                self.checkpoint.folder,
+                self.checkpoint.version,
+                self.checkpoint.precision,
+                self.checkpoint.shortlist is not None,
+                self._max_slots,
+            )
+        )
+        return processes
 
     @classmethod
     def load(
@@ -121,15 +156,29 @@ class Translator:
         shortlist: bool = True,
         max_slots: int = 64,
         num_engines: int = 1,
+        own_engine: bool = True,
+        processes: EngineProcesses | None = None,
     ) -> "Translator":
         """Loads a checkpoint folder; CheckpointError or ConfigError when it cannot be used so.
 
-        `shortlist`: narrow the output layer if the checkpoint says how.
+        `shortlist`: narrow the output layer if the checkpoint says how. The rest: see __init__.
         """
         loaded = load_checkpoint(checkpoint, device=device, precision=precision)
         if not shortlist:
             loaded = replace(loaded, shortlist=None)
-        return cls(loaded, max_slots=max_slots, num_engines=num_engines)
+        return cls(
+            loaded,
+            max_slots=max_slots,
+            num_engines=num_engines,
+            own_engine=own_engine,
+            processes=processes,
+        )
+
+    def __enter__(self) -> "Translator":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     def translate(
         self,
@@ -143,22 +192,7 @@ class Translator:
         Only while nothing else is under way: results of `add` would be lost here.
         """
         assert self.idle
-        # Longest first: sentences of similar length share steps, and no long one is left for last.
-        # A few at a time, because the engine lets short ones pass.
-        line = deque(sorted(range(len(texts)), key=lambda index: -len(texts[index])))
-        tickets: dict[int, int] = {}
-        found: dict[int, Translation] = {}
-        while line or not self.idle:
-            while line and self.num_waiting < FEED_AHEAD:
-                index = line.popleft()
-                try:
-                    tickets[self.add(texts[index], search, alignments=alignments)] = index
-                except InputError as error:
-                    for ticket in tickets:
-                        self.cancel(ticket)
-                    raise InputError(f"text {index + 1}: {error}") from None
-            found.update((tickets[ticket], translation) for ticket, translation in self.step())
-        return [found[index] for index in range(len(texts))]
+        return translate_in_order(self, texts, search, alignments=alignments)
 
     def add(
         self, text: str, search: SearchConfig | None = None, *, alignments: bool = False
@@ -228,13 +262,28 @@ class Translator:
             self._engine.cancel(request_id)
             del self._jobs_by_request[request_id]
 
+    def start(self) -> None:
+        """Has all engines ready, which otherwise come when they are needed; EngineFailure if not.
+
+        Only while nothing is under way.
+        """
+        self._engine.start()
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Of the engines that have processes of their own, as far as they are ready."""
+        return self._engine.process_ids
+
     def wake(self) -> None:
         """Lets a `step` that waits return at once; may be called from any thread."""
         self._engine.wake()
 
     def close(self) -> None:
-        """Ends the engines' threads; what is under way is lost."""
-        self._engine.close()
+        """Ends the engines' processes; what is under way is lost."""
+        if self._processes is not None:
+            self._processes.close()
+        if "_engine" in self.__dict__:
+            self._engine.close()
 
     @property
     def idle(self) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from model.process import settle
 from service.errors import (
     DeadlineExceeded,
     ModelLoading,
@@ -204,6 +205,8 @@ class Dispatcher:
             self._wake_worker()
 
     def _abandon(self, job: Job) -> None:
+        if job.gone:  # answered: the worker has nothing more to do for it
+            return
         with self._wake:
             job.gone = True
             if job in self._inbox:
@@ -239,6 +242,7 @@ class Dispatcher:
         loaded = self._load()
         _translate_a_sentence(loaded)
         self._info = loaded.info
+        settle()
         self._worker = Worker(loaded.translator, feed_ahead=self._settings.max_slots)
         self.state = ModelState.READY
         logger.info(

@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from model.errors import InputError
+from model.feeding import IncrementalTranslator, translate_in_order
 from model.files import replaced_file
 from service.job_journal import JobError, JobFiles, job_paths
 from service.line_format import LineFormat
@@ -26,24 +27,8 @@ if TYPE_CHECKING:
     from model.translator import Translation
 
 WINDOW_LINES = 2048  # what a kill can cost; a short window leaves slots empty at its end too often
-_FEED_AHEAD = 64  # segments that wait for a slot
 _LONGEST_WAIT_S = 0.05  # for a translation, before looking for more lines of a stream
 _STREAM_LINES = 256  # in flight at once: keeps the slots busy, and bounds what waits for the head
-
-
-class IncrementalTranslator(Protocol):
-    """What a job needs of model.translator.Translator."""
-
-    def add(
-        self, text: str, search: "SearchConfig | None" = None, *, alignments: bool = False
-    ) -> int: ...
-
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]": ...
-
-    def cancel(self, ticket: int) -> None: ...
-
-    @property
-    def num_waiting(self) -> int: ...
 
 
 class Interrupted(Exception):
@@ -109,13 +94,12 @@ def translate_file(
             lines = itertools.islice(read_lines(job.source), num_resumed, None)
             while window := list(itertools.islice(lines, job.window_lines)):
                 done = files.mark.num_lines
-                translations = translate_lines(
+                translations = translate_in_order(
                     translator,
                     window,
                     job.search,
                     alignments=job.form.alignments,
-                    name=str(job.source),
-                    first_number=done + 1,
+                    name_of=functools.partial(_line_name, job.source, done + 1),
                     progress=functools.partial(_after, done, progress),
                 )
                 files.append(len(window), _packed(job, translations, done + 1))
@@ -134,6 +118,10 @@ def translate_file(
     return JobReport(found.num_lines, num_resumed, num_truncated)
 
 
+def _line_name(source: Path, first_number: int, index: int) -> str:
+    return f"{source}, line {first_number + index}"
+
+
 def _after(num_before: int, progress: Callable[[int], None], num_more: int) -> None:
     progress(num_before + num_more)
 
@@ -147,42 +135,6 @@ def _packed(job: FileJob, translations: "Sequence[Translation]", first_number: i
         # One gzip member a window and no time stamp: resuming gives the bytes of an unbroken run.
         return gzip.compress(data, mtime=0)
     return data
-
-
-def translate_lines(
-    translator: IncrementalTranslator,
-    lines: Sequence[str],
-    search: "SearchConfig | None",
-    *,
-    alignments: bool,
-    name: str,
-    first_number: int,
-    progress: Callable[[int], None],
-) -> "list[Translation]":
-    """Translations of the lines, in their order; the engine is fed the longest first.
-
-    Raises InputError naming the line that cannot be translated.
-    """
-    longest_first = deque(sorted(range(len(lines)), key=lambda index: -len(lines[index])))
-    tickets: dict[int, int] = {}
-    results: dict[int, Translation] = {}
-    while longest_first or tickets:
-        # A few at a time, because the engine lets short ones pass.
-        while longest_first and translator.num_waiting < _FEED_AHEAD:
-            index = longest_first.popleft()
-            try:
-                ticket = translator.add(lines[index], search, alignments=alignments)
-            except InputError as error:
-                for waiting in tickets:
-                    translator.cancel(waiting)
-                raise InputError(f"{name}, line {first_number + index}: {error}") from None
-            tickets[ticket] = index
-        finished = translator.step()
-        for ticket, translation in finished:
-            results[tickets.pop(ticket)] = translation
-        if finished:
-            progress(len(results))
-    return [results[index] for index in range(len(lines))]
 
 
 def translate_stream(

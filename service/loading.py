@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.engine_process import EngineProcesses
 from model.process import num_cores
 
 if TYPE_CHECKING:
@@ -24,13 +25,19 @@ class Loading:
     slots: int = 64  # sentences translated at the same time, by each thread
 
 
-def load_translator(loading: Loading) -> "Translator":
-    """The translator, ready; from here on this process has paid for importing torch."""
+def load_translator(loading: Loading, *, much: bool = False) -> "Translator":
+    """The translator, ready; from here on this process has paid for importing torch.
+
+    `much`: there is enough to translate for every core; engines' processes start at once.
+    """
+    threads = loading.threads or num_cores()
+    processes = None
+    if much and threads > 1 and loading.device == "cpu":
+        processes = EngineProcesses(threads - 1)  # they import torch while this process does
     import torch
 
     from model.translator import Translator
 
-    threads = loading.threads or num_cores()
     torch.set_num_threads(threads)
     return Translator.load(
         loading.checkpoint,
@@ -39,6 +46,7 @@ def load_translator(loading: Loading) -> "Translator":
         shortlist=loading.shortlist,
         max_slots=loading.slots,
         num_engines=threads,
+        processes=processes,
     )
 
 

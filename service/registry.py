@@ -92,9 +92,7 @@ def open_models(models: Path, settings: Settings) -> Registry:
     Raises CheckpointError when there is nothing to load.
     """
     folders = _checkpoint_folders(models)
-    # A core is left to the event loop: with an engine on every one, 64 clients at once got 194
-    # answers a second from two cores instead of 229.
-    threads = settings.threads_per_model or max(1, (num_cores() - 1) // len(folders))
+    threads = settings.threads_per_model or max(1, num_cores() // len(folders))
     return Registry(
         [
             # As the folder lists it: a link `en-de` to a dated checkpoint serves as en-de.
@@ -145,7 +143,10 @@ def _loader(folder: Path, settings: Settings, threads: int) -> Callable[[], Load
             shortlist=settings.shortlist,
             max_slots=settings.max_slots,
             num_engines=threads,
+            # Several are all apart: the event loop needs this process' interpreter.
+            own_engine=threads == 1,
         )
+        translator.start()
         checkpoint = translator.checkpoint
         info = ModelInfo(
             source_language=checkpoint.config.source_language,

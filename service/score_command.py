@@ -27,10 +27,12 @@ def score_files(loading: Loading, source: Path, target: Path, *, as_json: bool) 
             f"{source} has {num_source:,} lines but {target} has {num_target:,}; line n of one "
             f"must be the translation of line n of the other"
         )
-    translator = load_translator(loading)
     pairs = zip(read_lines(source), read_lines(target), strict=True)
     num_done = 0
-    with line_progress("scoring", num_source) as progress:
+    with (
+        load_translator(loading) as translator,
+        line_progress("scoring", num_source) as progress,
+    ):
         while window := list(itertools.islice(pairs, _WINDOW)):
             for number, forced in enumerate(
                 _score_window(translator, window, num_done + 1), start=num_done + 1

@@ -24,6 +24,8 @@ from service.line_progress import line_progress
 from service.loading import Loading, load_translator, search_settings
 from service.text_lines import FileLines, LineSource, PipeLines, Survey, open_input, survey
 
+_MANY_LINES = 300  # one engine is done with fewer before another has started
+
 Chosen = Mapping[str, int | float | None]  # search settings; None: the checkpoint's own
 
 
@@ -49,9 +51,11 @@ def translate_text(
         return
     if resume:
         raise InputError("--resume needs an INPUT file and an --output file; a pipe cannot go back")
-    translator = load_translator(loading)
-    search = search_settings(translator, chosen)
-    with _lines(source) as (lines, name):
+    with (
+        load_translator(loading, much=_is_much(found)) as translator,
+        _lines(source) as (lines, name),
+    ):
+        search = search_settings(translator, chosen)
 
         def write_all(write: Callable[[bytes], object]) -> None:
             report = translate_stream(translator, lines, name, form, search, write=write)
@@ -69,19 +73,21 @@ def translate_text(
 def _run_job(
     loading: Loading, job: FileJob, found: Survey, chosen: Chosen, *, resume: bool
 ) -> None:
-    translator = load_translator(loading)
-    job = replace(job, search=search_settings(translator, chosen))
-    settings: dict[str, object] = {
-        "checkpoint": translator.checkpoint.version,
-        "precision": translator.checkpoint.precision,
-        "shortlist": translator.checkpoint.shortlist is not None,
-        "device": loading.device,
-        "search settings": repr(job.search),
-        "output form": asdict(job.form),
-    }
-    started = time.monotonic()
-    with line_progress("translating", found.num_lines) as progress:
-        report = translate_file(translator, job, found, settings, resume=resume, progress=progress)
+    with load_translator(loading, much=_is_much(found)) as translator:
+        job = replace(job, search=search_settings(translator, chosen))
+        settings: dict[str, object] = {
+            "checkpoint": translator.checkpoint.version,
+            "precision": translator.checkpoint.precision,
+            "shortlist": translator.checkpoint.shortlist is not None,
+            "device": loading.device,
+            "search settings": repr(job.search),
+            "output form": asdict(job.form),
+        }
+        started = time.monotonic()
+        with line_progress("translating", found.num_lines) as progress:
+            report = translate_file(
+                translator, job, found, settings, resume=resume, progress=progress
+            )
     seconds = time.monotonic() - started
     fresh = report.num_lines - report.num_resumed
     resumed = f" ({report.num_resumed:,} were done before)" if report.num_resumed else ""
@@ -91,6 +97,10 @@ def _run_job(
         file=sys.stderr,
     )
     _warn_of_truncation(report)
+
+
+def _is_much(found: Survey | None) -> bool:
+    return found is not None and found.num_lines >= _MANY_LINES
 
 
 def _warn_of_truncation(report: JobReport) -> None:

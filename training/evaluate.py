@@ -1,7 +1,6 @@
 """BLEU, chrF and TER of translations, always with sacreBLEU's signatures, alone or compared."""
 
 import importlib.util
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,14 +12,14 @@ from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest, Result
 
 from model.errors import InputError
+from model.feeding import translate_in_order
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
     from model.translator import Translator
 
 _NO_SPACES = {"zh", "yue", "ja", "th", "lo", "km", "my"}  # written without spaces between words
-_FEED_AHEAD = 64  # segments that wait for a slot
-_WINDOW = 4096  # sentences queued at once; bounds memory on long test sets
+_WINDOW = 4096  # sentences; bounds how much of what is known of a translation is held at once
 _SIGNIFICANT = 0.05  # the usual level; shown beside p, never instead of it
 
 
@@ -199,30 +198,31 @@ def translate_all(
     *,
     progress: Callable[[int], None] = lambda num_done: None,
 ) -> list[str]:
-    """One translation a source, each on one line; the engine is fed the longest first.
+    """One translation a source, each on one line.
 
     Raises InputError naming the line that cannot be translated.
     """
-    texts = [""] * len(sources)
-    num_done = 0
+    texts: list[str] = []
     for start in range(0, len(sources), _WINDOW):
-        window = range(start, min(start + _WINDOW, len(sources)))
-        longest_first = deque(sorted(window, key=lambda index: -len(sources[index])))
-        tickets: dict[int, int] = {}
-        while longest_first or tickets:
-            # A few at a time, because the engine lets short ones pass.
-            while longest_first and translator.num_waiting < _FEED_AHEAD:
-                index = longest_first.popleft()
-                try:
-                    tickets[translator.add(sources[index], search)] = index
-                except InputError as error:
-                    raise InputError(f"source, line {index + 1}: {error}") from None
-            for ticket, translation in translator.step():
-                text = translation.text.replace("\r", " ").replace("\n", " ")
-                texts[tickets.pop(ticket)] = text
-                num_done += 1
-            progress(num_done)
+        texts += _translate_window(translator, sources, start, search, progress)
     return texts
+
+
+def _translate_window(
+    translator: "Translator",
+    sources: Sequence[str],
+    start: int,
+    search: "SearchConfig | None",
+    progress: Callable[[int], None],
+) -> list[str]:
+    translations = translate_in_order(
+        translator,
+        sources[start : start + _WINDOW],
+        search,
+        name_of=lambda index: f"source, line {start + index + 1}",
+        progress=lambda num_done: progress(start + num_done),
+    )
+    return [each.text.replace("\r", " ").replace("\n", " ") for each in translations]
 
 
 def _filled(value: float | None) -> float:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,21 @@ def evaluate_checkpoints(
     pairs = list(read_pairs(corpus, source_language="", target_language=""))
     sources = [pair.source for pair in pairs]
     references = [pair.target for pair in pairs]
-    translators = [_load(checkpoint, evaluation) for checkpoint in checkpoints]
-    language = _common_language(translators)
+    with ExitStack() as open_translators:
+        translators = [
+            open_translators.enter_context(_load(checkpoint, evaluation))
+            for checkpoint in checkpoints
+        ]
+        return _evaluate(translators, sources, references, evaluation)
 
+
+def _evaluate(
+    translators: Sequence[Translator],
+    sources: Sequence[str],
+    references: Sequence[str],
+    evaluation: Evaluation,
+) -> tuple[dict[str, Any], list[str]]:
+    language = _common_language(translators)
     report: dict[str, Any] = {"systems": []}
     lines: list[str] = []
     outputs: list[list[str]] = []

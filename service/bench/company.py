@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.bench.open_loop import IncrementalTranslator, LatencySummary
+from service.bench.open_loop import DrivenTranslator, LatencySummary
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
@@ -28,7 +28,7 @@ class ShortBesideLong:
 
 
 def one_by_one(
-    translator: IncrementalTranslator,
+    translator: DrivenTranslator,
     texts: Sequence[str],
     search: "SearchConfig",
     *,
@@ -44,7 +44,7 @@ def one_by_one(
 
 
 def short_beside_long(
-    translator: IncrementalTranslator,
+    translator: DrivenTranslator,
     sentences: Sequence[str],
     search: "SearchConfig",
     seconds: float,
@@ -80,7 +80,7 @@ def short_beside_long(
 
 
 def _answer_one(
-    translator: IncrementalTranslator,
+    translator: DrivenTranslator,
     text: str,
     search: "SearchConfig",
     *,

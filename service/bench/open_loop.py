@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SEED = 1
 
 
-class IncrementalTranslator(Protocol):
+class DrivenTranslator(Protocol):
     """What is driven here of model.translator.Translator, or of several that work as one."""
 
     def add(self, text: str, search: "SearchConfig | None" = None) -> int: ...
@@ -84,7 +84,7 @@ def poisson_arrivals(rate_per_s: float, seconds: float) -> list[float]:
 
 
 def open_loop(
-    translator: IncrementalTranslator,
+    translator: DrivenTranslator,
     texts: Sequence[str],
     rate_per_s: float,
     seconds: float,

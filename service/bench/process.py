@@ -20,13 +20,9 @@ from typing import IO
 from pydantic import TypeAdapter
 
 from model.errors import ConfigError, DragomanError
-from model.process import tune_process
+from model.process import python_command, tune_process
 from service.bench.plan import Task
 from service.bench.report import PrecisionReport, Unsupported
-
-_CODE_ROOT = Path(__file__).parents[2]
-# -P: the caller's working directory is no place to find modules.
-_COMMAND = (sys.executable, "-P", "-m", "service.bench.process")
 
 
 class BenchError(DragomanError):
@@ -35,6 +31,7 @@ class BenchError(DragomanError):
 
 def measure_apart(task: Task, *, progress: Callable[[int], None]) -> PrecisionReport | Unsupported:
     """Measures in a new process, which never outlives this call; BenchError says why it failed."""
+    command, environment = python_command("service.bench.process")
     with (
         tempfile.NamedTemporaryFile("w") as question,
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
@@ -43,13 +40,13 @@ def measure_apart(task: Task, *, progress: Callable[[int], None]) -> PrecisionRe
         question.flush()
         # In a process group of its own: Ctrl-C reaches us alone, and we end it.
         with subprocess.Popen(
-            [*_COMMAND, question.name],
+            [*command, question.name],
             stdin=subprocess.PIPE,  # never written to; its end tells the process that we are gone
             stdout=subprocess.PIPE,
             stderr=complaints,
             encoding="utf-8",
             process_group=0,
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            env=environment,
         ) as process:
             assert process.stdout is not None
             try:
@@ -94,12 +91,6 @@ def _ending(status: int) -> str:
 def _last_line(complaints: IO[str]) -> str:
     lines = [line.strip() for line in complaints if line.strip()]
     return lines[-1] if lines else "it said nothing"
-
-
-def _python_path() -> str:
-    """So that the process finds this code and no other, installed or not."""
-    others = os.environ.get("PYTHONPATH")
-    return str(_CODE_ROOT) + (os.pathsep + others if others else "")
 
 
 def _leave_with_parent() -> None:

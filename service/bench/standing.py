@@ -11,6 +11,7 @@ from model.errors import InputError
 from service.bench import work
 from service.bench.ceilings import copy_ceiling, matrix_ceiling, product_seconds
 from service.bench.report import Ceilings, StageWork, Throughput
+from service.bench.usage import cpu_seconds
 
 if TYPE_CHECKING:
     import torch
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from model.beam_search import SearchConfig
     from model.translator import Translation
 
-_WARM_UP = 8  # first calls choose kernels and fill allocators
+_WARM_UP = 64  # first calls choose kernels and fill allocators
 
 
 class TextTranslator(Protocol):
     """What is measured here of model.translator.Translator."""
+
+    @property
+    def process_ids(self) -> tuple[int, ...]: ...
 
     def translate(
         self, texts: Sequence[str], search: "SearchConfig | None" = None
@@ -68,9 +72,10 @@ def run_offline(
     InputError names the text that cannot be translated, or says that there is none.
     """
     translator.translate(sentences[:_WARM_UP], search)
-    started, cpu_started = time.perf_counter(), time.process_time()
+    started, cpu_started = time.perf_counter(), cpu_seconds(translator.process_ids)
     translations = translator.translate(sentences, search)
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    seconds = time.perf_counter() - started
+    cpu = cpu_seconds(translator.process_ids) - cpu_started
     lengths = [
         work.Lengths(source=len(segment.source_pieces) + 1, target=len(segment.token_log_probs))
         for translation in translations
@@ -82,7 +87,7 @@ def run_offline(
         beam_size=search.beam_size,
         num_sentences=len(sentences),
         seconds=seconds,
-        cores_used=cpu_seconds / seconds,
+        cores_used=cpu / seconds,
         source_tokens=sum(each.source_tokens for each in translations),
         target_tokens=sum(each.target_tokens for each in translations),
         lengths=lengths,

@@ -1,23 +1,80 @@
 """Several engines behind one face: the same results, nothing lost, errors told."""
 
+import contextlib
+import logging
+import os
 import random
 import threading
-import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, Pipe
 
 import pytest
 
 from model.beam_search import SearchConfig
 from model.engine import Engine
+from model.engine_process import EngineProcesses, Failure, work
 from model.engine_team import EngineTeam
-from model.errors import InputError
+from model.errors import EngineFailure, InputError
 from model.request import Finished, Request
 from tests.model.reference_search import TableNetwork
 
 LONGEST = 9
+SLOTS = 4
+WAIT_S = 20.0
 
 
 def engine() -> Engine:
-    return Engine(TableNetwork(vocab_size=30, end_bias=1.0), max_slots=4, max_source_tokens=LONGEST)
+    network = TableNetwork(vocab_size=30, end_bias=1.0)
+    return Engine(network, max_slots=SLOTS, max_source_tokens=LONGEST)
+
+
+class Threads(EngineProcesses):
+    """Stands for processes: the other ends are served by threads, whatever `serve` does."""
+
+    ending = "was ended by a test"
+
+    def __init__(self, serve: Callable[[Connection], None], count: int) -> None:
+        pairs = [Pipe() for _ in range(count)]
+        self.connections = [ours for ours, _ in pairs]
+        self.threads = [
+            threading.Thread(target=self._run, args=(serve, theirs)) for _, theirs in pairs
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    @staticmethod
+    def _run(serve: Callable[[Connection], None], connection: Connection) -> None:
+        with connection:
+            serve(connection)
+
+    def close(self) -> None:  # type: ignore[override]  # a finalizer is no method
+        for connection in self.connections:
+            connection.close()
+        for thread in self.threads:
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
+
+
+@contextmanager
+def team_of(
+    count: int,
+    make_engine: Callable[[], Engine] = engine,
+    *,
+    own: Engine | None = None,
+    serve: Callable[[Connection], None] | None = None,
+) -> Iterator[EngineTeam]:
+    """`count` engines beside the caller's `own`; `started` counts how often they were called."""
+    team = EngineTeam(
+        own,
+        lambda: Threads(serve or (lambda connection: work(connection, make_engine)), count),
+        max_slots=SLOTS,
+        max_source_tokens=LONGEST,
+    )
+    try:
+        yield team
+    finally:
+        team.close()
 
 
 def requests(count: int) -> list[Request]:
@@ -39,21 +96,23 @@ def endless(number: int) -> Request:
 def finish(team: Engine | EngineTeam) -> dict[int, Finished]:
     found: dict[int, Finished] = {}
     while not team.idle:
-        found.update({each.request_id: each for each in team.step(timeout_s=20.0)})
+        found.update({each.request_id: each for each in team.step(timeout_s=WAIT_S)})
     return found
 
 
-def test_a_team_finds_what_one_engine_finds() -> None:
-    alone, team = engine(), EngineTeam(engine, 3)
-    for request in requests(60):
-        alone.admit(request)
-        team.admit(request)
-    assert finish(team) == finish(alone)
-    assert team.num_waiting == 0
-    team.close()
+@pytest.mark.parametrize("has_own", [True, False])
+def test_a_team_finds_what_one_engine_finds(has_own: bool) -> None:
+    alone = engine()
+    with team_of(2, own=engine() if has_own else None) as team:
+        for request in requests(100):
+            alone.admit(request)
+            team.admit(request)
+        assert finish(team) == finish(alone)
+        assert team.num_waiting == 0
 
 
-def test_all_members_get_work() -> None:
+@pytest.mark.parametrize("has_own", [True, False])
+def test_all_members_get_work(has_own: bool) -> None:
     used: set[int] = set()
 
     class Watched(Engine):
@@ -61,65 +120,154 @@ def test_all_members_get_work() -> None:
             used.add(threading.get_ident())
             super().admit(request)
 
-    team = EngineTeam(lambda: Watched(TableNetwork(vocab_size=30), max_slots=4), 3)
-    for number in range(9):
-        team.admit(endless(number))
-    deadline = time.monotonic() + 20
-    while len(used) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(used) == 3
-    team.close()
+    def watched() -> Engine:
+        return Watched(TableNetwork(vocab_size=30, end_bias=1.0), max_slots=SLOTS)
+
+    with team_of(2, watched, own=watched() if has_own else None) as team:
+        for request in requests(150):
+            team.admit(request)
+        finish(team)
+    assert len(used) == 2 + has_own
+
+
+def test_nobody_is_called_while_the_callers_engine_has_room() -> None:
+    def serve(_connection: Connection) -> None:
+        raise AssertionError("nobody was needed")
+
+    with team_of(2, own=engine(), serve=serve) as team:
+        for request in requests(SLOTS):
+            team.admit(request)
+        assert finish(team).keys() == set(range(SLOTS))
 
 
 def test_step_waits_no_longer_than_asked_and_can_be_woken() -> None:
-    team = EngineTeam(engine, 2)
-    assert team.step() == []  # nothing under way
-    team.admit(endless(1))
-    assert team.step(timeout_s=0.01) == []
-    threading.Timer(0.05, team.wake).start()
-    assert team.step(timeout_s=60.0) == []
-    assert not team.idle
-    team.close()
+    with team_of(2) as team:
+        assert team.step() == []  # nothing under way
+        team.wake()
+        team.wake()
+        team.admit(endless(1))
+        for _ in range(5):
+            assert team.step(timeout_s=0.01) == []
+        threading.Timer(0.05, team.wake).start()
+        assert team.step(timeout_s=60.0) == []
+        assert not team.idle
+
+
+def test_a_bell_that_rings_already_does_not_hold_up_who_rings() -> None:
+    with team_of(1) as team:
+        for _ in range(100_000):
+            team.wake()
 
 
 def test_a_cancelled_request_is_never_heard_of_again() -> None:
-    team = EngineTeam(engine, 2)
-    for number in range(6):
-        team.admit(endless(number))
-    for number in range(6):
-        team.cancel(number)
-    team.cancel(77)  # nobody's
-    assert team.idle
-    # The slots are free again.
-    for request in requests(8):
-        team.admit(request)
-    assert finish(team).keys() == set(range(8))
-    team.close()
+    with team_of(2) as team:
+        for number in range(600):  # some of them still in line
+            team.admit(endless(number))
+        team.step(timeout_s=0.1)
+        for number in range(600):
+            team.cancel(number)
+        team.cancel(777)  # nobody's
+        assert team.idle
+        assert team.num_waiting == 0
+        # The slots are free again.
+        for request in requests(8):
+            team.admit(request)
+        assert finish(team).keys() == set(range(8))
 
 
 def test_sources_that_cannot_be_translated_are_refused_at_once() -> None:
-    team = EngineTeam(engine, 2)
-    with pytest.raises(InputError, match="no tokens"):
-        team.admit(Request(1, [], SearchConfig()))
-    with pytest.raises(InputError, match=f"the limit is {LONGEST}"):
-        team.admit(Request(1, [5] * (LONGEST + 1), SearchConfig()))
-    assert team.idle
-    team.close()
+    with team_of(1) as team:
+        with pytest.raises(InputError, match="no tokens"):
+            team.admit(Request(1, [], SearchConfig()))
+        with pytest.raises(InputError, match=f"the limit is {LONGEST}"):
+            team.admit(Request(1, [5] * (LONGEST + 1), SearchConfig()))
+        assert team.idle
 
 
-def test_an_error_in_an_engine_reaches_the_caller_and_the_team_goes_on() -> None:
+def test_an_error_in_an_engine_reaches_the_caller_and_the_team_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     class Fragile(Engine):
         def step(self, timeout_s: float | None = None) -> list[Finished]:
             if 13 in self._waiting:
                 raise RuntimeError("thirteen")
             return super().step()
 
-    team = EngineTeam(lambda: Fragile(TableNetwork(vocab_size=30, end_bias=1.0), max_slots=4), 2)
-    team.admit(Request(13, [5, 6], SearchConfig()))
-    with pytest.raises(RuntimeError, match="thirteen"):
-        team.step(timeout_s=20.0)
-    team.cancel(13)
-    for request in requests(8):
-        team.admit(request)
-    assert finish(team).keys() == set(range(8))
-    team.close()
+    def fragile() -> Engine:
+        return Fragile(TableNetwork(vocab_size=30, end_bias=1.0), max_slots=SLOTS)
+
+    with team_of(2, fragile) as team:
+        team.admit(Request(13, [5, 6], SearchConfig()))
+        with pytest.raises(EngineFailure, match="thirteen"):
+            finish(team)
+        team.cancel(13)
+        for request in requests(8):
+            team.admit(request)
+        assert finish(team).keys() == set(range(8))
+    assert "in step" in capsys.readouterr().err  # whoever mends it wants to know where
+
+
+def fail_to_start(connection: Connection) -> None:
+    with contextlib.suppress(OSError):  # another has said it already
+        connection.send(Failure("no memory"))
+
+
+def end_at_once(_connection: Connection) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("serve", "reason"), [(fail_to_start, "no memory"), (end_at_once, "ended by a test")]
+)
+def test_without_processes_the_callers_engine_goes_on_alone(
+    serve: Callable[[Connection], None], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), team_of(2, own=engine(), serve=serve) as team:
+        for request in requests(100):
+            team.admit(request)
+        assert len(finish(team)) == 100
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert reason in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("serve", "reason"), [(fail_to_start, "no memory"), (end_at_once, "ended by a test")]
+)
+def test_without_any_engine_the_caller_is_told_every_time(
+    serve: Callable[[Connection], None], reason: str
+) -> None:
+    with team_of(2, serve=serve) as team:
+        for number in range(3):
+            team.admit(endless(number))
+            with pytest.raises(EngineFailure, match=reason):
+                finish(team)
+            team.cancel(number)
+        assert team.idle
+
+
+class Dying(Connection):
+    """Ends with the first thing it is given to do."""
+
+    def recv(self) -> Request:
+        super().recv()
+        raise EOFError
+
+
+def test_when_a_process_ends_its_requests_are_lost_and_others_come() -> None:
+    lives = iter([True, False])
+
+    def serve(connection: Connection) -> None:
+        if next(lives, False):
+            with Dying(os.dup(connection.fileno())) as dying:
+                work(dying, engine)
+        else:
+            work(connection, engine)
+
+    with team_of(1, serve=serve) as team:
+        team.admit(endless(1))
+        with pytest.raises(EngineFailure, match=r"ended by a test.*anew"):
+            finish(team)
+        team.cancel(1)
+        for request in requests(8):
+            team.admit(request)
+        assert finish(team).keys() == set(range(8))

@@ -82,6 +82,12 @@ class EchoModel(EchoTranslator):
         shortlist=None,
     )
 
+    def __enter__(self) -> "EchoModel":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
     def score(self, pairs: list[tuple[str, str]]) -> list[Any]:
         return [
             SimpleNamespace(

@@ -1,6 +1,7 @@
 """`dragoman bench` from the command line to the picture; what it drives is tested beside this."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -169,6 +170,12 @@ def test_a_picture_without_matplotlib_is_refused_at_once(
         picture.check_picture(tmp_path / "bench.png")
 
 
+def run_instead(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """The process that measures runs this."""
+    command = [sys.executable, "-c", program]
+    monkeypatch.setattr(process, "python_command", lambda _module: (command, dict(os.environ)))
+
+
 def test_a_failed_measurement_says_how_it_ended(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +185,7 @@ def test_a_failed_measurement_says_how_it_ended(
         ("import os; os.kill(os.getpid(), 9)", "fp32 was ended by SIGKILL"),
         ("""print('{"error": "text 3: too odd"}')""", "^text 3: too odd$"),
     ):
-        monkeypatch.setattr(process, "_COMMAND", (sys.executable, "-c", program))
+        run_instead(monkeypatch, program)
         with pytest.raises(BenchError, match=said):
             measure_apart(
                 replace(task, loading=Loading(tiny_checkpoint, precision="fp32")),
@@ -190,14 +197,14 @@ def test_a_report_survives_the_way_between_processes(monkeypatch: pytest.MonkeyP
     report = precision_report()
     answer = json.dumps({"report": asdict(report)})
     program = f"""print('{{"progress": 3}}'); print({answer!r})"""
-    monkeypatch.setattr(process, "_COMMAND", (sys.executable, "-c", program))
+    run_instead(monkeypatch, program)
     heard: list[int] = []
     task = Task(Loading(Path("anywhere"), precision="int8"), BenchPlan(), ("one",), 0.0)
     assert measure_apart(task, progress=heard.append) == report
     assert heard == [3]
 
     program = """print('{"unsupported": "there are no integers"}')"""
-    monkeypatch.setattr(process, "_COMMAND", (sys.executable, "-c", program))
+    run_instead(monkeypatch, program)
     refused = Unsupported("int8", "there are no integers")
     assert measure_apart(task, progress=heard.append) == refused
 

@@ -26,7 +26,9 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> EchoModel:
     """Every checkpoint loads as this."""
     translator = EchoModel()
     for module in ("translate_command", "score_command"):
-        monkeypatch.setattr(f"service.{module}.load_translator", lambda loading: translator)
+        monkeypatch.setattr(
+            f"service.{module}.load_translator", lambda loading, much=False: translator
+        )
     monkeypatch.setattr(
         "service.translate_command.search_settings", lambda translator, chosen: None
     )
@@ -221,7 +223,7 @@ ECHO_PROCESS = """
 import sys
 from tests.service.echo_translator import EchoModel
 import service.translate_command as command
-command.load_translator = lambda loading: EchoModel()
+command.load_translator = lambda loading, much: EchoModel()
 command.search_settings = lambda translator, chosen: None
 from service.cli import main
 main()
