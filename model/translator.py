@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from model.beam_search import Hypothesis, SearchConfig, length_penalty
-from model.checkpoint import Checkpoint, load_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint, read_description
 from model.engine import Engine
 from model.engine_process import EngineProcesses, EngineSetup
 from model.engine_team import EngineTeam
@@ -20,6 +20,7 @@ from model.errors import InputError
 from model.feeding import translate_in_order
 from model.forced_scoring import score_targets
 from model.packed import PackedNetwork
+from model.precision import resolve_device, resolve_precision
 from model.request import Request
 from model.segmenter import Segmentation, join, split
 from model.tokenizer import check_text
@@ -88,8 +89,8 @@ class Translator:
 
         One engine computes in the thread that calls, or none if there is to be no `own_engine`;
         the others have processes of their own, for which the checkpoint must be in its folder.
-        They are started when there is enough for them to do, unless `processes` are given that
-        were started before.
+        They are started when there is enough for them to do, unless `processes` are given, which
+        must have been told what to load.
         """
         self.checkpoint = checkpoint
         self.search = SearchConfig(**checkpoint.config.search.model_dump())  # when none is given
@@ -97,7 +98,7 @@ class Translator:
         self._max_slots = max_slots
         self._num_processes = num_engines - own_engine
         self._own_engine = own_engine
-        self._processes = processes  # started, and not yet anybody's
+        self._processes = processes  # not yet a team's
         self._num_tickets = 0
         self._num_requests = 0
         self._jobs: dict[int, _Job] = {}  # by ticket
@@ -132,18 +133,19 @@ class Translator:
 
     def _start_processes(self) -> EngineProcesses:
         processes, self._processes = self._processes, None
-        assert self.checkpoint.folder is not None
         if processes is None:
+            checkpoint = self.checkpoint
+            assert checkpoint.folder is not None
             processes = EngineProcesses(self._num_processes)
-        processes.set_up(
-            EngineSetup(
-                self.checkpoint.folder,
-                self.checkpoint.version,
-                self.checkpoint.precision,
-                self.checkpoint.shortlist is not None,
-                self._max_slots,
+            processes.set_up(
+                EngineSetup(
+                    checkpoint.folder,
+                    checkpoint.version,
+                    checkpoint.precision,
+                    checkpoint.shortlist is not None,
+                    self._max_slots,
+                )
             )
-        )
         return processes
 
     @classmethod
@@ -161,8 +163,13 @@ class Translator:
     ) -> "Translator":
         """Loads a checkpoint folder; CheckpointError or ConfigError when it cannot be used so.
 
-        `shortlist`: narrow the output layer if the checkpoint says how. The rest: see __init__.
+        `shortlist`: narrow the output layer if the checkpoint says how. `processes` are told here
+        what to load. The rest: see __init__.
         """
+        if processes is not None:  # they load while this process does
+            _, _, version = read_description(checkpoint)
+            resolved = resolve_precision(precision, resolve_device(device))
+            processes.set_up(EngineSetup(checkpoint, version, resolved, shortlist, max_slots))
         loaded = load_checkpoint(checkpoint, device=device, precision=precision)
         if not shortlist:
             loaded = replace(loaded, shortlist=None)
