@@ -11,16 +11,21 @@ How the formats compare, in microseconds on one core of an AMD EPYC with AVX-512
 1,024 inputs and outputs and so many rows (torch 2.13; `python -m model.products` measures anew):
 
 rows   fp32   bf16   int8
-   1     87     87     41
-   5    257     93     46
-  40    942    248    135
- 320  6,789  1,588    854
+   1     61     51     44
+   5     74     54     49
+  40    405    222    150
+ 320  3,118  1,592    914
 
-Other roads in torch: `_int_mm` (50 and 728 microseconds at 5 and 320 rows, scales and bias still to
-be applied; the narrowed output layer takes it, whose weights change too often to be packed), 8-bit
+Other roads in torch: the linear layer as it is (fp32 by MKL, which is slow on this processor: 266
+at 5 rows, 7,222 at 320; bf16 91 and 1,620), `_int_mm` (50 and 728, scales and bias still to be
+applied; the narrowed output layer takes it, whose weights change too often to be packed), 8-bit
 weights with bf16 inputs (`_weight_int8pack_mm`: 79 and 4,204), `torch.ao.quantization` (deprecated,
-and its inputs share one scale, so that company would change a result), torch.compile (needs a
-compiler on the user's machine). ONNX Runtime and OpenVINO were not tried.
+and its inputs share one scale, so that company would change a result), torch.compile and
+AOTInductor (need a compiler on the user's machine). Other libraries, the same product alone: ONNX
+Runtime 1.31 takes 69 and 3,244 in fp32, 21 and 894 in int8 with a fixed scale; OpenVINO 2026.4
+72 and 3,096 in fp32, 48 and 1,516 in bf16, 39 and 1,002 in int8. They use the same kernels or no
+better ones: at few rows a call costs them some 25 microseconds less, which a step of nine products
+would notice, but only if the whole step moved there; 68 and 180 MB more to install.
 """
 
 import functools
@@ -41,7 +46,7 @@ _CLEARLY_FASTER = 0.6  # of fp32's time; with VNNI or AMX int8 takes a sixth to 
 
 
 class FloatProduct:
-    """Weights and inputs in fp32 or bf16."""
+    """Weights and inputs in fp32 or bf16; on a CPU by oneDNN, weights laid out as it likes them."""
 
     def __init__(
         self,
@@ -49,11 +54,41 @@ class FloatProduct:
         bias: Float[Tensor, " outputs"] | None,
         dtype: torch.dtype,
     ) -> None:
+        self._dtype = dtype
         self._weight = weight.to(dtype, copy=True).contiguous()
         self._bias = None if bias is None else bias.to(dtype, copy=True)
+        self._packed = weight.device.type == "cpu" and _can_pack(dtype)
+        if self._packed:
+            self._weight = _reorder(self._weight)
 
     def __call__(self, inputs: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
-        return functional.linear(inputs.to(self._weight.dtype), self._weight, self._bias).float()
+        inputs = inputs.to(self._dtype)
+        if self._packed:
+            return _multiply(inputs, self._weight, self._bias).float()
+        return functional.linear(inputs, self._weight, self._bias).float()
+
+
+@functools.cache
+def _can_pack(dtype: torch.dtype) -> bool:
+    """Whether this build of torch, and this processor, have packed products of these numbers."""
+    has_products = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if not (has_products and torch.backends.mkldnn.is_available()):
+        return False
+    try:
+        found = _multiply(torch.ones(2, 8, dtype=dtype), _reorder(torch.ones(4, 8, dtype=dtype)))
+    except RuntimeError:
+        return False
+    return bool((found == 8).all())
+
+
+def _reorder(weight: Tensor) -> Tensor:
+    reordered: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    return reordered
+
+
+def _multiply(inputs: Tensor, reordered: Tensor, bias: Tensor | None = None) -> Tensor:
+    outputs: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, reordered, bias, "none", [], "")
+    return outputs
 
 
 class Int8Product:

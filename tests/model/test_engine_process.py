@@ -76,7 +76,7 @@ def test_all_engines_can_be_had_ready_before_there_is_work(tiny_checkpoint: Path
         assert translator.process_ids == ()
         translator.start()
         assert len(set(translator.process_ids)) == 3
-        assert all(os.getpgid(each) for each in translator.process_ids)
+        assert all(map(os.getpgid, translator.process_ids))
     with translator_of(tiny_checkpoint) as alone:
         alone.start()
         assert alone.process_ids == ()
