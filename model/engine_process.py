@@ -1,8 +1,9 @@
 """Engines in processes of their own: each has an interpreter, and a core, for itself.
 
-`EngineProcesses` starts them. One process loads the checkpoint and then forks the others, so that
-all of them share the memory of the weights. Each is spoken to over a socket: requests and
-cancellations go in, results come out. Texts never do. An engine whose socket closes ends.
+`EngineProcesses` starts one process that loads the checkpoint and never computes. Every engine is
+forked from it, so that all share the memory of the weights, and one that was lost is replaced
+without reading the folder again. An engine is spoken to over a socket: requests and cancellations
+go in, results come out; texts never do. It ends when its socket closes.
 """
 
 import contextlib
@@ -19,14 +20,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from model.process import python_command, settle, tune_process
+from model.process import give_back_memory, python_command, settle, tune_process
 
 if TYPE_CHECKING:  # a process that is being started is told to import torch as late as possible
     from model.engine import Engine
     from model.request import Finished
+
+_LEAVE_S = 2.0  # for engines to end; a step takes some milliseconds
 
 
 @dataclass(frozen=True)
@@ -62,34 +66,45 @@ class Cancellation:
 
 
 class EngineProcesses:
-    """`count` engines that are being started; they import what they need while others work."""
+    """The process that is being started, and the engines that are asked of it."""
 
-    def __init__(self, count: int) -> None:
-        ends = [Pipe() for _ in range(count)]
-        self.connections: list[Connection] = [ours for ours, _ in ends]
-        descriptors = [theirs.fileno() for _, theirs in ends]
+    def __init__(self) -> None:
+        """It imports what it needs at once; `set_up` tells it what to load."""
+        self.parent, theirs = Pipe()  # says Failure when there can be no engines, else nothing
         command, environment = python_command("model.engine_process")
         self._process = subprocess.Popen(
-            [*command, *map(str, descriptors)],
+            [*command, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
-            stdout=2,  # what a library prints must not get among translations
-            pass_fds=descriptors,
+            stdout=subprocess.DEVNULL,  # nothing that a library prints may get among translations
+            pass_fds=[theirs.fileno()],
             process_group=0,  # Ctrl-C reaches us alone, and we end them
             env=environment,
         )
-        for _, theirs in ends:
-            theirs.close()
-        self.close = weakref.finalize(self, _end, self._process, self.connections)
+        theirs.close()
+        self._engines: list[Connection] = []
+        self._finalizer = weakref.finalize(self, _end, self._process, self.parent, self._engines)
 
     def set_up(self, setup: EngineSetup) -> None:
-        """Tells them what to load; each says Ready, or Failure, when it has."""
+        """Tells what to load."""
         # One that has ended is noticed where its word is waited for.
         with contextlib.suppress(OSError):
-            self.connections[0].send(setup)
+            self.parent.send(setup)
+
+    def engine(self) -> Connection:
+        """One more engine, which says Ready over its connection when it is. OSError: too late."""
+        ours, theirs = Pipe()
+        with theirs:
+            try:
+                send_handle(self.parent, theirs.fileno(), self._process.pid)
+            except OSError:
+                ours.close()
+                raise
+        self._engines.append(ours)
+        return ours
 
     @property
     def ending(self) -> str:
-        """How the first of them ended, as far as is known."""
+        """How the process that loads has ended, when its connection is closed."""
         try:
             status = self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
@@ -98,50 +113,66 @@ class EngineProcesses:
             return f"was ended by {signal.Signals(-status).name}"
         return f"ended with status {status}"
 
+    def close(self) -> None:
+        """Ends it and its engines; what they have under way is lost."""
+        self._finalizer()
 
-def _end(process: "subprocess.Popen[bytes]", connections: list[Connection]) -> None:
-    for connection in connections:
-        connection.close()  # by which those that were forked end
+
+def _end(process: "subprocess.Popen[bytes]", parent: Connection, engines: list[Connection]) -> None:
+    for connection in (parent, *engines):
+        connection.close()
+    if engines:  # it buries them before it goes
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_LEAVE_S)
     process.kill()
     process.wait()
 
 
 def main() -> None:
-    """Inside the new process: sets up, forks the others, and becomes the last engine."""
+    """Inside the new process: loads, then forks an engine for every socket that it is sent."""
     # A service that is asked to end finishes what it accepted, also where its whole group is asked.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that are forked
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries engines at once
     tune_process()
     # Who deals out the work goes first, or engines wait for it: 64 clients at once got 350 answers
     # a second from two cores instead of 320.
     os.nice(5)
-    connections = [Connection(int(descriptor)) for descriptor in sys.argv[1:]]
+    caller = Connection(int(sys.argv[1]))
     import torch
 
     from model.engine import Engine  # noqa: F401 - imported while the other side loads
 
     torch.set_num_threads(1)
     try:
-        setup = connections[0].recv()
+        make_engine = _load(caller.recv())
     except EOFError:
         return
-    try:
-        make_engine = _load(setup)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other side must hear of it
         with contextlib.suppress(OSError):
-            connections[0].send(Failure(_described(error)))
+            caller.send(Failure(_described(error)))
         return
+    give_back_memory()
     settle()
-    mine = connections.pop()
-    for connection in connections:
-        if os.fork() == 0:
-            mine = connection
-            break
-    for connection in connections:
-        if connection is not mine:
-            connection.close()
-    work(mine, make_engine)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            descriptor = recv_handle(caller)
+            if os.fork() == 0:
+                caller.close()
+                _be_engine(Connection(descriptor), make_engine)
+            os.close(descriptor)
+    with contextlib.suppress(ChildProcessError):
+        os.wait()  # comes back when the last engine has ended
+
+
+def _be_engine(connection: Connection, make_engine: "Callable[[], Engine]") -> NoReturn:
+    """The life of a forked process."""
+    try:
+        work(connection, make_engine)
+    except BaseException:  # noqa: BLE001 - told, for nobody else will
+        traceback.print_exc()
+    finally:
+        os._exit(0)
 
 
 def _load(setup: EngineSetup) -> "Callable[[], Engine]":
@@ -152,7 +183,7 @@ def _load(setup: EngineSetup) -> "Callable[[], Engine]":
 
     checkpoint = load_checkpoint(setup.checkpoint, precision=setup.precision)
     if checkpoint.version != setup.version:
-        raise CheckpointError(f"{setup.checkpoint} was exchanged while it was being loaded")
+        raise CheckpointError(f"{setup.checkpoint} was exchanged while it was loaded")
     # Not a closure: it would keep the network that is not packed.
     return partial(
         Engine,

@@ -4,6 +4,9 @@ Steps of a small network are too short to be shared by threads: two threads that
 after every operation do little more than one. Two engines in one interpreter wait for each other
 too, in Python, where a third of a step is spent. So the calling thread has one engine, or none, and
 the others have processes of their own.
+
+A process that ends is replaced, and what it held is given to others: a translation does not depend
+on who makes it. A request that was held by two that ended is the likely reason and given up.
 """
 
 import contextlib
@@ -11,13 +14,13 @@ import logging
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from typing import Protocol, runtime_checkable
 
 from model.engine import Engine
 from model.engine_process import Cancellation, EngineProcesses, Failure, Ready
-from model.errors import EngineFailure
+from model.errors import EngineFailure, NoEngine
 from model.request import Finished, Request, check_length
 
 logger = logging.getLogger("dragoman.engines")
@@ -34,23 +37,28 @@ class EngineTeam:
         self,
         own: Engine | None,
         start: Callable[[], EngineProcesses],
+        count: int,
         *,
         max_slots: int,
         max_source_tokens: int,
     ) -> None:
         """`own` computes in the calling thread, in `step`; `max_slots` is what each engine has.
 
-        `start` brings the others. It is called when the first request finds no room.
+        `start` brings what `count` engines are asked of, when the first request finds no room.
         """
         self.max_source_tokens = max_source_tokens
         self._own = own
         self._start = start
+        self._count = count
         self._processes: EngineProcesses | None = None
         self._gave_up = False  # on processes, because they cannot be had
         self._capacity = max_slots + _WAITING_INSIDE
-        self._members: dict[Connection, _Member] = {}  # ready for requests
+        self._coming: set[Connection] = set()  # engines that are not ready
+        self._members: dict[Connection, _Member] = {}  # those that are
         self._line: deque[Request] = deque()  # that nobody has taken
         self._holders: dict[int, _Taker | None] = {}  # by request; None: in line
+        self._tried: set[int] = set()  # requests whose engine has ended once
+        self._failure: EngineFailure | None = None  # to be told at the next step
         self._selector = selectors.DefaultSelector()
         self._bell, self._ringer = socket.socketpair()
         self._bell.setblocking(False)
@@ -79,6 +87,7 @@ class EngineTeam:
         if request_id not in self._holders:
             return
         holder = self._holders.pop(request_id)
+        self._tried.discard(request_id)
         if holder is None:
             self._line = deque(each for each in self._line if each.request_id != request_id)
         else:
@@ -88,11 +97,13 @@ class EngineTeam:
         """Advances the calling thread's engine by one piece and collects what others have done.
 
         Without work of its own it waits until something has finished, somebody woke the team, or
-        the time is over. EngineFailure when an engine failed: what it held is lost, and when its
-        process ended, what the other processes held too.
+        the time is over. EngineFailure when an engine failed on what it held, which is lost;
+        NoEngine when there is none and none can be had.
         """
         if self.idle:
+            self._failure = None  # of requests that nobody waits for any more
             return []
+        self._tell_failure()
         finished: list[Finished] = []
         if self._own is not None and not self._own.idle:
             finished += self._own.step()
@@ -101,6 +112,9 @@ class EngineTeam:
         finished = [each for each in finished if each.request_id in self._holders]
         for each in finished:
             del self._holders[each.request_id]
+            self._tried.discard(each.request_id)
+        if not finished:  # else it is told at the next step
+            self._tell_failure()
         self._deal()
         return finished
 
@@ -115,11 +129,12 @@ class EngineTeam:
         return tuple(member.process_id for member in self._members.values())
 
     def start(self) -> None:
-        """Waits until all engines are ready; EngineFailure when there is none. Only while idle."""
+        """Waits until all engines are ready; NoEngine when there is none. Only while idle."""
         assert self.idle
         self.call_processes()
-        while self._processes and len(self._members) < len(self._processes.connections):
+        while self._coming:
             self._listen(None)
+        self._tell_failure()
 
     def close(self) -> None:
         """Ends the processes; what is under way is lost."""
@@ -130,18 +145,29 @@ class EngineTeam:
 
     def call_processes(self) -> None:
         """Has the other engines come, unless they have been called already."""
-        if self._processes is None and not self._gave_up:
-            self._processes = self._start()
-            for connection in self._processes.connections:
-                self._selector.register(connection, selectors.EVENT_READ, data=connection)
+        if self._processes is not None or self._gave_up:
+            return
+        self._processes = self._start()
+        self._selector.register(self._processes.parent, selectors.EVENT_READ)
+        with contextlib.suppress(OSError):  # it has ended: that is noticed in `_listen`
+            for _ in range(self._count):
+                self._call_engine(self._processes)
+
+    def _call_engine(self, processes: EngineProcesses) -> None:
+        connection = processes.engine()
+        self._coming.add(connection)
+        self._selector.register(connection, selectors.EVENT_READ)
 
     def _dismiss_processes(self) -> None:
-        if self._processes is not None:
-            for connection in self._processes.connections:
+        if self._processes is None:
+            return
+        for connection in (self._processes.parent, *self._coming, *self._members):
+            with contextlib.suppress(KeyError):  # a parent that has ended
                 self._selector.unregister(connection)
-            self._processes.close()
-            self._processes = None
-            self._members.clear()
+        self._processes.close()
+        self._processes = None
+        self._coming.clear()
+        self._members.clear()
 
     def _deal(self) -> None:
         """Hands what is in line to whoever has least to do, while anybody has room."""
@@ -164,41 +190,86 @@ class EngineTeam:
             if key.fileobj is self._bell:
                 self._bell.recv(4096)
             else:
-                finished += self._hear(key.data)
+                assert isinstance(key.fileobj, Connection)
+                finished += self._hear(key.fileobj)
         return finished
 
     def _hear(self, connection: Connection) -> list[Finished]:
-        """What a process has to say, if that is results; EngineFailure if it failed."""
-        if connection.closed:  # a moment ago, when another one ended
+        """What a process has to say, if that is results."""
+        if connection.closed:  # a moment ago, by what another one said
             return []
-        member = self._members.get(connection)
         try:
             message = connection.recv()
         except (EOFError, OSError):
-            assert self._processes is not None
-            self._lose_processes(f"an engine's process {self._processes.ending}")
+            self._miss(connection)
             return []
+        member = self._members.get(connection)
         if isinstance(message, Ready):
+            self._coming.remove(connection)
             self._members[connection] = _Member(connection, message.process_id)
         elif isinstance(message, Failure):
             if member is None:
-                self._lose_processes(message.reason)
+                self._do_without(message.reason)
             else:
-                raise EngineFailure(message.reason)
+                member.under_way.clear()
+                self._failure = EngineFailure(message.reason)
         elif member is not None:
-            member.under_way.difference_update(each.request_id for each in message)
             finished: list[Finished] = message
+            for each in finished:
+                member.under_way.pop(each.request_id, None)
             return finished
         return []
 
-    def _lose_processes(self, reason: str) -> None:
-        """Ends what is left of them; EngineFailure unless one engine can go on alone."""
-        held = any(member.under_way for member in self._members.values())
+    def _miss(self, connection: Connection) -> None:
+        """Somebody has ended."""
+        assert self._processes is not None
+        self._selector.unregister(connection)
+        if connection is self._processes.parent:
+            if self._coming and not self._members:
+                self._do_without(f"the process that makes engines {self._processes.ending}")
+            return
+        connection.close()
+        if connection in self._coming:
+            self._coming.remove(connection)
+            self._do_without("an engine has ended before it was ready")
+            return
+        logger.warning("an engine's process has ended; another takes its place")
+        self._take_back(self._members.pop(connection).under_way.values())
+        try:
+            self._call_engine(self._processes)
+        except OSError:
+            if not (self._members or self._coming):
+                self._dismiss_processes()  # all are gone: they are called anew when needed
+
+    def _take_back(self, requests: Iterable[Request]) -> None:
+        """Puts at the head of the line what an engine held that has ended."""
+        lost = 0
+        for request in reversed(list(requests)):
+            if request.request_id in self._tried:
+                lost += 1
+                continue
+            self._tried.add(request.request_id)
+            self._holders[request.request_id] = None
+            self._line.appendleft(request)
+        if lost:
+            self._failure = EngineFailure(f"two engines ended in the middle of {lost} segments")
+
+    def _do_without(self, reason: str) -> None:
+        """Goes on with the caller's own engine, if there is one."""
+        held = [member.under_way.values() for member in self._members.values()]
         self._dismiss_processes()
-        if held or self._own is None:
-            raise EngineFailure(f"{reason}; they are started anew for the next text")
-        logger.warning("going on with one engine: %s", reason)
-        self._gave_up = True
+        for requests in held:
+            self._take_back(requests)
+        if self._own is None:
+            self._failure = NoEngine(reason)
+        else:
+            logger.warning("going on with one engine: %s", reason)
+            self._gave_up = True
+
+    def _tell_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
 
 @runtime_checkable
@@ -218,7 +289,7 @@ class _Member:
 
     def __init__(self, connection: Connection, process_id: int) -> None:
         self.process_id = process_id
-        self.under_way: set[int] = set()  # what it was given and has not finished
+        self.under_way: dict[int, Request] = {}  # what it was given and has not finished
         self._connection = connection
 
     @property
@@ -226,11 +297,11 @@ class _Member:
         return len(self.under_way)
 
     def admit(self, request: Request) -> None:
-        self.under_way.add(request.request_id)
+        self.under_way[request.request_id] = request
         self._tell(request)
 
     def cancel(self, request_id: int) -> None:
-        self.under_way.discard(request_id)
+        self.under_way.pop(request_id, None)
         self._tell(Cancellation(request_id))
 
     def _tell(self, message: Request | Cancellation) -> None:

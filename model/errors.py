@@ -22,4 +22,8 @@ class InputError(DragomanError):
 
 
 class EngineFailure(DragomanError):
-    """An engine that cannot be had, or that stopped in the middle of its work."""
+    """An engine that failed in the middle of its work; what it held is lost."""
+
+
+class NoEngine(EngineFailure):
+    """There is no engine, and none can be had."""

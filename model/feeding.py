@@ -46,18 +46,21 @@ def translate_in_order(
     longest_first = deque(sorted(range(len(texts)), key=lambda index: -len(texts[index])))
     tickets: dict[int, int] = {}
     found: dict[int, Translation] = {}
-    while longest_first or tickets:
-        # A few at a time, because the engine lets short ones pass.
-        while longest_first and translator.num_waiting < _FEED_AHEAD:
-            index = longest_first.popleft()
-            try:
-                tickets[translator.add(texts[index], search, alignments=alignments)] = index
-            except InputError as error:
-                for ticket in tickets:
-                    translator.cancel(ticket)
-                raise InputError(f"{name_of(index)}: {error}") from None
-        finished = translator.step()
-        found.update((tickets.pop(ticket), translation) for ticket, translation in finished)
-        if finished:
-            progress(len(found))
+    try:
+        while longest_first or tickets:
+            # A few at a time, because the engine lets short ones pass.
+            while longest_first and translator.num_waiting < _FEED_AHEAD:
+                index = longest_first.popleft()
+                try:
+                    tickets[translator.add(texts[index], search, alignments=alignments)] = index
+                except InputError as error:
+                    raise InputError(f"{name_of(index)}: {error}") from None
+            finished = translator.step()
+            found.update((tickets.pop(ticket), translation) for ticket, translation in finished)
+            if finished:
+                progress(len(found))
+    except BaseException:  # Ctrl-C too: what is left must not meet the next texts
+        for ticket in tickets:
+            translator.cancel(ticket)
+        raise
     return [found[index] for index in range(len(texts))]

@@ -30,6 +30,7 @@ would notice, but only if the whole step moved there; 68 and 180 MB more to inst
 
 import functools
 import math
+import threading
 import time
 from typing import Literal, get_args
 
@@ -42,6 +43,7 @@ ProductPrecision = Literal["fp32", "bf16", "int8"]
 
 _ZERO_POINT = 128  # the byte that stands for 0
 _LARGEST = 127
+_measuring = threading.Lock()
 _CLEARLY_FASTER = 0.6  # of fp32's time; with VNNI or AMX int8 takes a sixth to a half
 
 
@@ -176,18 +178,28 @@ def int8_failure() -> str | None:
     return None
 
 
-@functools.cache
 def fastest_precision() -> ProductPrecision:
     """int8 where this machine multiplies 8-bit numbers clearly faster than fp32, else fp32.
 
     Takes some milliseconds, once. bf16 is never taken: it gains little over int8 where there is
-    int8, and its sums depend on the rows beside them, so a sentence could change with its company.
-    Between two formats this far apart every process of a machine decides alike, and the command
-    and the service translate the same.
+    int8, and its sums may depend on the rows beside them, so a sentence could change with its
+    company. Between two formats this far apart every process of a machine decides alike, and the
+    command and the service translate the same.
     """
+    with _measuring:  # several models that are loaded at once would disturb each other
+        return _fastest_precision()
+
+
+@functools.cache
+def _fastest_precision() -> ProductPrecision:
     if int8_failure() is not None:
         return "fp32"
-    return "int8" if _seconds("int8") < _CLEARLY_FASTER * _seconds("fp32") else "fp32"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as engines have; two would wait for each other on a busy machine
+    try:
+        return "int8" if _seconds("int8") < _CLEARLY_FASTER * _seconds("fp32") else "fp32"
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _seconds(precision: ProductPrecision, rows: int = 40, *, size: int = 1024) -> float:
@@ -196,7 +208,7 @@ def _seconds(precision: ProductPrecision, rows: int = 40, *, size: int = 1024) -
     inputs = torch.full((rows, size), 0.5)
     product(inputs)  # the first call chooses kernels
     best = math.inf
-    for _ in range(7):
+    for _ in range(15):  # the rest of the machine does not disturb all of them
         start = time.perf_counter()
         product(inputs)
         best = min(best, time.perf_counter() - start)

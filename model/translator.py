@@ -16,7 +16,7 @@ from model.checkpoint import Checkpoint, load_checkpoint, read_description
 from model.engine import Engine
 from model.engine_process import EngineProcesses, EngineSetup
 from model.engine_team import EngineTeam
-from model.errors import InputError
+from model.errors import CheckpointError, InputError
 from model.feeding import translate_in_order
 from model.forced_scoring import score_targets
 from model.packed import PackedNetwork
@@ -112,10 +112,12 @@ class Translator:
         # Steps on a GPU would only wait for each other.
         if not on_cpu or (self._own_engine and self._num_processes == 0):
             return self._make_engine()
-        torch.set_num_threads(1)  # in this thread: the other cores are taken
+        if self._own_engine:
+            torch.set_num_threads(1)  # in this thread: the other cores are taken
         team = EngineTeam(
             self._make_engine() if self._own_engine else None,
             self._start_processes,
+            self._num_processes,
             max_slots=self._max_slots,
             max_source_tokens=self._max_source_tokens,
         )
@@ -136,7 +138,7 @@ class Translator:
         if processes is None:
             checkpoint = self.checkpoint
             assert checkpoint.folder is not None
-            processes = EngineProcesses(self._num_processes)
+            processes = EngineProcesses()
             processes.set_up(
                 EngineSetup(
                     checkpoint.folder,
@@ -171,6 +173,8 @@ class Translator:
             resolved = resolve_precision(precision, resolve_device(device))
             processes.set_up(EngineSetup(checkpoint, version, resolved, shortlist, max_slots))
         loaded = load_checkpoint(checkpoint, device=device, precision=precision)
+        if processes is not None and loaded.version != version:
+            raise CheckpointError(f"{checkpoint} was exchanged while it was loaded; try again")
         if not shortlist:
             loaded = replace(loaded, shortlist=None)
         return cls(

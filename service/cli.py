@@ -46,10 +46,11 @@ LengthPenalty = Annotated[
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")]
 Precision = Annotated[str, typer.Option("--precision", help="fp32, bf16, int8 or auto.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="CPU threads. Default: one a core.")
+    int | None,
+    typer.Option("--threads", min=1, help="Cores to use, with an engine each. Default: all."),
 ]
 Slots = Annotated[
-    int, typer.Option("--slots", min=1, help="Sentences each thread translates at the same time.")
+    int, typer.Option("--slots", min=1, help="Sentences each engine translates at the same time.")
 ]
 UseShortlist = Annotated[
     bool,
@@ -333,7 +334,7 @@ def serve(
     ] = None,
     slots: Annotated[
         int | None,
-        typer.Option("--slots", min=1, help="Sentences a model translates at the same time."),
+        typer.Option("--slots", min=1, help="Sentences each engine translates at the same time."),
     ] = None,
 ) -> None:
     """Serve checkpoints over HTTP.

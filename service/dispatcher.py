@@ -240,7 +240,11 @@ class Dispatcher:
     def _open(self) -> Worker:
         started = time.monotonic()
         loaded = self._load()
-        _translate_a_sentence(loaded)
+        try:
+            _translate_a_sentence(loaded)
+        except BaseException:
+            loaded.translator.close()
+            raise
         self._info = loaded.info
         settle()
         self._worker = Worker(loaded.translator, feed_ahead=self._settings.max_slots)

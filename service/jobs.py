@@ -38,7 +38,7 @@ class TranslatorFace(Protocol):
         """Lets a `step` that waits return at once; from any thread."""
 
     def close(self) -> None:
-        """Ends the translator's own threads."""
+        """Ends the translator's engines."""
 
     def cancel(self, ticket: int) -> None:
         """Forgets a text, wherever it is."""

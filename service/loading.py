@@ -21,8 +21,8 @@ class Loading:
     device: str = "cpu"
     precision: str = "auto"
     shortlist: bool = True  # if the checkpoint has one
-    threads: int | None = None  # None: one a core
-    slots: int = 64  # sentences translated at the same time, by each thread
+    threads: int | None = None  # cores to use, with an engine each; None: all
+    slots: int = 64  # sentences that each engine translates at the same time
 
 
 def load_translator(loading: Loading, *, much: bool = False) -> "Translator":
@@ -33,21 +33,26 @@ def load_translator(loading: Loading, *, much: bool = False) -> "Translator":
     threads = loading.threads or num_cores()
     processes = None
     if much and threads > 1 and loading.device == "cpu":
-        processes = EngineProcesses(threads - 1)  # they import torch while this process does
+        processes = EngineProcesses()  # they import torch while this process does
     import torch
 
     from model.translator import Translator
 
     torch.set_num_threads(threads)
-    return Translator.load(
-        loading.checkpoint,
-        device=loading.device,
-        precision=loading.precision,
-        shortlist=loading.shortlist,
-        max_slots=loading.slots,
-        num_engines=threads,
-        processes=processes,
-    )
+    try:
+        return Translator.load(
+            loading.checkpoint,
+            device=loading.device,
+            precision=loading.precision,
+            shortlist=loading.shortlist,
+            max_slots=loading.slots,
+            num_engines=threads,
+            processes=processes,
+        )
+    except BaseException:
+        if processes is not None:
+            processes.close()
+        raise
 
 
 def search_settings(

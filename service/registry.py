@@ -146,7 +146,11 @@ def _loader(folder: Path, settings: Settings, threads: int) -> Callable[[], Load
             # Several are all apart: the event loop needs this process' interpreter.
             own_engine=threads == 1,
         )
-        translator.start()
+        try:
+            translator.start()
+        except BaseException:
+            translator.close()
+            raise
         checkpoint = translator.checkpoint
         info = ModelInfo(
             source_language=checkpoint.config.source_language,

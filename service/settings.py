@@ -28,8 +28,8 @@ class Settings(BaseSettings):
     device: str = "cpu"  # where the networks run: cpu, cuda, cuda:1
     precision: str = "auto"  # fp32, bf16, int8; auto: see model/precision.py
     shortlist: bool = True  # look only at likely target words, if the checkpoint knows them
-    max_slots: int = Field(64, ge=1, le=4096)  # sentences each thread decodes at the same time
-    # engines of each model, a thread each; unset shares this machine's cores among the models
+    max_slots: int = Field(64, ge=1, le=4096)  # sentences each engine translates at once
+    # engines of each model; unset shares this machine's cores among the models
     threads_per_model: int | None = Field(None, ge=1, le=1024)
 
     # One request

@@ -12,7 +12,6 @@ import io
 import itertools
 import os
 import select
-import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -110,11 +109,6 @@ class PipeLines:
             self._complete = ends[::-1]
         if rest:
             self._rest.append(rest)
-
-
-def is_regular_file(path: Path) -> bool:
-    """False for pipes and devices, which can be read or written only once."""
-    return stat.S_ISREG(path.stat().st_mode)
 
 
 def survey(path: Path) -> Survey:

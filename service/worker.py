@@ -10,7 +10,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable
 
-from model.errors import DragomanError
+from model.errors import DragomanError, NoEngine
 from service.errors import InvalidRequest, TranslationFailed, describe
 from service.jobs import Job, ScoreJob, TranslateJob, TranslatorFace
 
@@ -60,7 +60,7 @@ class Worker:
         self._translator.wake()
 
     def close(self) -> None:
-        """Ends the translator's threads."""
+        """Ends the translator's engines."""
         self._translator.close()
 
     def fail_all(self, error: Exception) -> None:
@@ -111,6 +111,8 @@ class Worker:
         try:
             # Pairs to score are not kept waiting for a translation.
             finished = self._translator.step(0.0 if self._scoring else _LONGEST_WAIT_S)
+        except NoEngine:  # no text's fault: there is nobody to translate the next one either
+            raise
         except Exception as error:  # noqa: BLE001 - whichever text it was, the others must not pay for it
             self._isolate(error)
             return

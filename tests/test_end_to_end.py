@@ -133,6 +133,16 @@ def test_the_same_text_gets_the_same_translation_everywhere(road: Road, server: 
     assert any(text.strip() for text in from_file)
 
 
+def test_a_file_is_translated_alike_by_one_engine_and_by_two(road: Road) -> None:
+    source = road.folder / "many.en"
+    lines = (TEXTS + [f"Paul buys {n} lamps." for n in range(20)]) * 14  # enough for all cores
+    source.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+    for threads in (1, 2):
+        output = road.folder / f"many.{threads}"
+        dragoman("translate", road.checkpoint, source, "-o", output, "--threads", threads)
+    assert (road.folder / "many.1").read_bytes() == (road.folder / "many.2").read_bytes()
+
+
 def test_scores_over_http_are_those_of_the_command(road: Road, server: str) -> None:
     pairs = [("Paul buys a lamp.", "Paul kauft eine Lampe."), ("Good morning.", "Guten Morgen.")]
     for side, name in enumerate(("score.en", "score.de")):

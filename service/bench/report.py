@@ -72,7 +72,7 @@ class PrecisionReport:
     import_s: float  # torch and our modules
     load_s: float  # hashes checked, weights read, tokenizers ready
     first_translation_s: float  # from the start of the process to the first translated sentence
-    peak_memory_mb: float  # of all processes while they translated
+    peak_memory_mb: float  # this process at its peak, its engines as they are
     peak_gpu_memory_mb: float | None
     throughput: tuple[Throughput, ...]  # by beam size
     alone: tuple[Alone, ...]  # by beam size

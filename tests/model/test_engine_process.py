@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,9 +17,8 @@ import pytest
 from model.beam_search import SearchConfig
 from model.engine_process import EngineProcesses, EngineSetup, Failure, Ready
 from model.engine_team import EngineTeam
-from model.errors import EngineFailure
 from model.process import python_command
-from model.translator import Translator
+from model.translator import Translation, Translator
 
 TEXTS = [f"We have {a} apples and {b} pears." for a in ("one", "two") for b in ("six", "nine")] * 20
 ENDLESS = SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5)
@@ -64,8 +64,34 @@ def test_processes_translate_as_one_engine_does_and_end_with_their_translator(
     assert is_gone(group)
 
 
+def test_a_translation_is_the_same_in_any_process_and_company(tiny_checkpoint: Path) -> None:
+    searches = [
+        SearchConfig(beam_size=1),
+        SearchConfig(beam_size=4),
+        SearchConfig(beam_size=4, n_best=3, length_penalty=0.6),
+        SearchConfig(beam_size=7, max_length_ratio=1.0),
+    ]
+    randomly = random.Random(0)
+    asked = [
+        (" ".join(randomly.sample(TEXTS[0].split() * 3, randomly.randint(1, 18))), search)
+        for _ in range(40)
+        for search in searches
+    ]
+    with translator_of(tiny_checkpoint) as alone:
+        expected = [alone.translate([text], search)[0] for text, search in asked]
+    found: dict[int, Translation] = {}
+    with translator_of(tiny_checkpoint, num_engines=3) as team:
+        team.start()
+        tickets: list[int] = []
+        while len(tickets) < len(asked) or not team.idle:
+            for text, search in asked[len(tickets) : len(tickets) + randomly.randint(0, 9)]:
+                tickets.append(team.add(text, search))
+            found.update(team.step(0.001))
+    assert [found[ticket] for ticket in tickets] == expected
+
+
 def test_processes_that_were_started_before_are_taken(tiny_checkpoint: Path) -> None:
-    processes = EngineProcesses(1)
+    processes = EngineProcesses()
     with translator_of(tiny_checkpoint, num_engines=2, processes=processes) as translator:
         assert len(translator.translate(TEXTS)) == len(TEXTS)
         assert group_of(translator) == processes._process.pid
@@ -83,21 +109,33 @@ def test_all_engines_can_be_had_ready_before_there_is_work(tiny_checkpoint: Path
 
 
 def test_processes_that_nobody_needed_end_too(tiny_checkpoint: Path) -> None:
-    processes = EngineProcesses(2)
+    processes = EngineProcesses()
     with translator_of(tiny_checkpoint, num_engines=3, processes=processes):
         pass
     assert is_gone(processes._process.pid)
 
 
-def test_a_killed_process_loses_what_it_held_and_comes_back(tiny_checkpoint: Path) -> None:
-    with translator_of(tiny_checkpoint, num_engines=1, own_engine=False) as translator:
+def test_a_killed_engine_is_replaced_and_nobody_notices(tiny_checkpoint: Path) -> None:
+    with translator_of(tiny_checkpoint, num_engines=2, own_engine=False) as translator:
+        expected = translator.translate(TEXTS)
+        before = translator.process_ids
+        os.kill(before[0], signal.SIGKILL)  # idle
+        assert translator.translate(TEXTS) == expected
+        tickets = [translator.add(text) for text in TEXTS]
+        os.kill(translator.process_ids[-1], signal.SIGKILL)  # at work
+        found: dict[int, Translation] = {}
+        while not translator.idle:
+            found.update(translator.step(WAIT_S))
+        assert [found[ticket] for ticket in tickets] == expected
+        translator.start()
+        assert len(translator.process_ids) == 2
+
+
+def test_when_all_processes_are_killed_others_are_started(tiny_checkpoint: Path) -> None:
+    with translator_of(tiny_checkpoint, num_engines=2, own_engine=False) as translator:
         expected = translator.translate(TEXTS)
         killed = group_of(translator)
-        ticket = translator.add("pears", ENDLESS)
         os.killpg(killed, signal.SIGKILL)
-        with pytest.raises(EngineFailure, match="ended by SIGKILL"):
-            translator.step(WAIT_S)
-        translator.cancel(ticket)
         assert translator.translate(TEXTS) == expected
         assert group_of(translator) != killed
 
@@ -113,18 +151,18 @@ def test_a_service_that_is_asked_to_end_keeps_its_engines_until_it_has(
 
 
 def test_a_checkpoint_that_was_exchanged_is_refused(tiny_checkpoint: Path) -> None:
-    processes = EngineProcesses(1)
+    processes = EngineProcesses()
     processes.set_up(EngineSetup(tiny_checkpoint, "other", "fp32", shortlist=True, max_slots=4))
-    said = processes.connections[0].recv()
+    said = processes.parent.recv()
     assert isinstance(said, Failure)
     assert "was exchanged" in said.reason
     processes.close()
 
 
 def test_a_checkpoint_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    processes = EngineProcesses(1)
+    processes = EngineProcesses()
     processes.set_up(EngineSetup(tmp_path / "none", "v", "fp32", shortlist=True, max_slots=4))
-    said = processes.connections[0].recv()
+    said = processes.parent.recv()
     assert isinstance(said, Failure)
     assert str(tmp_path / "none") in said.reason
     processes.close()
@@ -134,11 +172,11 @@ def test_a_checkpoint_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_engines_share_the_memory_of_what_was_loaded(tiny_checkpoint: Path) -> None:
     with translator_of(tiny_checkpoint) as translator:
         version = translator.checkpoint.version
-    processes = EngineProcesses(3)
+    processes = EngineProcesses()
     processes.set_up(EngineSetup(tiny_checkpoint, version, "fp32", shortlist=True, max_slots=4))
-    for connection in processes.connections:
+    for connection in [processes.engine() for _ in range(3)]:
         assert isinstance(connection.recv(), Ready)
-    # Forked, not loaded three times: all have the one that was started as parent, or are it.
+    # Forked, not loaded three times: all have the one that was started as parent.
     first = processes._process.pid
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -146,7 +184,7 @@ def test_engines_share_the_memory_of_what_was_loaded(tiny_checkpoint: Path) -> N
             _, parent, group = stat.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
             if int(group) == first:
                 parents[int(stat.parent.name)] = int(parent)
-    assert len(parents) == 3
+    assert len(parents) == 4
     assert {parent for pid, parent in parents.items() if pid != first} == {first}
     processes.close()
     assert is_gone(first)
@@ -156,7 +194,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from model.beam_search import SearchConfig
-from model.translator import Translator
+from model.translator import Translation, Translator
 translator = Translator.load(Path(sys.argv[1]), precision="fp32", num_engines=2, own_engine=False)
 translator.translate(["pears"])
 translator.add("pears", SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5))

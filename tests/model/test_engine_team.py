@@ -1,6 +1,5 @@
 """Several engines behind one face: the same results, nothing lost, errors told."""
 
-import contextlib
 import logging
 import os
 import random
@@ -15,7 +14,7 @@ from model.beam_search import SearchConfig
 from model.engine import Engine
 from model.engine_process import EngineProcesses, Failure, work
 from model.engine_team import EngineTeam
-from model.errors import EngineFailure, InputError
+from model.errors import EngineFailure, InputError, NoEngine
 from model.request import Finished, Request
 from tests.model.reference_search import TableNetwork
 
@@ -30,28 +29,39 @@ def engine() -> Engine:
 
 
 class Threads(EngineProcesses):
-    """Stands for processes: the other ends are served by threads, whatever `serve` does."""
+    """Stands for processes: engines' other ends are served by threads, whatever `serve` does."""
 
     ending = "was ended by a test"
 
-    def __init__(self, serve: Callable[[Connection], None], count: int) -> None:
-        pairs = [Pipe() for _ in range(count)]
-        self.connections = [ours for ours, _ in pairs]
-        self.threads = [
-            threading.Thread(target=self._run, args=(serve, theirs)) for _, theirs in pairs
-        ]
-        for thread in self.threads:
-            thread.start()
+    def __init__(self, serve: Callable[[Connection], None], failure: str | None = None) -> None:
+        """`failure`: what is said instead of loading; empty to end without a word."""
+        self.parent, self._loader = Pipe()
+        self._serve = serve
+        self._ends: list[Connection] = []
+        self._threads: list[threading.Thread] = []
+        if failure:
+            self._loader.send(Failure(failure))
+        if failure is not None:
+            self._loader.close()
 
-    @staticmethod
-    def _run(serve: Callable[[Connection], None], connection: Connection) -> None:
+    def engine(self) -> Connection:
+        ours, theirs = Pipe()
+        self._ends.append(ours)
+        if self._loader.closed:  # what is asked lies unread in the socket
+            self._ends.append(theirs)
+        else:
+            self._threads.append(threading.Thread(target=self._run, args=(theirs,)))
+            self._threads[-1].start()
+        return ours
+
+    def _run(self, connection: Connection) -> None:
         with connection:
-            serve(connection)
+            self._serve(connection)
 
-    def close(self) -> None:  # type: ignore[override]  # a finalizer is no method
-        for connection in self.connections:
+    def close(self) -> None:
+        for connection in (self.parent, self._loader, *self._ends):
             connection.close()
-        for thread in self.threads:
+        for thread in self._threads:
             thread.join(WAIT_S)
             assert not thread.is_alive()
 
@@ -63,11 +73,13 @@ def team_of(
     *,
     own: Engine | None = None,
     serve: Callable[[Connection], None] | None = None,
+    failure: str | None = None,
 ) -> Iterator[EngineTeam]:
-    """`count` engines beside the caller's `own`; `started` counts how often they were called."""
+    """`count` engines beside the caller's `own`."""
     team = EngineTeam(
         own,
-        lambda: Threads(serve or (lambda connection: work(connection, make_engine)), count),
+        lambda: Threads(serve or (lambda connection: work(connection, make_engine)), failure),
+        count,
         max_slots=SLOTS,
         max_source_tokens=LONGEST,
     )
@@ -91,6 +103,11 @@ def requests(count: int) -> list[Request]:
 
 def endless(number: int) -> Request:
     return Request(number, [5], SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5))
+
+
+def finish_into(found: set[int], team: EngineTeam) -> None:
+    while not team.idle:
+        found |= {each.request_id for each in team.step(timeout_s=WAIT_S)}
 
 
 def finish(team: Engine | EngineTeam) -> dict[int, Finished]:
@@ -207,67 +224,103 @@ def test_an_error_in_an_engine_reaches_the_caller_and_the_team_goes_on(
     assert "in step" in capsys.readouterr().err  # whoever mends it wants to know where
 
 
-def fail_to_start(connection: Connection) -> None:
-    with contextlib.suppress(OSError):  # another has said it already
-        connection.send(Failure("no memory"))
-
-
-def end_at_once(_connection: Connection) -> None:
-    pass
-
-
-@pytest.mark.parametrize(
-    ("serve", "reason"), [(fail_to_start, "no memory"), (end_at_once, "ended by a test")]
-)
+@pytest.mark.parametrize(("failure", "said"), [("no memory", "no memory"), ("", "by a test")])
 def test_without_processes_the_callers_engine_goes_on_alone(
-    serve: Callable[[Connection], None], reason: str, caplog: pytest.LogCaptureFixture
+    failure: str, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING), team_of(2, own=engine(), serve=serve) as team:
+    with caplog.at_level(logging.WARNING), team_of(2, own=engine(), failure=failure) as team:
         for request in requests(100):
             team.admit(request)
         assert len(finish(team)) == 100
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert reason in caplog.text
+    assert said in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("serve", "reason"), [(fail_to_start, "no memory"), (end_at_once, "ended by a test")]
-)
-def test_without_any_engine_the_caller_is_told_every_time(
-    serve: Callable[[Connection], None], reason: str
-) -> None:
-    with team_of(2, serve=serve) as team:
+@pytest.mark.parametrize(("failure", "said"), [("no memory", "no memory"), ("", "by a test")])
+def test_without_any_engine_the_caller_is_told_every_time(failure: str, said: str) -> None:
+    with team_of(2, failure=failure) as team:
         for number in range(3):
             team.admit(endless(number))
-            with pytest.raises(EngineFailure, match=reason):
+            with pytest.raises(NoEngine, match=said):
                 finish(team)
             team.cancel(number)
         assert team.idle
+        with pytest.raises(NoEngine, match=said):
+            team.start()
+
+
+def test_engines_that_end_before_they_are_ready_are_not_replaced() -> None:
+    with team_of(2, serve=lambda connection: None) as team:
+        team.admit(endless(1))
+        with pytest.raises(NoEngine, match="before it was ready"):
+            finish(team)
 
 
 class Dying(Connection):
-    """Ends with the first thing it is given to do."""
+    """The engine that reads from it ends when it is given something to do."""
 
     def recv(self) -> Request:
         super().recv()
         raise EOFError
 
 
-def test_when_a_process_ends_its_requests_are_lost_and_others_come() -> None:
-    lives = iter([True, False])
+def mortal(*lives: bool) -> Callable[[Connection], None]:
+    """Engines, some of which die of their first request."""
+    rest = iter(lives)
 
     def serve(connection: Connection) -> None:
-        if next(lives, False):
+        if next(rest, True):
+            work(connection, engine)
+        else:
             with Dying(os.dup(connection.fileno())) as dying:
                 work(dying, engine)
-        else:
-            work(connection, engine)
 
-    with team_of(1, serve=serve) as team:
+    return serve
+
+
+def test_what_a_lost_engine_held_is_given_to_others() -> None:
+    alone = engine()
+    with team_of(2, serve=mortal(False, True)) as team:
+        team.start()
+        for request in requests(30):
+            alone.admit(request)
+            team.admit(request)
+        assert finish(team) == finish(alone)
+        assert len(team.process_ids) == 2  # the lost one was replaced
+
+
+def test_a_request_that_ends_two_engines_is_given_up_and_others_come() -> None:
+    with team_of(1, serve=mortal(False, False, True)) as team:
         team.admit(endless(1))
-        with pytest.raises(EngineFailure, match=r"ended by a test.*anew"):
+        with pytest.raises(EngineFailure, match="two engines ended in the middle of 1 segment"):
             finish(team)
         team.cancel(1)
         for request in requests(8):
             team.admit(request)
         assert finish(team).keys() == set(range(8))
+
+
+def test_a_failed_engine_takes_no_results_of_others_along() -> None:
+    class Fragile(Engine):
+        def step(self, timeout_s: float | None = None) -> list[Finished]:
+            if 14 in self._waiting:
+                raise RuntimeError("fourteen")
+            return super().step()
+
+    def fragile() -> Engine:
+        return Fragile(TableNetwork(vocab_size=30, end_bias=1.0), max_slots=SLOTS)
+
+    own = engine()
+    with team_of(1, fragile, own=own) as team:
+        team.start()
+        found: set[int] = set()
+        for request in requests(30):
+            team.admit(request)
+        lost = set(next(iter(team._members.values())).under_way)
+        assert 14 in lost
+        with pytest.raises(EngineFailure, match="fourteen"):
+            finish_into(found, team)
+        for number in lost:
+            team.cancel(number)
+        finish_into(found, team)
+        assert found >= set(range(30)) - lost

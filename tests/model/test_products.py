@@ -94,8 +94,8 @@ def test_int8_is_taken_where_it_is_clearly_faster(
 ) -> None:
     monkeypatch.setattr(products, "_seconds", lambda precision: seconds[precision])
     monkeypatch.setattr(products, "int8_failure", lambda: failure)
-    fastest_precision.cache_clear()
+    products._fastest_precision.cache_clear()
     try:
         assert fastest_precision() == fastest
     finally:
-        fastest_precision.cache_clear()
+        products._fastest_precision.cache_clear()

@@ -7,8 +7,15 @@ from typing import Any
 import httpx
 import pytest
 
+from model.errors import NoEngine
 from service.dispatcher import Dispatcher, ModelState
-from service.errors import DeadlineExceeded, QueueFull, ShuttingDown, TranslationFailed
+from service.errors import (
+    DeadlineExceeded,
+    ModelUnavailable,
+    QueueFull,
+    ShuttingDown,
+    TranslationFailed,
+)
 from service.lifecycle import Lifecycle, Phase
 from service.registry import Registry
 from service.settings import Settings
@@ -119,6 +126,21 @@ async def test_a_text_that_fails_inside_the_model_fails_alone() -> None:
         await bad
     assert await asyncio.gather(*good) == [["A B C", f"D {i}"] for i in range(10)]
     assert await texts(dispatcher, "next") == ["NEXT"]
+    assert dispatcher.close(5)
+
+
+async def test_a_model_without_engines_says_so_and_is_not_ready() -> None:
+    class Forsaken(FakeTranslator):
+        def step(self, timeout_s: float | None = None) -> Any:
+            if any("FORSAKEN" in text for _, text, *_ in self.waiting):
+                raise NoEngine("no memory")
+            return super().step(timeout_s)
+
+    dispatcher = await started(Forsaken())
+    assert await texts(dispatcher, "fine") == ["FINE"]
+    with pytest.raises(ModelUnavailable):
+        await texts(dispatcher, "FORSAKEN")
+    await until(lambda: dispatcher.state is ModelState.STOPPED)
     assert dispatcher.close(5)
 
 

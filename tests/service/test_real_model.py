@@ -1,7 +1,9 @@
 """The service over a real checkpoint, small and untrained: same words over HTTP as without it."""
 
 import asyncio
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,33 @@ async def test_http_gives_what_the_translator_gives(
         assert together[index]["text"] == translation.text
         assert together[index]["score"] == translation.score
         assert alone[index]["translations"][0] == together[index]
+
+
+async def test_engines_in_processes_translate_alike_and_can_be_lost(
+    serving: Serving, tiny_checkpoint: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"threads_per_model": 2})
+    with Translator.load(tiny_checkpoint) as translator:
+        expected = [translation.text for translation in translator.translate(TEXTS)]
+    registry = open_models(tiny_checkpoint, settings)
+    async with serving(registry, settings) as client:
+
+        async def ask(number: int) -> str:
+            body = {"text": TEXTS[number % len(TEXTS)]}
+            answer = await post(client, "/v1/translate", body)
+            return str(answer["translations"][0]["text"])
+
+        worker = registry.dispatchers[0]._worker
+        assert worker is not None
+        engines = worker._translator.process_ids  # type: ignore[attr-defined]
+        assert len(engines) == 2
+        os.kill(engines[0], signal.SIGKILL)
+        asked = [asyncio.ensure_future(ask(number)) for number in range(40)]
+        await asyncio.sleep(0.05)
+        os.kill(engines[1], signal.SIGKILL)
+        found = await asyncio.gather(*asked)
+        assert found == [expected[number % len(TEXTS)] for number in range(40)]
+        assert (await client.get("/health/ready")).status_code == 200
 
 
 async def test_details_of_a_translation(serving: Serving, tiny_checkpoint: Path) -> None:
