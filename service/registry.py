@@ -51,6 +51,13 @@ class Registry:
         """True when all models failed to load: there is nothing to serve."""
         return all(model.state is ModelState.FAILED for model in self.dispatchers)
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Source and target of every model that is ready, as its checkpoint writes them."""
+        ready = [model for model in self.dispatchers if model.state is ModelState.READY]
+        infos = [model.known_info for model in ready]
+        return [(info.source_language, info.target_language) for info in infos if info]
+
     def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
         """The model asked for by name, by languages, or by both when they agree.
 

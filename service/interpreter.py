@@ -1,0 +1,132 @@
+"""Texts in any language into one, as the faces of other APIs ask for it.
+
+They say `auto`, or nothing, where our own face wants a pair: languages are detected and matched
+here to the models there are, and each model gets its texts. Order and limits are the request's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+
+from service.detection import Detector, Guess
+from service.errors import InvalidRequest, ModelLoading
+from service.gate import Gate, Part
+from service.languages import ServedPairs, base_code, match_code
+
+if TYPE_CHECKING:
+    from model.beam_search import SearchConfig
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """One text's translation, and the language it was translated from."""
+
+    text: str
+    source: str
+    confidence: float | None  # of the detection, 0 to 1; None when the client said it
+    alternatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a client wants done with its texts."""
+
+    texts: Sequence[str]
+    source: str | None  # None: to be detected, for each text
+    target: str
+    name_of: Callable[[int], str]  # what an error calls the text at an index
+    num_alternatives: int = 0
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What the faces share."""
+
+    gate: Gate
+    detector: Detector
+
+    def served(self) -> ServedPairs:
+        """The language pairs there are; raises ModelLoading while there may be some soon."""
+        pairs = self.gate.registry.pairs
+        if not pairs and self.gate.registry.loading:
+            raise ModelLoading("models are still loading; try again soon")
+        return ServedPairs(tuple(dict.fromkeys(pairs)))
+
+    async def detect(self, request: Request, text: str, *, name: str) -> list[Guess]:
+        """The served source languages that a text may be in, likeliest first; maybe none."""
+        self.gate.admit(request, [text], lambda _: name, model="-")
+        (guesses,) = await self.detector.detect([text], self.served().sources)
+        return guesses
+
+    async def translate(self, request: Request, order: Order) -> list[Interpretation]:
+        """One interpretation a text, in order.
+
+        A text that is found to be in the target language already comes back as it is.
+        """
+        self.gate.admit(request, order.texts, order.name_of, model="-")
+        served = self.served()
+        sources = await self._sources(served, order)
+        results = [
+            Interpretation(text, guess.language, None if order.source else guess.confidence)
+            for text, guess in zip(order.texts, sources, strict=True)
+        ]
+        groups = _group(served, order, sources)
+        parts = [self._part(order, pair, indices) for pair, indices in groups.items()]
+        translated = await self.gate.translate_parts(request, parts)
+        for indices, translations in zip(groups.values(), translated, strict=True):
+            for index, translation in zip(indices, translations, strict=True):
+                others = tuple(other.text for other in translation.alternatives)
+                results[index] = replace(results[index], text=translation.text, alternatives=others)
+        return results
+
+    async def _sources(self, served: ServedPairs, order: Order) -> list[Guess]:
+        """The source language of each text."""
+        if order.source is not None:
+            return [Guess(served.match_source(order.source), 1.0)] * len(order.texts)
+        guesses = await self.detector.detect(order.texts, served.sources)
+        return [_likeliest(served, order.target, of_text) for of_text in guesses]
+
+    def _part(self, order: Order, pair: tuple[str, str], indices: Sequence[int]) -> Part:
+        source, target = pair
+        dispatcher = self.gate.choose(model=None, source=source, target=target)
+        return Part(
+            dispatcher,
+            [order.texts[index] for index in indices],
+            self._search(dispatcher.info.search, order.num_alternatives),
+            lambda position: order.name_of(indices[position]),
+        )
+
+    def _search(self, defaults: "SearchConfig", num_alternatives: int) -> "SearchConfig":
+        """The model's own settings, with a beam wide enough for the alternatives."""
+        num_best, limit = num_alternatives + 1, self.gate.settings.max_beam_size
+        if num_best > limit:
+            raise InvalidRequest(
+                f"alternatives is {num_alternatives}, the limit is {limit - 1} (max_beam_size)",
+                field="alternatives",
+            )
+        return replace(defaults, beam_size=max(defaults.beam_size, num_best), n_best=num_best)
+
+
+def _likeliest(served: ServedPairs, target: str, guesses: Sequence[Guess]) -> Guess:
+    """The first guess; for a text that tells nothing, any language that has a model."""
+    if guesses and guesses[0].confidence > 0:
+        return guesses[0]
+    for guess in guesses:
+        if match_code(target, served.targets_of(guess.language)) is not None:
+            return guess
+    raise served.unknown_target()
+
+
+def _group(
+    served: ServedPairs, order: Order, sources: Sequence[Guess]
+) -> dict[tuple[str, str], list[int]]:
+    """Which texts go from which language to which, by their indices."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, guess in enumerate(sources):
+        if order.source is None and base_code(guess.language) == base_code(order.target):
+            continue
+        target = served.match_target(order.target, guess.language)
+        groups.setdefault((guess.language, target), []).append(index)
+    return groups
