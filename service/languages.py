@@ -28,6 +28,10 @@ def match_code(asked: str, codes: Iterable[str]) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _match(asked: str, codes: tuple[str, ...]) -> str | None:
+    by_lookup = {wider_codes(code)[0]: code for code in codes}
+    for wider in wider_codes(asked):
+        if wider in by_lookup:
+            return by_lookup[wider]
     if not codes:
         return None
     try:
@@ -47,9 +51,15 @@ def language_name(code: str) -> str:
         return code
 
 
+def wider_codes(code: str) -> list[str]:
+    """A language code and its fallbacks: ['zh-hans-cn', 'zh-hans', 'zh'] (RFC 4647, lookup)."""
+    subtags = code.replace("_", "-").lower().split("-")
+    return ["-".join(subtags[:length]) for length in range(len(subtags), 0, -1)]
+
+
 def base_code(code: str) -> str:
     """The language alone, without script or region: zh for zh-Hans."""
-    return code.replace("_", "-").partition("-")[0].lower()
+    return wider_codes(code)[-1]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from model.errors import CheckpointError
 from model.process import num_cores
 from service.dispatcher import Dispatcher, LoadedModel, ModelInfo, ModelState
 from service.errors import InvalidRequest, ModelLoading, UnknownLanguagePair, UnknownModel
+from service.languages import wider_codes
 from service.settings import Settings
 
 logger = logging.getLogger("dragoman.registry")
@@ -171,19 +172,13 @@ def _loader(folder: Path, settings: Settings, threads: int) -> Callable[[], Load
 
 def _wider_pairs(source: str, target: str) -> Iterator[tuple[str, str]]:
     """The pair, then with the target widened, then with the source widened: nearest first."""
-    for wider_source in _wider(source):
-        for wider_target in _wider(target):
+    for wider_source in wider_codes(source):
+        for wider_target in wider_codes(target):
             yield wider_source, wider_target
 
 
-def _wider(code: str) -> list[str]:
-    """A language code and its fallbacks: ['zh-hans-cn', 'zh-hans', 'zh'] (RFC 4647, lookup)."""
-    subtags = code.replace("_", "-").lower().split("-")
-    return ["-".join(subtags[:length]) for length in range(len(subtags), 0, -1)]
-
-
 def _languages(info: ModelInfo) -> tuple[str, str]:
-    return _wider(info.source_language)[0], _wider(info.target_language)[0]
+    return wider_codes(info.source_language)[0], wider_codes(info.target_language)[0]
 
 
 def _matches(info: ModelInfo, source: str, target: str) -> bool:

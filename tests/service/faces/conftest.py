@@ -51,3 +51,12 @@ def address() -> Iterator[str]:
         while registry.loading:
             time.sleep(0.005)
         yield address
+
+
+def held_back(until: threading.Event) -> Callable[[], None]:
+    """For a model that does not load before an event."""
+
+    def wait() -> None:
+        until.wait()
+
+    return wait

@@ -10,7 +10,7 @@ import pytest
 
 from service.registry import Registry
 from service.settings import Settings
-from tests.service.faces.conftest import Start
+from tests.service.faces.conftest import Start, held_back
 from tests.service.fakes import FakeTranslator, fake_model, fake_registry
 
 
@@ -26,7 +26,7 @@ def connected(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[deepl.D
     monkeypatch.setattr(deepl.http_client, "max_network_retries", 0)
     client = deepl.DeepLClient("any-key", server_url=address)
     yield client
-    client.close()
+    client.close()  # type: ignore[no-untyped-call]
 
 
 def test_one_text(client: deepl.DeepLClient) -> None:
@@ -185,7 +185,7 @@ def test_a_full_queue(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_while_loading(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, loaded = Settings(), threading.Event()
-    registry = Registry([fake_model("en-de", settings, before=lambda: bool(loaded.wait()))])
+    registry = Registry([fake_model("en-de", settings, before=held_back(loaded))])
     with connected(start(registry, settings), monkeypatch) as client:
         try:
             with pytest.raises(deepl.DeepLException, match=r"Service unavailable.*loading"):
