@@ -6,6 +6,7 @@ here to the models there are, and each model gets its texts. Order and limits ar
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -14,9 +15,11 @@ from service.detection import Detector, Guess
 from service.errors import InvalidRequest, ModelLoading
 from service.gate import Gate, Part
 from service.languages import ServedPairs, base_code, match_code
+from service.markup import Document, plain_document
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
+    from model.translator import Translation
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Order:
     target: str
     name_of: Callable[[int], str]  # what an error calls the text at an index
     num_alternatives: int = 0
+    read: Callable[[str], Document] = plain_document  # what of a text is to be translated
 
 
 @dataclass(frozen=True)
@@ -65,37 +69,52 @@ class Interpreter:
 
         A text that is found to be in the target language already comes back as it is.
         """
-        self.gate.admit(request, order.texts, order.name_of, model="-")
+        documents = [order.read(text) for text in order.texts]
+        # All that goes to a model counts, be it a hundred texts or one with a hundred tags.
+        pieces = [text for document in documents for text in document.texts]
+        self.gate.admit(request, pieces, order.name_of, model="-")
         served = self.served()
-        sources = await self._sources(served, order)
+        sources = await self._sources(served, order, documents)
         results = [
             Interpretation(text, guess.language, None if order.source else guess.confidence)
             for text, guess in zip(order.texts, sources, strict=True)
         ]
         groups = _group(served, order, sources)
-        parts = [self._part(order, pair, indices) for pair, indices in groups.items()]
+        parts = [self._part(order, documents, pair, indices) for pair, indices in groups.items()]
         translated = await self.gate.translate_parts(request, parts)
         for indices, translations in zip(groups.values(), translated, strict=True):
-            for index, translation in zip(indices, translations, strict=True):
-                others = tuple(other.text for other in translation.alternatives)
-                results[index] = replace(results[index], text=translation.text, alternatives=others)
+            coming = iter(translations)
+            for index in indices:
+                mine = list(islice(coming, len(documents[index].texts)))
+                results[index] = _filled(results[index], documents[index], mine)
         return results
 
-    async def _sources(self, served: ServedPairs, order: Order) -> list[Guess]:
-        """The source language of each text."""
+    async def _sources(
+        self, served: ServedPairs, order: Order, documents: Sequence[Document]
+    ) -> list[Guess]:
+        """The source language of each document."""
         if order.source is not None:
-            return [Guess(served.match_source(order.source), 1.0)] * len(order.texts)
-        guesses = await self.detector.detect(order.texts, served.sources)
+            return [Guess(served.match_source(order.source), 1.0)] * len(documents)
+        texts = [" ".join(document.texts) for document in documents]
+        guesses = await self.detector.detect(texts, served.sources)
         return [_likeliest(served, order.target, of_text) for of_text in guesses]
 
-    def _part(self, order: Order, pair: tuple[str, str], indices: Sequence[int]) -> Part:
+    def _part(
+        self,
+        order: Order,
+        documents: Sequence[Document],
+        pair: tuple[str, str],
+        indices: Sequence[int],
+    ) -> Part:
+        """The pieces of the documents at `indices`, which all go between the same languages."""
         source, target = pair
         dispatcher = self.gate.choose(model=None, source=source, target=target)
+        owners = [index for index in indices for _ in documents[index].texts]
         return Part(
             dispatcher,
-            [order.texts[index] for index in indices],
+            [text for index in indices for text in documents[index].texts],
             self._search(dispatcher.info.search, order.num_alternatives),
-            lambda position: order.name_of(indices[position]),
+            lambda position: order.name_of(owners[position]),
         )
 
     def _search(self, defaults: "SearchConfig", num_alternatives: int) -> "SearchConfig":
@@ -107,6 +126,18 @@ class Interpreter:
                 field="alternatives",
             )
         return replace(defaults, beam_size=max(defaults.beam_size, num_best), n_best=num_best)
+
+
+def _filled(
+    result: Interpretation, document: Document, translations: "Sequence[Translation]"
+) -> Interpretation:
+    """The result with its document translated; the n-th alternative has all n-th alternatives."""
+    others = zip(*(translation.alternatives for translation in translations), strict=True)
+    return replace(
+        result,
+        text=document.filled([translation.text for translation in translations]),
+        alternatives=tuple(document.filled([other.text for other in rank]) for rank in others),
+    )
 
 
 def _likeliest(served: ServedPairs, target: str, guesses: Sequence[Guess]) -> Guess:

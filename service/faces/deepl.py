@@ -4,17 +4,20 @@ Every key is accepted as long as it comes the way DeepL wants it. Of DeepL's opt
 taken that ask for what is done anyway; all others are refused by name, never ignored.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from service.errors import InvalidRequest, KeyRefused
 from service.faces.fields import Fields, LanguageCode, Texts, documented, read_fields
 from service.interpreter import Interpretation, Interpreter, Order
 from service.invalid import validated
 from service.languages import base_code, language_name
+from service.markup import Document, plain_document, tagged_document
 
 _SCHEME = "deepl-auth-key"
 
@@ -29,12 +32,10 @@ _UNSUPPORTED = frozenset(
         "custom_instructions",
         "glossary_id",
         "glossary_ids",
-        "ignore_tags",
         "non_splitting_tags",
         "outline_detection",
         "splitting_tags",
         "style_id",
-        "tag_handling",
         "tag_handling_version",
         "translation_memory_id",
         "translation_memory_threshold",
@@ -56,6 +57,23 @@ class TranslateFields(Fields):
     preserve_formatting: Annotated[bool, Field(description="It always is.")] = True
     model_type: Literal["latency_optimized", "prefer_quality_optimized"] | None = None
     enable_beta_languages: bool = False
+    tag_handling: Literal["html", "xml"] | None = None
+    ignore_tags: Annotated[list[str] | str, Field(description="A list, or with commas.")] = ""
+
+    @property
+    def read(self) -> Callable[[str], Document]:
+        """What of a text is to be translated."""
+        if self.tag_handling is None:
+            return plain_document
+        given = [self.ignore_tags] if isinstance(self.ignore_tags, str) else self.ignore_tags
+        tags = [tag.strip() for names in given for tag in names.split(",")]
+        return partial(tagged_document, ignored_tags=tags)
+
+    @model_validator(mode="after")
+    def _tags_are_handled(self) -> "TranslateFields":
+        if self.ignore_tags and self.tag_handling is None:
+            raise ValueError("ignore_tags means nothing without tag_handling")
+        return self
 
 
 class LanguagesFields(Fields):
@@ -89,6 +107,7 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
             fields.source_lang,
             fields.target_lang,
             name_of=lambda index: f"text[{index}]",
+            read=fields.read,
         )
         results = await interpreter.translate(request, order)
         usage.num_characters += sum(map(len, order.texts))

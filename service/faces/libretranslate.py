@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field
 
 from service.errors import ModelLoading
 from service.faces.fields import Fields, LanguageCode, Texts, documented, read_fields
@@ -15,6 +15,7 @@ from service.interpreter import Interpretation, Interpreter, Order
 from service.invalid import validated
 from service.languages import ServedPairs, language_name
 from service.lifecycle import Phase
+from service.markup import plain_document, tagged_document
 
 _AUTO = "auto"
 
@@ -28,16 +29,9 @@ class TranslateFields(Fields):
     q: Annotated[Texts, Field(examples=["Good morning."])]
     source: Annotated[LanguageCode, Field(examples=["en", _AUTO])]
     target: Annotated[LanguageCode, Field(examples=["de"])]
-    format: Literal["text"] = "text"
+    format: Literal["text", "html"] = "text"
     alternatives: Annotated[int, Field(ge=0)] = 0
     api_key: ApiKey = None
-
-    @field_validator("format", mode="before")
-    @classmethod
-    def _known_format(cls, value: object) -> object:
-        if value == "html":
-            raise ValueError("format html is not supported; send text without tags")
-        return value
 
 
 class DetectFields(Fields):
@@ -63,6 +57,7 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
             fields.target,
             name_of=lambda index: "q" if lone else f"q[{index}]",
             num_alternatives=fields.alternatives,
+            read=tagged_document if fields.format == "html" else plain_document,
         )
         results = await interpreter.translate(request, order)
         return _answer(order, results, lone=lone)

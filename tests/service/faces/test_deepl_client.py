@@ -97,13 +97,26 @@ def test_options_that_ask_for_what_is_done_anyway(client: deepl.DeepLClient) -> 
     assert (result.text, result.model_type_used) == ("A", "latency_optimized")
 
 
+def test_tags(client: deepl.DeepLClient) -> None:
+    """As Weblate asks: placeholders as tags whose inside is to be left alone."""
+    result = client.translate_text(
+        'one <x id="7"></x> two <x>three</x> &lt;',
+        source_lang="EN",
+        target_lang="DE",
+        tag_handling="xml",
+        ignore_tags="x",
+    )
+    assert isinstance(result, deepl.TextResult)
+    assert result.text == 'ONE <x id="7"></x> TWO <x>three</x> &lt;'
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
         ("formality", "more"),
         ("split_sentences", "0"),
         ("context", "a letter to a friend"),
-        ("tag_handling", "xml"),
+        ("splitting_tags", ["p"]),
         ("glossary", "0a1b"),
         ("ignore_tags", ["x"]),
         ("custom_instructions", ["be brief"]),

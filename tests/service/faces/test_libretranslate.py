@@ -99,6 +99,23 @@ async def test_a_text_that_tells_nothing_is_translated_all_the_same(serving: Ser
     assert guesses == [{"language": "en", "confidence": 0}]
 
 
+async def test_html_keeps_its_tags_and_is_detected_as_a_whole(serving: Serving) -> None:
+    """As Mastodon asks: a list of HTML, a key of null."""
+    texts = ['<p>Où <a href="/gare">est la</a> gare ?</p>', "<p>Rock &amp; roll is <b>here</b></p>"]
+    body = {"q": texts, "source": "auto", "target": "de", "format": "html", "api_key": None}
+    settings = Settings(max_texts=8)
+    async with serving(fake_registry(settings, "en-de", "fr-de"), settings) as client:
+        answer = (await client.post("/translate", json={**body, "alternatives": 1})).json()
+        failed = await client.post("/translate", json={**body, "q": [*texts, "<i>a</i>CRASH-ADD"]})
+    assert answer["translatedText"] == [
+        '<p>OÙ <a href="/gare">EST LA</a> GARE ?</p>',
+        "<p>ROCK &amp; ROLL IS <b>HERE</b></p>",
+    ]
+    assert [found["language"] for found in answer["detectedLanguage"]] == ["fr", "en"]
+    assert answer["alternatives"][1] == ["<p>ROCK &amp; ROLL IS  1<b>HERE 1</b></p>"]
+    check(failed, 500, "the model failed on q[2]")
+
+
 def check(answer: httpx.Response, status: int, words: str) -> None:
     assert answer.status_code == status, answer.text
     assert answer.json().keys() == {"error"}
@@ -118,7 +135,7 @@ def check(answer: httpx.Response, status: int, words: str) -> None:
         ({**ASKED, "source": MARK}, 400, "source language is not supported; there are: en"),
         ({**ASKED, "source": MARK * 9}, 400, "source: "),
         ({**ASKED, "source": ["en"]}, 400, "source: "),
-        ({**ASKED, "format": "html"}, 400, "format html is not supported"),
+        ({**ASKED, "q": "<p>a</p>" * 5, "format": "html"}, 413, "max_texts"),
         ({**ASKED, "format": MARK}, 400, "format: "),
         ({**ASKED, "alternatives": -1}, 400, "alternatives: "),
         ({**ASKED, "alternatives": "many"}, 400, "alternatives: "),
