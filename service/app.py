@@ -1,8 +1,7 @@
 """create_app: the routes, the middleware around them, and the handlers that turn errors into JSON.
 
 Which exception becomes which status is `error_table.py`'s, which client reads errors in which
-shape `dialects.py`'s; how a process lives and dies around
-the application is `server.py`'s.
+shape `dialects.py`'s; how a process lives and dies around the application is `server.py`'s.
 """
 
 import asyncio
@@ -19,7 +18,9 @@ from model.errors import DragomanError
 from service.body_limit import BodyLimit
 from service.detection import Detector
 from service.dialects import error_response
+from service.faces.apertium import apertium_router
 from service.faces.deepl import deepl_router
+from service.faces.google import google_router
 from service.faces.libretranslate import libretranslate_router
 from service.gate import Gate
 from service.health import health_router
@@ -60,6 +61,8 @@ def create_app(
     app.include_router(health_router(gate))
     app.include_router(libretranslate_router(interpreter))
     app.include_router(deepl_router(interpreter))
+    app.include_router(google_router(interpreter))
+    app.include_router(apertium_router(interpreter))
     app.add_exception_handler(DragomanError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_error)

@@ -58,11 +58,12 @@ class Interpreter:
             raise ModelLoading("models are still loading; try again soon")
         return ServedPairs(tuple(dict.fromkeys(pairs)))
 
-    async def detect(self, request: Request, text: str, *, name: str) -> list[Guess]:
-        """The served source languages that a text may be in, likeliest first; maybe none."""
-        self.gate.admit(request, [text], lambda _: name, model="-")
-        (guesses,) = await self.detector.detect([text], self.served().sources)
-        return guesses
+    async def detect(
+        self, request: Request, texts: Sequence[str], name_of: Callable[[int], str]
+    ) -> list[list[Guess]]:
+        """For each text the served source languages it may be in, likeliest first; maybe none."""
+        self.gate.admit(request, texts, name_of, model="-")
+        return await self.detector.detect(texts, self.served().sources)
 
     async def translate(self, request: Request, order: Order) -> list[Interpretation]:
         """One interpretation a text, in order.

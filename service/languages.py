@@ -42,11 +42,11 @@ def _match(asked: str, codes: tuple[str, ...]) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def language_name(code: str) -> str:
-    """The language's name in English: `Chinese (Simplified)`; the code itself if it has none."""
+def language_name(code: str, in_language: str = "en") -> str:
+    """The language's name, `Chinese (Simplified)`; the code itself if it has none."""
     try:
         language = Language.get(code)
-        return language.display_name() if language.is_valid() else code
+        return language.display_name(in_language) if language.is_valid() else code
     except LanguageTagError:
         return code
 

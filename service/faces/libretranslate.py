@@ -66,7 +66,7 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
     async def detect(request: Request) -> list[dict[str, Any]]:
         """Answers the languages that a text may be in, likeliest first, in percent."""
         fields = validated(DetectFields, await read_fields(request, settings.max_texts))
-        guesses = await interpreter.detect(request, fields.q, name="q")
+        (guesses,) = await interpreter.detect(request, [fields.q], lambda _: "q")
         likely = [guess for guess in guesses if _percent(guess.confidence) > 0] or guesses[:1]
         return [_detected(guess.language, guess.confidence) for guess in likely]
 

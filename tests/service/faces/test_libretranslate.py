@@ -191,7 +191,7 @@ async def test_a_field_in_two_places_is_refused(serving: Serving) -> None:
 
 async def test_what_the_framework_refuses_is_worded_alike(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
-        check(await client.get("/translate"), 405, "method")
+        check(await client.put("/translate"), 405, "method")
         check(await client.post("/translate_file"), 404, "no such path")
 
 
