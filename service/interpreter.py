@@ -157,8 +157,14 @@ def _group(
     """Which texts go from which language to which, by their indices."""
     groups: dict[tuple[str, str], list[int]] = {}
     for index, guess in enumerate(sources):
-        if order.source is None and base_code(guess.language) == base_code(order.target):
+        if order.source is None and _is_there_already(served, guess.language, order.target):
             continue
         target = served.match_target(order.target, guess.language)
         groups.setdefault((guess.language, target), []).append(index)
     return groups
+
+
+def _is_there_already(served: ServedPairs, language: str, target: str) -> bool:
+    """True for a text in the target language, unless a model goes between its variants."""
+    same = base_code(language) == base_code(target)
+    return same and match_code(target, served.targets_of(language)) is None
