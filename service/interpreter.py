@@ -133,7 +133,8 @@ def _filled(
     result: Interpretation, document: Document, translations: "Sequence[Translation]"
 ) -> Interpretation:
     """The result with its document translated; the n-th alternative has all n-th alternatives."""
-    others = zip(*(translation.alternatives for translation in translations), strict=True)
+    # As many as the piece with the fewest has: a word or two have few translations.
+    others = zip(*(translation.alternatives for translation in translations), strict=False)
     return replace(
         result,
         text=document.filled([translation.text for translation in translations]),

@@ -118,9 +118,7 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
             ]
         }
 
-    @router.get(
-        "/languages", summary="List the languages", openapi_extra=documented(LanguagesFields)
-    )
+    @router.get("/languages", summary="List the languages")
     async def languages(request: Request) -> list[dict[str, Any]]:
         """Answers the source languages, or with `type=target` the target languages."""
         _check_key(request)
