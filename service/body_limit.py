@@ -11,7 +11,7 @@ import contextlib
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.error_table import error_response
+from service.dialects import error_response
 from service.errors import BodyTooSlow, RequestTooLarge
 
 # A client that is still sending cannot read our refusal if we close on it: the system would
@@ -38,12 +38,12 @@ class BodyLimit:
             async with asyncio.timeout(self.timeout_s):
                 body = await self._read(incoming)
         except RequestTooLarge as error:
-            await _refuse(error_response(error), scope, incoming, send)
+            await _refuse(error_response(scope, error), scope, incoming, send)
         except TimeoutError:
             late = BodyTooSlow(
                 f"the body did not arrive within {self.timeout_s:g} s (body_timeout_s)"
             )
-            await _refuse(error_response(late), scope, incoming, send)
+            await _refuse(error_response(scope, late), scope, incoming, send)
         else:
             if body is not None:
                 await self.app(scope, _replay(body, receive), send)

@@ -1,20 +1,21 @@
-"""The one table from exception to HTTP status, and the JSON body every error answers with.
+"""The one table from exception to HTTP status.
 
-It stands beside `app.py`, not in it, because the middleware that `app.py` installs answers too.
+How a refusal is worded is the affair of the dialect that the client speaks: see `dialects.py`.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from http import HTTPStatus
 
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from model.errors import ConfigError, InputError
 from service import errors
-from service.schemas import ErrorBody, ErrorDetail
 
 # Exception, status, code in the body, seconds in Retry-After unless the exception knows better.
 ERROR_TABLE: tuple[tuple[type[Exception], int, str, int | None], ...] = (
     (errors.MalformedBody, 400, "malformed_body", None),
+    (errors.KeyRefused, 403, "key_refused", None),
     (errors.UnknownModel, 404, "unknown_model", None),
     (errors.UnknownLanguagePair, 404, "unknown_language_pair", None),
     (errors.BodyTooSlow, 408, "body_too_slow", None),
@@ -35,20 +36,34 @@ ERROR_TABLE: tuple[tuple[type[Exception], int, str, int | None], ...] = (
 _INTERNAL = "the service failed on this request; the log has the reason under the request's id"
 
 
-def error_response(error: Exception) -> JSONResponse:
-    """The answer to a request that failed with `error`; one not in the table is a plain 500."""
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """Why a request is not answered, before a dialect has put it into its own words."""
+
+    status: int
+    code: str
+    message: str
+    field: str | None = None
+    retry_after_s: int | None = None
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """The row of the table for `error`; one that is not in it is a plain 500."""
+    if isinstance(error, HTTPException):
+        return _framework_refusal(error)
     for kind, status, code, retry_after_s in ERROR_TABLE:
         if isinstance(error, kind):
-            field = None
+            culprit = None
             if isinstance(error, errors.RequestError):
-                field = error.field
+                culprit = error.field
                 retry_after_s = error.retry_after_s or retry_after_s
-            return _response(status, code, str(error), field, retry_after_s)
-    return _response(500, "internal_error", _INTERNAL, None, None)
+            return Refusal(status, code, str(error), culprit, retry_after_s)
+    return Refusal(500, "internal_error", _INTERNAL)
 
 
-def http_error_response(error: HTTPException) -> JSONResponse:
-    """What the framework itself refuses (no such path, method not allowed), in our shape."""
+def _framework_refusal(error: HTTPException) -> Refusal:
+    """What the framework itself refuses: no such path, method not allowed."""
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     messages = {
@@ -56,14 +71,4 @@ def http_error_response(error: HTTPException) -> JSONResponse:
         405: "this path does not take this method; the Allow header lists those it takes",
     }
     message = messages.get(status.value, status.description or status.phrase)
-    response = _response(status.value, code, message, None, None)
-    response.headers.update(error.headers or {})
-    return response
-
-
-def _response(
-    status: int, code: str, message: str, field: str | None, retry_after_s: int | None
-) -> JSONResponse:
-    body = ErrorBody(error=ErrorDetail(code=code, message=message, field=field))
-    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-    return JSONResponse(body.model_dump(exclude_none=True), status_code=status, headers=headers)
+    return Refusal(status.value, code, message, headers=error.headers or {})

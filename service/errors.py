@@ -38,6 +38,10 @@ class BodyTooSlow(RequestError):
     """A body that did not arrive in time."""
 
 
+class KeyRefused(RequestError):
+    """A key that does not open this service, or is not sent as it should be."""
+
+
 class UnknownModel(RequestError):
     """No model has the name asked for."""
 

@@ -17,7 +17,7 @@ from service.dispatcher import Dispatcher
 from service.errors import ClientGone, RequestTooLarge, ShuttingDown
 from service.lifecycle import Lifecycle, Phase
 from service.registry import Registry
-from service.request_log import note
+from service.request_log import note, note_model
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
     from model.translator import ForcedScore, Translation
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The texts of a request that one model translates."""
+
+    dispatcher: Dispatcher
+    texts: Sequence[str]
+    search: "SearchConfig"
+    name_of: Callable[[int], str]  # what an error calls the text at an index
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,7 @@ class Gate:
         All texts are looked at before any is translated: one that cannot be refuses the request.
         `name_of` gives an error its name for the text at an index.
         """
-        num_characters = sum(map(len, texts))
-        note(request.scope, dispatcher.name, len(texts), num_characters)
-        self._check_size(len(texts), num_characters, field=name_of(0).partition("[")[0])
+        self.admit(request, texts, name_of, model=dispatcher.name)
         work = dispatcher.translate(
             texts,
             search,
@@ -67,6 +75,31 @@ class Gate:
             name_of=name_of,
         )
         return await _unless_disconnected(request, work)
+
+    async def translate_parts(
+        self, request: Request, parts: Sequence[Part]
+    ) -> "list[list[Translation]]":
+        """Each part's translations; one that fails ends the others. Wants `admit` before it."""
+        note_model(request.scope, ",".join(part.dispatcher.name for part in parts) or "-")
+        work = [
+            part.dispatcher.translate(
+                part.texts,
+                part.search,
+                alignments=False,
+                deadline_s=self.settings.deadline_s,
+                name_of=part.name_of,
+            )
+            for part in parts
+        ]
+        return await _unless_disconnected(request, _together(work))
+
+    def admit(
+        self, request: Request, texts: Sequence[str], name_of: Callable[[int], str], *, model: str
+    ) -> None:
+        """Notes a request's size for the log; raises RequestTooLarge past the limits."""
+        num_characters = sum(map(len, texts))
+        note(request.scope, model, len(texts), num_characters)
+        self._check_size(len(texts), num_characters, field=name_of(0).partition("[")[0])
 
     async def score(
         self, request: Request, dispatcher: Dispatcher, pairs: Sequence[tuple[str, str]]
@@ -92,6 +125,15 @@ class Gate:
                 f"{settings.max_characters} (max_characters); send it in several requests",
                 field=field,
             )
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

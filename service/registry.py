@@ -10,6 +10,7 @@ from model.errors import CheckpointError
 from model.process import num_cores
 from service.dispatcher import Dispatcher, LoadedModel, ModelInfo, ModelState
 from service.errors import InvalidRequest, ModelLoading, UnknownLanguagePair, UnknownModel
+from service.languages import wider_codes
 from service.settings import Settings
 
 logger = logging.getLogger("dragoman.registry")
@@ -50,6 +51,13 @@ class Registry:
     def none_loads(self) -> bool:
         """True when all models failed to load: there is nothing to serve."""
         return all(model.state is ModelState.FAILED for model in self.dispatchers)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Source and target of every model that is ready, as its checkpoint writes them."""
+        ready = [model for model in self.dispatchers if model.state is ModelState.READY]
+        infos = [model.known_info for model in ready]
+        return [(info.source_language, info.target_language) for info in infos if info]
 
     def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
         """The model asked for by name, by languages, or by both when they agree.
@@ -168,19 +176,13 @@ def _loader(folder: Path, settings: Settings, threads: int) -> Callable[[], Load
 
 def _wider_pairs(source: str, target: str) -> Iterator[tuple[str, str]]:
     """The pair, then with the target widened, then with the source widened: nearest first."""
-    for wider_source in _wider(source):
-        for wider_target in _wider(target):
+    for wider_source in wider_codes(source):
+        for wider_target in wider_codes(target):
             yield wider_source, wider_target
 
 
-def _wider(code: str) -> list[str]:
-    """A language code and its fallbacks: ['zh-hans-cn', 'zh-hans', 'zh'] (RFC 4647, lookup)."""
-    subtags = code.replace("_", "-").lower().split("-")
-    return ["-".join(subtags[:length]) for length in range(len(subtags), 0, -1)]
-
-
 def _languages(info: ModelInfo) -> tuple[str, str]:
-    return _wider(info.source_language)[0], _wider(info.target_language)[0]
+    return wider_codes(info.source_language)[0], wider_codes(info.target_language)[0]
 
 
 def _matches(info: ModelInfo, source: str, target: str) -> bool:

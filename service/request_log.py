@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.error_table import error_response
+from service.dialects import error_response
 from service.errors import describe
 
 logger = logging.getLogger("dragoman.request")
@@ -47,6 +47,13 @@ def note(scope: Scope, model: str, num_texts: int, num_characters: int) -> None:
         record.num_characters = num_characters
 
 
+def note_model(scope: Scope, model: str) -> None:
+    """Names the model in the request's log line, where it was found after the sizes."""
+    record = scope.get("dragoman.record")
+    if isinstance(record, RequestRecord):
+        record.model = model
+
+
 def write_line(record: RequestRecord) -> None:
     """Logs one finished request."""
     logger.info(
@@ -64,7 +71,7 @@ def write_line(record: RequestRecord) -> None:
 
 
 class RequestLog:
-    """Gives each request its id, logs it, and answers 500 in our shape for what nobody caught."""
+    """Gives each request its id, logs it, and answers 500 for what nobody caught."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -95,7 +102,7 @@ class RequestLog:
             _log_fault(record, error)
             if record.status is not None:
                 raise  # half an answer is out: only closing the connection can tell
-            await error_response(error)(scope, receive, send_noted)
+            await error_response(scope, error)(scope, receive, send_noted)
         finally:
             record.route = getattr(scope.get("route"), "path", "-")
             record.seconds = time.monotonic() - started

@@ -46,13 +46,34 @@ def parse_json(body: bytes) -> object:
         raise MalformedBody(f"the body is nested deeper than {MAX_DEPTH} levels") from None
     except ValueError:  # Python's own limit on the digits of an integer
         raise MalformedBody("the body holds a number with too many digits") from None
-    _check(value, path="", depth=1)
+    check_value(value)
     return value
 
 
 def plain_name(key: object) -> str | None:
     """`key` when it looks like a field's name, short and plain; else None, not to echo it."""
     return key if isinstance(key, str) and _PLAIN_NAME.fullmatch(key) else None
+
+
+def media_type(request: Request) -> str:
+    """The body's type in lower case, without its parameters; text/plain when none is given."""
+    return _content_type(request).get_content_type()
+
+
+def check_encoding(request: Request) -> None:
+    """Raises UnsupportedMediaType for a body that is compressed or in another charset."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedMediaType("the body is compressed; send it without Content-Encoding")
+    charset = _content_type(request).get_content_charset("utf-8")
+    if charset not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMediaType("the body's charset is not UTF-8; send UTF-8")
+
+
+def _content_type(request: Request) -> Message:
+    header = Message()
+    header["content-type"] = request.headers.get("content-type", "")
+    return header
 
 
 class StrictRoute(APIRoute):
@@ -64,7 +85,11 @@ class StrictRoute(APIRoute):
             return handler
 
         async def strict_handler(request: Request) -> Response:
-            _check_media_type(request)
+            check_encoding(request)
+            if media_type(request) != "application/json":
+                raise UnsupportedMediaType(
+                    "the body's type is not JSON; send it with Content-Type: application/json"
+                )
             strict = _ParsedRequest(request.scope, request.receive)
             strict.parsed = parse_json(await strict.body())
             return await handler(strict)
@@ -77,21 +102,6 @@ class _ParsedRequest(Request):
 
     async def json(self) -> Any:
         return self.parsed
-
-
-def _check_media_type(request: Request) -> None:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise UnsupportedMediaType("the body is compressed; send it without Content-Encoding")
-    header = Message()
-    header["content-type"] = request.headers.get("content-type", "")
-    if header.get_content_type() != "application/json":
-        raise UnsupportedMediaType(
-            "the body's type is not JSON; send it with Content-Type: application/json"
-        )
-    charset = header.get_content_charset("utf-8")
-    if charset not in ("utf-8", "utf8", "us-ascii"):
-        raise UnsupportedMediaType("the body's charset is not UTF-8; send UTF-8")
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -112,19 +122,20 @@ def _finite_float(digits: str) -> float:
     return value
 
 
-def _check(value: object, *, path: str, depth: int) -> None:
+def check_value(value: object, *, path: str = "", depth: int = 1) -> None:
+    """Raises for nesting too deep, and for strings with a NUL or half of a surrogate pair."""
     if isinstance(value, str):
         _check_string(value, path)
     elif isinstance(value, (list, dict)) and depth > MAX_DEPTH:
         raise MalformedBody(f"the body is nested deeper than {MAX_DEPTH} levels")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _check(item, path=f"{path}[{index}]", depth=depth + 1)
+            check_value(item, path=f"{path}[{index}]", depth=depth + 1)
     elif isinstance(value, dict):
         for key, item in value.items():
             _check_string(key, path)
             name = plain_name(key) or "?"
-            _check(item, path=f"{path}.{name}" if path else name, depth=depth + 1)
+            check_value(item, path=f"{path}.{name}" if path else name, depth=depth + 1)
 
 
 def _check_string(text: str, path: str) -> None:

@@ -1,0 +1,77 @@
+"""Which of the served languages a text is in, by py3langid: offline, small, a few dozen µs a text.
+
+Of the libraries compared on 5,500 sentences (de, en, fr, zh) it was the most accurate, and the
+only one that lets the event loop breathe: lingua holds the interpreter for a second when it loads.
+"""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.languages import base_code, match_code
+
+# More of a text makes no language clearer, only detection slower.
+_SAMPLE_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A language a text may be in, by its served code, and how likely that is: 0 to 1."""
+
+    language: str
+    confidence: float
+
+
+class Detector:
+    """Loads its tables at the first question, in the thread that answers it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards all below
+        self._identifier: Any = None
+        self._labels: tuple[str, ...] = ()
+        self._restricted_to: frozenset[str] = frozenset()
+
+    async def detect(self, texts: Sequence[str], languages: Sequence[str]) -> list[list[Guess]]:
+        """For each text the languages it may be in, likeliest first; never an empty list.
+
+        The confidences of a text add up to 1, or are all 0 where it tells nothing (digits, blanks)
+        or the tables know none of `languages`, which must not be empty.
+        """
+        return await asyncio.to_thread(self._detect, texts, languages)
+
+    def _detect(self, texts: Sequence[str], languages: Sequence[str]) -> list[list[Guess]]:
+        with self._lock:
+            known = self._restrict(languages)
+            return [self._rank(text, known) or _unknown(languages) for text in texts]
+
+    def _restrict(self, languages: Sequence[str]) -> dict[str, str]:
+        """Of each served language that the tables know, their label for it and its code."""
+        if self._identifier is None:
+            from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+            self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+            self._labels = tuple(self._identifier.labels)
+        known: dict[str, str] = {}
+        for code in languages:
+            label = match_code(base_code(code), self._labels)
+            if label is not None:
+                known.setdefault(label, code)  # two scripts of one language: the first stands
+        if known and self._restricted_to != known.keys():
+            self._identifier.set_languages(known)
+            self._restricted_to = frozenset(known)
+        return known
+
+    def _rank(self, text: str, known: dict[str, str]) -> list[Guess]:
+        sample = text[:_SAMPLE_CHARACTERS]
+        if not known or not any(map(str.isalpha, sample)):
+            return []
+        return [
+            Guess(known[label], float(likelihood))
+            for label, likelihood in self._identifier.rank(sample)
+        ]
+
+
+def _unknown(languages: Sequence[str]) -> list[Guess]:
+    return [Guess(language, 0.0) for language in languages]

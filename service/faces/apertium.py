@@ -1,0 +1,56 @@
+"""The face that Apertium's clients speak, OmegaT for one: all in the query of a GET.
+
+Its `/translate` is LibreTranslate's path too; a `langpair` in the query tells them apart.
+"""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from service.errors import InvalidRequest
+from service.faces.fields import Fields, read_fields
+from service.interpreter import Interpreter, Order
+from service.invalid import validated
+
+
+class TranslateFields(Fields):
+    """A text, and what to make of it."""
+
+    q: str
+    langpair: Annotated[str, Field(max_length=71, examples=["en|de"])]
+    # Our models know no unknown words, so there is nothing to mark.
+    markUnknown: Literal["yes", "no"] = "yes"
+    format: Literal["txt"] = "txt"
+    key: str | None = None
+
+
+def apertium_router(interpreter: Interpreter) -> APIRouter:
+    """Apertium's routes, at the root as its clients expect them."""
+    router = APIRouter(tags=["as Apertium"])
+    max_texts = interpreter.gate.settings.max_texts
+
+    @router.get("/translate", summary="Translate")
+    async def translate(request: Request) -> dict[str, Any]:
+        """Answers as Apertium does: `?q=Good morning.&langpair=en|de`."""
+        fields = validated(TranslateFields, await read_fields(request, max_texts))
+        source, _, target = fields.langpair.partition("|")
+        if not source or not target:
+            raise InvalidRequest("langpair is no pair of languages; send one such as en|de")
+        order = Order([fields.q], source, target, name_of=lambda _: "q")
+        (result,) = await interpreter.translate(request, order)
+        return _answered({"translatedText": result.text})
+
+    @router.get("/listPairs", summary="List the language pairs")
+    async def list_pairs() -> dict[str, Any]:
+        """Answers every pair there is a model for."""
+        pairs = interpreter.served().pairs
+        return _answered(
+            [{"sourceLanguage": source, "targetLanguage": target} for source, target in pairs]
+        )
+
+    return router
+
+
+def _answered(data: object) -> dict[str, Any]:
+    return {"responseStatus": 200, "responseData": data, "responseDetails": None}

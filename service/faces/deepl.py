@@ -1,0 +1,168 @@
+"""The face that DeepL's clients speak: the official libraries, with their server's URL set to ours.
+
+Every key is accepted as long as it comes the way DeepL wants it. Of DeepL's options those are
+taken that ask for what is done anyway; all others are refused by name, never ignored.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import Field, model_validator
+
+from service.errors import InvalidRequest, KeyRefused
+from service.faces.fields import Fields, LanguageCode, Texts, documented, read_fields
+from service.interpreter import Interpretation, Interpreter, Order
+from service.invalid import validated
+from service.languages import base_code, language_name
+from service.markup import Document, plain_document, tagged_document
+
+_SCHEME = "deepl-auth-key"
+
+# What DeepL itself answers to customers without a limit.
+_NO_LIMIT = 1_000_000_000_000
+
+# DeepL's client refuses the plain code as a target by itself, so these stand for it.
+_VARIANTS = {"en": ("EN-GB", "EN-US"), "pt": ("PT-BR", "PT-PT")}
+
+_UNSUPPORTED = frozenset(
+    {
+        "custom_instructions",
+        "glossary_id",
+        "glossary_ids",
+        "non_splitting_tags",
+        "outline_detection",
+        "splitting_tags",
+        "style_id",
+        "tag_handling_version",
+        "translation_memory_id",
+        "translation_memory_threshold",
+    }
+)
+
+
+class TranslateFields(Fields):
+    """Texts, and what to make of them."""
+
+    text: Annotated[Texts, Field(examples=[["Good morning."]])]
+    target_lang: Annotated[LanguageCode, Field(examples=["DE"])]
+    source_lang: LanguageCode | None = None
+    show_billed_characters: Annotated[bool, Field(description="They always are.")] = True
+    # Other values of these would have to change the translation.
+    formality: Literal["default", "prefer_more", "prefer_less"] = "default"
+    split_sentences: Literal["1"] = "1"
+    context: Literal[""] = ""
+    preserve_formatting: Annotated[bool, Field(description="It always is.")] = True
+    model_type: Literal["latency_optimized", "prefer_quality_optimized"] | None = None
+    enable_beta_languages: bool = False
+    tag_handling: Literal["html", "xml"] | None = None
+    ignore_tags: Annotated[list[str] | str, Field(description="A list, or with commas.")] = ""
+
+    @property
+    def read(self) -> Callable[[str], Document]:
+        """What of a text is to be translated."""
+        if self.tag_handling is None:
+            return plain_document
+        given = [self.ignore_tags] if isinstance(self.ignore_tags, str) else self.ignore_tags
+        tags = [tag.strip() for names in given for tag in names.split(",")]
+        return partial(tagged_document, ignored_tags=tags)
+
+    @model_validator(mode="after")
+    def _tags_are_handled(self) -> "TranslateFields":
+        if self.ignore_tags and self.tag_handling is None:
+            raise ValueError("ignore_tags means nothing without tag_handling")
+        return self
+
+
+class LanguagesFields(Fields):
+    """Which languages are asked for."""
+
+    type: Literal["source", "target"] = "source"
+
+
+@dataclass
+class Usage:
+    """Characters translated by this face since the service started."""
+
+    num_characters: int = 0
+
+
+def deepl_router(interpreter: Interpreter) -> APIRouter:
+    """DeepL's routes under /v2."""
+    router = APIRouter(prefix="/v2", tags=["as DeepL"])
+    max_texts = interpreter.gate.settings.max_texts
+    usage = Usage()
+
+    @router.post("/translate", summary="Translate", openapi_extra=documented(TranslateFields))
+    async def translate(request: Request) -> dict[str, Any]:
+        """Answers as DeepL does; errors are `{"message": "..."}`."""
+        _check_key(request)
+        given = await read_fields(request, max_texts)
+        _refuse_unsupported(given)
+        fields = validated(TranslateFields, given)
+        order = Order(
+            [fields.text] if isinstance(fields.text, str) else fields.text,
+            fields.source_lang,
+            fields.target_lang,
+            name_of=lambda index: f"text[{index}]",
+            read=fields.read,
+        )
+        results = await interpreter.translate(request, order)
+        usage.num_characters += sum(map(len, order.texts))
+        return {
+            "translations": [
+                _translation(text, result, fields.model_type)
+                for text, result in zip(order.texts, results, strict=True)
+            ]
+        }
+
+    @router.get("/languages", summary="List the languages")
+    async def languages(request: Request) -> list[dict[str, Any]]:
+        """Answers the source languages, or with `type=target` the target languages."""
+        _check_key(request)
+        fields = validated(LanguagesFields, await read_fields(request, max_texts))
+        served = interpreter.served()
+        if fields.type == "source":
+            codes = dict.fromkeys(base_code(code).upper() for code in served.sources)
+            return [{"language": code, "name": language_name(code)} for code in codes]
+        return [
+            {"language": code, "name": language_name(code), "supports_formality": False}
+            for target in served.targets
+            for code in _VARIANTS.get(target.lower(), (target.upper(),))
+        ]
+
+    @router.get("/usage", summary="Count what was translated")
+    async def usage_so_far(request: Request) -> dict[str, int]:
+        """Answers the characters translated by this face since the service started."""
+        _check_key(request)
+        return {"character_count": usage.num_characters, "character_limit": _NO_LIMIT}
+
+    return router
+
+
+def _check_key(request: Request) -> None:
+    """Raises KeyRefused for a key sent in another way than DeepL's clients do."""
+    header = request.headers.get("authorization")
+    if header is None:
+        return
+    scheme, _, key = header.partition(" ")
+    if scheme.lower() != _SCHEME or not key.strip():
+        raise KeyRefused("the key is not sent as Authorization: DeepL-Auth-Key KEY")
+
+
+def _refuse_unsupported(given: dict[str, object]) -> None:
+    for name in sorted(_UNSUPPORTED & given.keys()):
+        raise InvalidRequest(f"{name} is not supported by this service; leave it out", field=name)
+
+
+def _translation(text: str, result: Interpretation, model_type: str | None) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "detected_source_language": base_code(result.source).upper(),
+        "text": result.text,
+        "billed_characters": len(text),
+    }
+    if model_type is not None:
+        answer["model_type_used"] = "latency_optimized"
+    return answer

@@ -1,0 +1,171 @@
+"""Texts in any language into one, as the faces of other APIs ask for it.
+
+They say `auto`, or nothing, where our own face wants a pair: languages are detected and matched
+here to the models there are, and each model gets its texts. Order and limits are the request's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+
+from service.detection import Detector, Guess
+from service.errors import InvalidRequest, ModelLoading
+from service.gate import Gate, Part
+from service.languages import ServedPairs, base_code, match_code
+from service.markup import Document, plain_document
+
+if TYPE_CHECKING:
+    from model.beam_search import SearchConfig
+    from model.translator import Translation
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """One text's translation, and the language it was translated from."""
+
+    text: str
+    source: str
+    confidence: float | None  # of the detection, 0 to 1; None when the client said it
+    alternatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a client wants done with its texts."""
+
+    texts: Sequence[str]
+    source: str | None  # None: to be detected, for each text
+    target: str
+    name_of: Callable[[int], str]  # what an error calls the text at an index
+    num_alternatives: int = 0
+    read: Callable[[str], Document] = plain_document  # what of a text is to be translated
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What the faces share."""
+
+    gate: Gate
+    detector: Detector
+
+    def served(self) -> ServedPairs:
+        """The language pairs there are; raises ModelLoading while there may be some soon."""
+        pairs = self.gate.registry.pairs
+        if not pairs and self.gate.registry.loading:
+            raise ModelLoading("models are still loading; try again soon")
+        return ServedPairs(tuple(dict.fromkeys(pairs)))
+
+    async def detect(
+        self, request: Request, texts: Sequence[str], name_of: Callable[[int], str]
+    ) -> list[list[Guess]]:
+        """For each text the served source languages it may be in, likeliest first; maybe none."""
+        self.gate.admit(request, texts, name_of, model="-")
+        return await self.detector.detect(texts, self.served().sources)
+
+    async def translate(self, request: Request, order: Order) -> list[Interpretation]:
+        """One interpretation a text, in order.
+
+        A text that is found to be in the target language already comes back as it is.
+        """
+        documents = [order.read(text) for text in order.texts]
+        # All that goes to a model counts, be it a hundred texts or one with a hundred tags.
+        pieces = [text for document in documents for text in document.texts]
+        self.gate.admit(request, pieces, order.name_of, model="-")
+        served = self.served()
+        sources = await self._sources(served, order, documents)
+        results = [
+            Interpretation(text, guess.language, None if order.source else guess.confidence)
+            for text, guess in zip(order.texts, sources, strict=True)
+        ]
+        groups = _group(served, order, sources)
+        parts = [self._part(order, documents, pair, indices) for pair, indices in groups.items()]
+        translated = await self.gate.translate_parts(request, parts)
+        for indices, translations in zip(groups.values(), translated, strict=True):
+            coming = iter(translations)
+            for index in indices:
+                mine = list(islice(coming, len(documents[index].texts)))
+                results[index] = _filled(results[index], documents[index], mine)
+        return results
+
+    async def _sources(
+        self, served: ServedPairs, order: Order, documents: Sequence[Document]
+    ) -> list[Guess]:
+        """The source language of each document."""
+        if order.source is not None:
+            return [Guess(served.match_source(order.source), 1.0)] * len(documents)
+        texts = [" ".join(document.texts) for document in documents]
+        guesses = await self.detector.detect(texts, served.sources)
+        return [_likeliest(served, order.target, of_text) for of_text in guesses]
+
+    def _part(
+        self,
+        order: Order,
+        documents: Sequence[Document],
+        pair: tuple[str, str],
+        indices: Sequence[int],
+    ) -> Part:
+        """The pieces of the documents at `indices`, which all go between the same languages."""
+        source, target = pair
+        dispatcher = self.gate.choose(model=None, source=source, target=target)
+        owners = [index for index in indices for _ in documents[index].texts]
+        return Part(
+            dispatcher,
+            [text for index in indices for text in documents[index].texts],
+            self._search(dispatcher.info.search, order.num_alternatives),
+            lambda position: order.name_of(owners[position]),
+        )
+
+    def _search(self, defaults: "SearchConfig", num_alternatives: int) -> "SearchConfig":
+        """The model's own settings, with a beam wide enough for the alternatives."""
+        num_best, limit = num_alternatives + 1, self.gate.settings.max_beam_size
+        if num_best > limit:
+            raise InvalidRequest(
+                f"alternatives is {num_alternatives}, the limit is {limit - 1} (max_beam_size)",
+                field="alternatives",
+            )
+        return replace(defaults, beam_size=max(defaults.beam_size, num_best), n_best=num_best)
+
+
+def _filled(
+    result: Interpretation, document: Document, translations: "Sequence[Translation]"
+) -> Interpretation:
+    """The result with its document translated; the n-th alternative has all n-th alternatives."""
+    # As many as the piece with the fewest has: a word or two have few translations.
+    others = zip(*(translation.alternatives for translation in translations), strict=False)
+    return replace(
+        result,
+        text=document.filled([translation.text for translation in translations]),
+        alternatives=tuple(document.filled([other.text for other in rank]) for rank in others),
+    )
+
+
+def _likeliest(served: ServedPairs, target: str, guesses: Sequence[Guess]) -> Guess:
+    """The first guess; for a text that tells nothing, any language that has a model."""
+    if guesses and guesses[0].confidence > 0:
+        return guesses[0]
+    for guess in guesses:
+        if match_code(target, served.targets_of(guess.language)) is not None:
+            return guess
+    raise served.unknown_target()
+
+
+def _group(
+    served: ServedPairs, order: Order, sources: Sequence[Guess]
+) -> dict[tuple[str, str], list[int]]:
+    """Which texts go from which language to which, by their indices."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, guess in enumerate(sources):
+        if order.source is None and _is_there_already(served, guess.language, order.target):
+            continue
+        target = served.match_target(order.target, guess.language)
+        groups.setdefault((guess.language, target), []).append(index)
+    return groups
+
+
+def _is_there_already(served: ServedPairs, language: str, target: str) -> bool:
+    """True for a text in the target language, unless a model goes between its variants."""
+    same = base_code(language) == base_code(target)
+    return same and match_code(target, served.targets_of(language)) is None

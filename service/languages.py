@@ -1,0 +1,126 @@
+"""Language codes as clients write them, matched to the pairs that are served; and their names.
+
+Clients write `EN-US`, `pt_BR`, `zh-CN` or `deu`; a model says `en`, `pt`, `zh-Hans` or `de`. What
+matches what is CLDR's knowledge, read by `langcodes` from files of its own, never from the network.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from langcodes import Language, closest_match
+from langcodes.tag_parser import LanguageTagError
+
+from service.errors import UnknownLanguagePair
+
+# In CLDR's measure: regions of one language are 5 apart or less, two scripts 19 and more.
+_MAX_DISTANCE = 5
+
+
+def match_code(asked: str, codes: Iterable[str]) -> str | None:
+    """The one of `codes` that a client means by `asked`, in any case; None when there is none.
+
+    The same code first, then the wider (en-US: en), then the narrower (zh: zh-Hans), then another
+    region of it (pt-PT: pt-BR). Never another script, never a neighbouring language.
+    """
+    return _match(asked, tuple(codes))
+
+
+@lru_cache(maxsize=1024)
+def _match(asked: str, codes: tuple[str, ...]) -> str | None:
+    by_lookup = {wider_codes(code)[0]: code for code in codes}
+    for wider in wider_codes(asked):
+        if wider in by_lookup:
+            return by_lookup[wider]
+    if not codes:
+        return None
+    try:
+        code, distance = closest_match(asked, codes, max_distance=_MAX_DISTANCE)
+    except LanguageTagError:
+        return None
+    return code if distance <= _MAX_DISTANCE else None
+
+
+@lru_cache(maxsize=1024)
+def language_name(code: str, in_language: str = "en") -> str:
+    """The language's name, `Chinese (Simplified)`; the code itself if it has none."""
+    try:
+        language = Language.get(code)
+        return language.display_name(in_language) if language.is_valid() else code
+    except LanguageTagError:
+        return code
+
+
+def wider_codes(code: str) -> list[str]:
+    """A language code and its fallbacks: ['zh-hans-cn', 'zh-hans', 'zh'] (RFC 4647, lookup)."""
+    subtags = code.replace("_", "-").lower().split("-")
+    return ["-".join(subtags[:length]) for length in range(len(subtags), 0, -1)]
+
+
+def base_code(code: str) -> str:
+    """The language alone, without script or region: zh for zh-Hans."""
+    return wider_codes(code)[-1]
+
+
+@dataclass(frozen=True)
+class ServedPairs:
+    """The language pairs of the models that are ready, at one moment."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What can be translated, by name."""
+        return _in_order(source for source, _ in self.pairs)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What can be translated into, by name."""
+        return _in_order(target for _, target in self.pairs)
+
+    @property
+    def by_language(self) -> dict[str, tuple[str, ...]]:
+        """Every language by name, and what it is translated to; maybe nothing."""
+        return {
+            code: self.targets_of(code)
+            for code in _in_order(code for pair in self.pairs for code in pair)
+        }
+
+    def targets_of(self, source: str) -> tuple[str, ...]:
+        """What a source language is translated to, by name."""
+        return _in_order(target for served, target in self.pairs if served == source)
+
+    def match_source(self, asked: str) -> str:
+        """The source language that a client means; raises UnknownLanguagePair."""
+        code = match_code(asked, self.sources)
+        if code is None:
+            raise _not_supported("source", self.sources)
+        return code
+
+    def unknown_target(self) -> UnknownLanguagePair:
+        """The refusal of a target language that no model has."""
+        return _not_supported("target", self.targets)
+
+    def match_target(self, asked: str, source: str) -> str:
+        """The target language that a client means for a source; raises UnknownLanguagePair."""
+        code = match_code(asked, self.targets_of(source))
+        if code is None and match_code(asked, self.targets) is None:
+            raise self.unknown_target()
+        if code is None:
+            raise UnknownLanguagePair(
+                f"this translation from {language_name(source)} is not supported; "
+                f"there are: {', '.join(f'{one} to {other}' for one, other in self.pairs)}",
+                field="target",
+            )
+        return code
+
+
+def _in_order(codes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(codes), key=lambda code: (language_name(code), code)))
+
+
+def _not_supported(role: str, codes: Iterable[str]) -> UnknownLanguagePair:
+    return UnknownLanguagePair(
+        f"the {role} language is not supported; there are: {', '.join(codes) or 'none'}",
+        field=role,
+    )

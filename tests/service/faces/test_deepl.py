@@ -1,0 +1,50 @@
+"""DeepL's face beyond the Python client: deepl-node's forms, and refusals before any route."""
+
+import pytest
+
+from service.settings import Settings
+from tests.service.conftest import Serving
+from tests.service.fakes import fake_registry
+
+pytestmark = pytest.mark.anyio
+SETTINGS = Settings(max_texts=4, max_body_bytes=2048)
+KEY = {"Authorization": "DeepL-Auth-Key any-key"}
+
+
+async def test_a_form_as_deepl_node_sends_it(serving: Serving) -> None:
+    form = {"text": ["a b", "c"], "target_lang": "de", "show_billed_characters": "1"}
+    async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
+        answer = await client.post("/v2/translate", data=form, headers=KEY)
+        languages = await client.get("/v2/languages?type=target", headers=KEY)
+    assert answer.json() == {
+        "translations": [
+            {"detected_source_language": "EN", "text": "A B", "billed_characters": 3},
+            {"detected_source_language": "EN", "text": "C", "billed_characters": 1},
+        ]
+    }
+    assert languages.json() == [{"language": "DE", "name": "German", "supports_formality": False}]
+
+
+async def test_text_is_translated_between_variants_where_there_is_a_model(serving: Serving) -> None:
+    body = {"text": ["我想去火车站。"], "target_lang": "ZH-HANT"}
+    async with serving(fake_registry(SETTINGS, "zh-zh_Hant"), SETTINGS) as client:
+        answer = await client.post("/v2/translate", json={**body, "text": ["火车站 abc"]})
+        same = await client.post("/v2/translate", json={**body, "target_lang": "ZH-HANS"})
+    assert answer.json()["translations"][0]["text"] == "火车站 ABC"
+    assert same.json()["translations"][0]["text"] == body["text"][0]
+
+
+async def test_every_refusal_is_a_message(serving: Serving) -> None:
+    body = {"text": ["a"], "target_lang": "DE"}
+    async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
+        answers = {
+            400: await client.post("/v2/translate", json={}),
+            403: await client.post("/v2/translate", json=body, headers={"Authorization": "x"}),
+            404: await client.get("/v3/glossaries"),
+            405: await client.get("/v2/translate"),
+            413: await client.post("/v2/translate", json={**body, "text": ["a" * 4096]}),
+            415: await client.post("/v2/translate", content=b"a"),
+        }
+    for status, answer in answers.items():
+        assert answer.status_code == status
+        assert answer.json().keys() == {"message"}
