@@ -28,6 +28,7 @@ from service.request_log import RequestLog
 from service.schemas import TEXT_TAGS
 from service.settings import Settings
 from service.strict_json import plain_name
+from service.web_page import page_router
 
 # How long the models' threads get to end once nothing is left to answer.
 CLOSE_TIMEOUT_S = 2.0
@@ -57,6 +58,7 @@ def create_app(
     )
     app.include_router(native_router(gate))
     app.include_router(health_router(gate))
+    app.include_router(page_router(settings))
     app.add_exception_handler(DragomanError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http_error)
