@@ -61,7 +61,8 @@ export class Languages {
 function list(select, codes, wanted) {
   const options = codes.map((code) => new Option(nameOf(code), code));
   select.replaceChildren(...options);
-  if (codes.includes(wanted)) select.value = wanted;
+  const own = codes.find((code) => code === navigator.language.split("-")[0]);
+  select.value = codes.includes(wanted) ? wanted : (own ?? codes[0] ?? "");
   select.disabled = codes.length === 0;
 }
 
