@@ -1,7 +1,7 @@
 // The file tab: take a file, show how far it is, hand the translation back.
 
 import { Problem } from "./api.js";
-import { count } from "./format.js";
+import { count, lineCount } from "./format.js";
 import { decode, translateLines } from "./text_file.js";
 
 const byId = (id) => document.getElementById(id);
@@ -74,7 +74,7 @@ function showProgress({ done, total, waiting }) {
   const progress = byId("progress");
   progress.max = Math.max(1, total);
   progress.value = total > 0 ? done : 1;
-  const lines = `${count(done)} of ${count(total)} lines`;
+  const lines = `${count(done)} of ${lineCount(total)}`;
   byId("file-note").textContent = waiting ? `${lines}. ${waiting} Trying again soon.` : lines;
 }
 
@@ -85,5 +85,5 @@ function summary({ numLines, refused }, encoding) {
       ? ""
       : ` Could not be translated and was left as it is: line ${refused.slice(0, 10).join(", ")}` +
         (refused.length > 10 ? ` and ${count(refused.length - 10)} more.` : ".");
-  return `Done: ${count(numLines - refused.length)} lines.${left}${read}`;
+  return `Done: ${lineCount(numLines - refused.length)}.${left}${read}`;
 }

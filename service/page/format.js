@@ -9,6 +9,10 @@ export function count(number) {
   return number.toLocaleString("en");
 }
 
+export function lineCount(number) {
+  return `${count(number)} ${number === 1 ? "line" : "lines"}`;
+}
+
 /** Characters as the service counts them: code points, not UTF-16 units. */
 export function numCharacters(text) {
   let number = 0;

@@ -15,7 +15,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 Value = TypeVar("Value")
 
-WAIT_S = 10.0
+WAIT_S = 5.0
 
 
 @contextlib.contextmanager
@@ -69,11 +69,11 @@ class Page:
         return self.chrome.find_elements(By.CSS_SELECTOR, selector)
 
     def script(self, code: str, *arguments: object) -> Any:
-        return self.chrome.execute_script(code, *arguments)  # type: ignore[no-untyped-call]
+        return self.chrome.execute_script(code, *arguments)
 
     def command(self, name: str, **parameters: object) -> Any:
         """One of the browser's own commands (DevTools protocol)."""
-        return self.chrome.execute_cdp_cmd(name, parameters)  # type: ignore[no-untyped-call]
+        return self.chrome.execute_cdp_cmd(name, parameters)
 
     def until(self, condition: Callable[[], Value]) -> Value:
         """The first true value of `condition`."""
