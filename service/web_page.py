@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 
 from service.settings import Settings
 
-_FOLDER = files("service") / "page"
 _INDEX = "index.html"
 _MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -53,7 +52,9 @@ _ASK_AGAIN = "no-cache"
 def page_router(settings: Settings) -> APIRouter:
     """Routes for `/` and the files it needs."""
     contents = {
-        path.name: path.read_bytes() for path in _FOLDER.iterdir() if _media_type(path.name)
+        path.name: path.read_bytes()
+        for path in files("service").joinpath("page").iterdir()
+        if _media_type(path.name)
     }
     version = _version(contents)
     index = _index(contents.pop(_INDEX), version, settings)
