@@ -38,7 +38,6 @@ function cell(weight) {
   const number = document.createElement("span");
   number.textContent = String(Math.round(weight * 100));
   if (weight < NUMBER_FROM) number.className = "unseen";
-  if (weight > 0.5) element.className = "strong";
   element.append(number);
   return element;
 }

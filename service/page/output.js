@@ -4,8 +4,8 @@ import { percent } from "./format.js";
 
 const SHOWN_FROM = 0.05; // less attention than this is noise to a reader
 const LEVELS = [
-  [0.3, "doubtful"],
-  [0.6, "unsure"],
+  [0.2, "doubtful"],
+  [0.45, "unsure"],
 ];
 
 export class Output {
@@ -35,7 +35,7 @@ export class Output {
       nodes.push(word.element);
       end = word.end;
     }
-    nodes.push(text.slice(end));
+    if (end < text.length) nodes.push(text.slice(end));
     this.box.replaceChildren(...nodes); // strings become text nodes, never markup
     if (this.words.length > 0) this.words[0].element.tabIndex = 0;
     this.spoken.textContent = text;
