@@ -143,10 +143,11 @@ async function refreshModels() {
   } catch (error) {
     return complain(error, refreshModels);
   }
+  const before = languages.model?.name;
   languages.offer(models);
   const loading = models.some((model) => model.status === "loading");
   if (languages.ready) {
-    run();
+    if (languages.model.name !== before) run(); // one that loads meanwhile changes nothing
   } else {
     const why = loading ? "The models are still loading." : "No model could be loaded; the service's log says why.";
     complain(new Problem(why));
