@@ -31,6 +31,7 @@ from service.native import native_router
 from service.registry import Registry
 from service.request_log import RequestLog
 from service.settings import Settings
+from service.web_page import page_router
 
 # How long the models' threads get to end once nothing is left to answer.
 CLOSE_TIMEOUT_S = 2.0
@@ -63,6 +64,7 @@ def create_app(
     app.include_router(deepl_router(interpreter))
     app.include_router(google_router(interpreter))
     app.include_router(apertium_router(interpreter))
+    app.include_router(page_router(settings))
     app.add_exception_handler(DragomanError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_error)

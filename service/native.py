@@ -153,6 +153,7 @@ def _model(dispatcher: Dispatcher) -> ModelBody:
         version=info.version,
         precision=info.precision,
         max_source_tokens=info.max_source_tokens,
+        beam_size=info.search.beam_size,
         metrics={key: info.metrics[key] for key in _SHOWN_METRICS if key in info.metrics},
     )
 

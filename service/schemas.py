@@ -207,6 +207,9 @@ class ModelBody(BaseModel):
     max_source_tokens: Annotated[
         int | None, Field(description="Longer texts are split at sentence ends.")
     ] = None
+    beam_size: Annotated[
+        int | None, Field(description="The default; `alternatives` must be below it.")
+    ] = None
     metrics: Annotated[
         dict[str, object] | None, Field(description="Scores and provenance from training.")
     ] = None

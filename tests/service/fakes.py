@@ -102,6 +102,7 @@ class FakeTranslator:
 
     slots: int = 4
     step_s: float = 0.0
+    answer: Callable[[str, FakeSearch, bool], FakeTranslation] = translated
     running: threading.Event = field(default_factory=threading.Event)  # clear it to hold the steps
     waiting: list[tuple[int, str, FakeSearch, bool]] = field(default_factory=list)
     busy: dict[int, list[Any]] = field(default_factory=dict)
@@ -155,7 +156,7 @@ class FakeTranslator:
             entry[0] -= 1
             if entry[0] <= 0:
                 del self.busy[ticket]
-                finished.append((ticket, translated(entry[1], entry[2], entry[3])))
+                finished.append((ticket, self.answer(entry[1], entry[2], entry[3])))
         return finished
 
     def cancel(self, ticket: int) -> None:

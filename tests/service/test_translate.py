@@ -153,6 +153,7 @@ async def test_models_are_listed(serving: Serving) -> None:
         "version": "0123456789ab",
         "precision": "fp32",
         "max_source_tokens": 200,
+        "beam_size": 5,
         "metrics": {"test": {"bleu": 41.5}},
     }
 

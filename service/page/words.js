@@ -1,0 +1,132 @@
+// From the network's pieces to a reader's words: which word each piece is part of, and what that
+// makes of attention and probabilities. Knows nothing of the document.
+
+const BYTE = /^<0x([0-9A-F]{2})>$/;
+
+/**
+ * Everything the page shows about the words of a translation, a segment at a time:
+ * `{ sources, targets }`, each a list of `{ text, start, end }` in the whole text, targets also
+ * with `confidence` (0 to 1) and `weights` (one a source word and a last one for the end; sum 1).
+ */
+export function wordsOf(source, translation, languages) {
+  let sourceEnd = 0;
+  let targetEnd = 0;
+  const result = [];
+  for (const segment of translation.segments ?? []) {
+    const sourceStart = source.indexOf(segment.source, sourceEnd);
+    const targetStart = translation.text.indexOf(segment.text, targetEnd);
+    if (sourceStart < 0 || targetStart < 0) continue;
+    sourceEnd = sourceStart + segment.source.length;
+    targetEnd = targetStart + segment.text.length;
+    const sources = split(segment.source, sourceStart, languages.source);
+    const targets = split(segment.text, targetStart, languages.target);
+    addAttention(segment, sources, targets);
+    result.push({ sources, targets });
+  }
+  return result;
+}
+
+/** Words and punctuation marks of `text`; positions count from `offset`. */
+function split(text, offset, language) {
+  const words = [];
+  let wasMark = false;
+  for (const { segment, index, isWordLike } of segmenter(language).segment(text)) {
+    if (!segment.trim()) {
+      wasMark = false;
+      continue;
+    }
+    const last = words.at(-1);
+    if (wasMark && !isWordLike && last.end === offset + index) {
+      last.text += segment; // "..." and "?!" are one
+      last.end += segment.length;
+    } else {
+      words.push({ text: segment, start: offset + index, end: offset + index + segment.length });
+    }
+    wasMark = !isWordLike;
+  }
+  return words;
+}
+
+function segmenter(language) {
+  try {
+    return new Intl.Segmenter(language, { granularity: "word" });
+  } catch {
+    return new Intl.Segmenter("en", { granularity: "word" }); // not a tag this browser knows
+  }
+}
+
+function addAttention(segment, sources, targets) {
+  const sourceShares = shares(segment.source_pieces, sources);
+  const targetShares = shares(segment.target_pieces, targets);
+  for (const target of targets) {
+    target.weights = new Array(sources.length + 1).fill(0);
+    target.mass = 0;
+    target.logProb = 0;
+  }
+  targetShares.forEach((parts, row) => {
+    const attention = segment.alignment?.[row];
+    for (const [word, share] of parts) {
+      const target = targets[word];
+      target.mass += share;
+      target.logProb += share * (segment.token_log_probs?.[row] ?? 0);
+      attention?.forEach((weight, column) => {
+        const columns = sourceShares[column] ?? [[sources.length, 1]]; // past the last piece: the end
+        for (const [source, part] of columns) target.weights[source] += share * weight * part;
+      });
+    }
+  });
+  for (const target of targets) {
+    target.confidence = segment.token_log_probs ? Math.exp(target.logProb) : null;
+    const sum = target.weights.reduce((total, weight) => total + weight, 0);
+    target.weights = sum > 0 ? target.weights.map((weight) => weight / sum) : null;
+    delete target.mass;
+    delete target.logProb;
+  }
+}
+
+/**
+ * For every piece the words it covers, as [index, share]; shares of a piece sum to 1.
+ *
+ * Pieces are those of the normalised text (ﬁ is two letters there), so letters are counted after
+ * normalising; where the counts still differ, positions are stretched to fit.
+ */
+function shares(pieces, words) {
+  if (words.length === 0) return pieces.map(() => []);
+  const wordEnds = ends(words.map((word) => numLetters(word.text)));
+  const pieceEnds = ends(pieces.map(numLettersOfPiece));
+  const stretch = wordEnds.at(-1) / Math.max(1, pieceEnds.at(-1) ?? 1);
+  let word = 0;
+  return pieceEnds.map((pieceEnd, index) => {
+    const end = pieceEnd * stretch;
+    const start = (index > 0 ? pieceEnds[index - 1] : 0) * stretch;
+    while (word < words.length - 1 && wordEnds[word] <= start) word += 1;
+    if (end <= start) {
+      // a lone ▁ belongs to the word that follows, a byte after the first to the letter before it
+      const isByte = BYTE.test(pieces[index]);
+      return [[isByte && word > 0 && wordEnds[word - 1] >= end ? word - 1 : word, 1]];
+    }
+    const parts = [];
+    for (let at = word, from = start; from < end && at < words.length; at += 1) {
+      const to = at === words.length - 1 ? end : Math.min(end, wordEnds[at]);
+      if (to > from) parts.push([at, (to - from) / (end - start)]);
+      from = Math.max(from, to);
+    }
+    return parts;
+  });
+}
+
+function ends(lengths) {
+  let end = 0;
+  return lengths.map((length) => (end += length));
+}
+
+function numLetters(text) {
+  return [...text.normalize("NFKC").replace(/\s/g, "")].length;
+}
+
+function numLettersOfPiece(piece) {
+  const byte = BYTE.exec(piece);
+  if (!byte) return numLetters(piece.replaceAll("▁", ""));
+  // Of a letter's UTF-8 bytes the first counts; those that continue it are 10xxxxxx.
+  return (Number.parseInt(byte[1], 16) & 0xc0) === 0x80 ? 0 : 1;
+}

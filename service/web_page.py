@@ -1,0 +1,109 @@
+"""The page at `/` for people: static files that talk to `/v1` as any other client does.
+
+The files are read once, when the router is made. Their paths carry a hash of all of them, so that
+browsers may keep them for ever, and modules that import each other by name stay of one version.
+"""
+
+import hashlib
+import html
+from collections.abc import Mapping
+from importlib.resources import files
+from string import Template
+
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
+
+from service.settings import Settings
+
+_INDEX = "index.html"
+_MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+# Nothing but our own files, no inline script or style, and no way to turn a string into markup:
+# in browsers that know Trusted Types, innerHTML itself throws.
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # a link to a state holds its text
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_FOR_EVER = "public, max-age=31536000, immutable"
+_ASK_AGAIN = "no-cache"
+
+
+def page_router(settings: Settings) -> APIRouter:
+    """Routes for `/` and the files it needs."""
+    contents = {
+        path.name: path.read_bytes()
+        for path in files("service").joinpath("page").iterdir()
+        if _media_type(path.name)
+    }
+    version = _version(contents)
+    index = _index(contents.pop(_INDEX), version, settings)
+    etag = f'"{_version({_INDEX: index})}"'
+    router = APIRouter(include_in_schema=False)
+
+    @router.head("/")
+    @router.get("/")
+    async def page(request: Request) -> Response:
+        headers = {**_HEADERS, "Cache-Control": _ASK_AGAIN, "ETag": etag}
+        if etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(index, headers=headers, media_type=_media_type(_INDEX))
+
+    @router.head("/page/{asked_version}/{name}")
+    @router.get("/page/{asked_version}/{name}")
+    async def file(asked_version: str, name: str) -> Response:
+        # The name is looked up among those read at the start: it never becomes a path.
+        content = contents.get(name)
+        if content is None:
+            raise HTTPException(404)
+        # While replicas are being replaced, one may be asked for another's files.
+        kept = _FOR_EVER if asked_version == version else "no-store"
+        headers = {**_HEADERS, "Cache-Control": kept}
+        return Response(content, headers=headers, media_type=_media_type(name))
+
+    return router
+
+
+def _index(template: bytes, version: str, settings: Settings) -> bytes:
+    """The page itself, with the version of its files and the limits that it keeps to."""
+    values = {
+        "version": version,
+        "max_characters": str(settings.max_characters),
+        "max_texts": str(settings.max_texts),
+        "max_body_bytes": str(settings.max_body_bytes),
+    }
+    escaped = {name: html.escape(value) for name, value in values.items()}
+    return Template(template.decode("utf-8")).substitute(escaped).encode("utf-8")
+
+
+def _version(contents: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(contents):
+        digest.update(name.encode())
+        digest.update(hashlib.sha256(contents[name]).digest())
+    return digest.hexdigest()[:16]
+
+
+def _media_type(name: str) -> str | None:
+    """The type of a file that belongs to the page, None for any other."""
+    return _MEDIA_TYPES.get(name[name.rfind(".") :])
