@@ -11,10 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.responses import JSONResponse
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
-from service.error_table import error_response
+from service.dialects import error_response
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, RequestTooLarge
 from service.registry import Registry
 from service.settings import Settings
@@ -26,6 +27,11 @@ from tests.service.xss_strings import XSS_STRINGS
 SETTINGS = Settings(max_characters=500, max_texts=3)
 PAIRS = ("en-de", "de-en", "en-sv", "zh-en")
 AXE_VERSION = "4.14.1"
+
+
+def refused(error: Exception) -> JSONResponse:
+    """The answer of our own API to a request that failed so."""
+    return error_response({"path": "/v1/translate"}, error)
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +328,7 @@ def test_a_refusal_is_told_and_keeps_the_text(
 ) -> None:
     page.type("kept")
     page.shows("KEPT")
-    served.faults.response = error_response(error)
+    served.faults.response = refused(error)
     page.type(" text")
     page.until(lambda: sentence in page.text("problem"))
     assert page.source == "kept text"
@@ -408,13 +414,13 @@ def test_other_encodings_are_read_and_said(page: Page, tmp_path: Path, encoding:
 def test_a_file_waits_while_the_service_is_busy_and_can_be_stopped(
     page: Page, served: PageServer
 ) -> None:
-    served.faults.response = error_response(QueueFull("full", retry_after_s=1))
+    served.faults.response = refused(QueueFull("full", retry_after_s=1))
     press(page, "file-tab")
     page.drop_file("a.txt", "one\ntwo\n")
     page.until(lambda: "0 of 2 lines. The service is busy." in page.text("file-note"))
     served.faults.response = None
     page.until(lambda: page.text("file-note") == "Done: 2 lines.")
-    served.faults.response = error_response(QueueFull("full", retry_after_s=60))
+    served.faults.response = refused(QueueFull("full", retry_after_s=60))
     page.drop_file("b.txt", "one\n")
     page.until(lambda: "busy" in page.text("file-note"))
     press(page, "stop")
@@ -530,7 +536,7 @@ def test_axe_has_no_serious_finding(page: Page, served: PageServer, axe: str, sc
     page.until(lambda: page.text("file-note") == "Done: 1 line.")
     findings += run_axe(page, axe)
     press(page, "text-tab")
-    served.faults.response = error_response(InvalidRequest("it is wrong"))
+    served.faults.response = refused(InvalidRequest("it is wrong"))
     page.type("x")
     page.until(lambda: page.by_id("problem").is_displayed())
     findings += run_axe(page, axe)
@@ -578,7 +584,7 @@ def test_no_text_ever_runs(page: Page, served: PageServer) -> None:
         page.drop_file(f"{text}.txt", text)
         page.until(lambda text=text: page.text("file-name") == f"{text}.txt")  # type: ignore[misc]
         page.until(lambda: page.text("file-note").startswith("Done: "))
-        served.faults.response = error_response(InvalidRequest(text))
+        served.faults.response = refused(InvalidRequest(text))
         page.paste(f"{text} ")
         page.until(lambda text=text: text in page.text("problem"))  # type: ignore[misc]
         served.faults.response = None
