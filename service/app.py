@@ -27,6 +27,7 @@ from service.health import health_router
 from service.interpreter import Interpreter
 from service.invalid import invalid_request
 from service.lifecycle import Lifecycle
+from service.metrics import Metrics, metrics_router
 from service.native import native_router
 from service.registry import Registry
 from service.request_log import RequestLog
@@ -41,7 +42,8 @@ def create_app(
     registry: Registry, settings: Settings, lifecycle: Lifecycle | None = None
 ) -> FastAPI:
     """The service as an ASGI application; its lifespan starts and ends the models' threads."""
-    gate = Gate(registry, settings, lifecycle or Lifecycle())
+    metrics = Metrics(registry)
+    gate = Gate(registry, settings, lifecycle or Lifecycle(), metrics)
     interpreter = Interpreter(gate, Detector())
 
     @asynccontextmanager
@@ -60,6 +62,7 @@ def create_app(
     )
     app.include_router(native_router(gate))
     app.include_router(health_router(gate))
+    app.include_router(metrics_router(metrics))
     app.include_router(libretranslate_router(interpreter))
     app.include_router(deepl_router(interpreter))
     app.include_router(google_router(interpreter))
@@ -71,7 +74,7 @@ def create_app(
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
     )
-    app.add_middleware(RequestLog)  # added last, so outermost
+    app.add_middleware(RequestLog, count=metrics.count_request)  # added last, so outermost
     return app
 
 

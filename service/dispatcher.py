@@ -95,6 +95,21 @@ class Dispatcher:
         return self._info
 
     @property
+    def num_texts(self) -> int:
+        """Texts accepted and not yet answered."""
+        return self._num_texts
+
+    @property
+    def num_characters(self) -> int:
+        """Characters of these texts."""
+        return self._num_characters
+
+    @property
+    def busy_s(self) -> float:
+        """Time in which there was something to do."""
+        return 0.0 if self._worker is None else self._worker.busy_s
+
+    @property
     def known_info(self) -> ModelInfo | None:
         """The description if there is one, whatever the state."""
         return self._info

@@ -7,6 +7,7 @@ that hangs up are settled here, once.
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastapi import Request
 
 from service.dispatcher import Dispatcher
-from service.errors import ClientGone, RequestTooLarge, ShuttingDown
+from service.errors import ClientGone, InvalidRequest, RequestTooLarge, ShuttingDown
 from service.lifecycle import Lifecycle, Phase
+from service.metrics import Metrics
 from service.registry import Registry
 from service.request_log import note, note_model
 from service.settings import Settings
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from model.translator import ForcedScore, Translation
 
 Result = TypeVar("Result")
+
+DEADLINE_HEADER = "X-Deadline-Seconds"
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Gate:
     registry: Registry
     settings: Settings
     lifecycle: Lifecycle
+    metrics: Metrics
 
     def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
         """The model that will do the work; raises while the service is closing."""
@@ -71,27 +77,33 @@ class Gate:
             texts,
             search,
             alignments=alignments,
-            deadline_s=self.settings.deadline_s,
+            deadline_s=self._deadline_s(request),
             name_of=name_of,
         )
-        return await _unless_disconnected(request, work)
+        translations = await _unless_disconnected(request, work)
+        self.metrics.count_texts(dispatcher, texts, translations)
+        return translations
 
     async def translate_parts(
         self, request: Request, parts: Sequence[Part]
     ) -> "list[list[Translation]]":
         """Each part's translations; one that fails ends the others. Wants `admit` before it."""
         note_model(request.scope, ",".join(part.dispatcher.name for part in parts) or "-")
+        deadline_s = self._deadline_s(request)
         work = [
             part.dispatcher.translate(
                 part.texts,
                 part.search,
                 alignments=False,
-                deadline_s=self.settings.deadline_s,
+                deadline_s=deadline_s,
                 name_of=part.name_of,
             )
             for part in parts
         ]
-        return await _unless_disconnected(request, _together(work))
+        translated = await _unless_disconnected(request, _together(work))
+        for part, translations in zip(parts, translated, strict=True):
+            self.metrics.count_texts(part.dispatcher, part.texts, translations)
+        return translated
 
     def admit(
         self, request: Request, texts: Sequence[str], name_of: Callable[[int], str], *, model: str
@@ -108,8 +120,20 @@ class Gate:
         num_characters = sum(len(source) + len(target) for source, target in pairs)
         note(request.scope, dispatcher.name, len(pairs), num_characters)
         self._check_size(len(pairs), num_characters, field="pairs")
-        work = dispatcher.score(pairs, deadline_s=self.settings.deadline_s)
+        work = dispatcher.score(pairs, deadline_s=self._deadline_s(request))
         return await _unless_disconnected(request, work)
+
+    def _deadline_s(self, request: Request) -> float:
+        """What the service allows, or less where the client asks for less."""
+        asked = request.headers.get(DEADLINE_HEADER)
+        if asked is None:
+            return self.settings.deadline_s
+        if not _SECONDS.fullmatch(asked) or float(asked) == 0:
+            raise InvalidRequest(
+                f"{DEADLINE_HEADER} is no number of seconds above 0; send one such as 2.5",
+                field=DEADLINE_HEADER,
+            )
+        return min(float(asked), self.settings.deadline_s)
 
     def _check_size(self, num_items: int, num_characters: int, *, field: str) -> None:
         settings = self.settings

@@ -9,6 +9,7 @@ import re
 import time
 import traceback
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -73,8 +74,9 @@ def write_line(record: RequestRecord) -> None:
 class RequestLog:
     """Gives each request its id, logs it, and answers 500 for what nobody caught."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, count: Callable[[RequestRecord], None]) -> None:
         self.app = app
+        self._count = count  # told of every request that is over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -107,6 +109,7 @@ class RequestLog:
             record.route = getattr(scope.get("route"), "path", "-")
             record.seconds = time.monotonic() - started
             write_line(record)
+            self._count(record)
 
 
 def _log_fault(record: RequestRecord, error: Exception) -> None:

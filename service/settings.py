@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     max_texts: int = Field(256, ge=1)  # texts (or pairs) in one request; past it: 413
     max_characters: int = Field(100_000, ge=1)  # of all texts of one request; past it: 413
     max_beam_size: int = Field(16, ge=1, le=256)  # largest beam a request may ask for
-    deadline_s: float = Field(20.0, gt=0, le=3600)  # a request not answered by then: 504
+    deadline_s: float = Field(8.0, gt=0, le=3600)  # 504 then; clients that retry do so at 10
 
     # All requests of one model together: accepted and not yet answered; past it: 429
     max_queue_texts: int = Field(1024, ge=1)

@@ -104,6 +104,26 @@ async def test_deadline_ends_the_request_and_frees_its_slots() -> None:
     assert dispatcher.close(5)
 
 
+async def test_a_request_may_ask_for_an_earlier_deadline(serving: Serving) -> None:
+    settings = Settings(deadline_s=0.2)
+    model = fake_model("en-de", settings, translator=FakeTranslator(step_s=0.001))
+    body = {"text": "w " * 10_000, "source": "en", "target": "de"}
+    async with serving(Registry([model]), settings) as client:
+
+        async def ask(seconds: str) -> httpx.Response:
+            headers = {"X-Deadline-Seconds": seconds}
+            return await client.post("/v1/translate", json=body, headers=headers)
+
+        for asked, met in (("0.05", "0.05"), ("3600", "0.2")):
+            answer = await ask(asked)
+            assert answer.status_code == 504
+            assert f"within {met} s" in answer.json()["error"]["message"]
+        for wrong in ("0", "-1", "soon", "1e3", "nan", ""):
+            answer = await ask(wrong)
+            assert answer.status_code == 422
+            assert answer.json()["error"]["field"] == "X-Deadline-Seconds"
+
+
 async def test_a_cancelled_request_leaves_the_engine() -> None:
     translator = FakeTranslator(step_s=0.001)
     dispatcher = await started(translator)

@@ -1,0 +1,163 @@
+"""GET /metrics: numbers for Prometheus, on the service's work and on what it translates.
+
+A label never holds text, a key, an address or a path as it was asked: only routes, models and
+numbers that are known beforehand, so there is a bounded number of series.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Response
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.dispatcher import Dispatcher, ModelState
+from service.oddities import oddities
+from service.registry import Registry
+from service.request_log import RequestRecord
+
+if TYPE_CHECKING:
+    from model.translator import Translation
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
+_RATIOS = (0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0, 4.0)
+_LOG_PROBS = (-4.0, -3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, -0.1)
+_OF_MODEL = ("model", "version")
+
+
+class Metrics:
+    """What is counted while the service runs; what is current is read when somebody asks."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._all = CollectorRegistry()
+        ProcessCollector(registry=self._all)
+        PlatformCollector(registry=self._all)
+        self._all.register(_Models(registry))
+        self._requests = Counter(
+            "dragoman_requests",
+            "Requests by route, method and status; status gone: the client left first.",
+            ("route", "method", "status"),
+            registry=self._all,
+        )
+        self._seconds = Histogram(
+            "dragoman_request_seconds",
+            "From the request's head to the answer's end.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self._all,
+        )
+        self._texts = Counter("dragoman_texts", "Translated texts.", _OF_MODEL, registry=self._all)
+        self._source_tokens = Counter(
+            "dragoman_source_tokens", "Source pieces translated.", _OF_MODEL, registry=self._all
+        )
+        self._target_tokens = Counter(
+            "dragoman_target_tokens", "Target pieces written.", _OF_MODEL, registry=self._all
+        )
+        self._odd = Counter(
+            "dragoman_odd_translations",
+            "Copies of the source, loops, and translations cut at the length limit.",
+            (*_OF_MODEL, "oddity"),
+            registry=self._all,
+        )
+        self._length_ratio = Histogram(
+            "dragoman_length_ratio",
+            "Target pieces for each source piece of a text.",
+            _OF_MODEL,
+            buckets=_RATIOS,
+            registry=self._all,
+        )
+        self._log_prob = Histogram(
+            "dragoman_log_prob_per_token",
+            "Mean log-probability of a text's target pieces: how sure the model was.",
+            _OF_MODEL,
+            buckets=_LOG_PROBS,
+            registry=self._all,
+        )
+        self._pieces_per_word = Histogram(
+            "dragoman_source_pieces_per_word",
+            "Source pieces for each blank-separated word: high where a text is foreign to a model.",
+            _OF_MODEL,
+            buckets=(1.0, 1.2, 1.4, 1.7, 2.0, 3.0, 5.0, 10.0),
+            registry=self._all,
+        )
+
+    def count_request(self, record: RequestRecord) -> None:
+        """One request that is over."""
+        status = "gone" if record.status is None else str(record.status)
+        self._requests.labels(record.route, record.method, status).inc()
+        self._seconds.labels(record.route).observe(record.seconds)
+
+    def count_texts(
+        self,
+        dispatcher: Dispatcher,
+        texts: Sequence[str],
+        translations: "Sequence[Translation]",
+    ) -> None:
+        """What a model has translated."""
+        info = dispatcher.known_info
+        of_model = (dispatcher.name, "-" if info is None else info.version)
+        self._texts.labels(*of_model).inc(len(texts))
+        for text, translation in zip(texts, translations, strict=True):
+            source, target = translation.source_tokens, translation.target_tokens
+            self._source_tokens.labels(*of_model).inc(source)
+            self._target_tokens.labels(*of_model).inc(target)
+            for oddity in oddities(text, translation):
+                self._odd.labels(*of_model, oddity).inc()
+            if source == 0 or target == 0:
+                continue
+            self._length_ratio.labels(*of_model).observe(target / source)
+            self._log_prob.labels(*of_model).observe(translation.log_prob / target)
+            self._pieces_per_word.labels(*of_model).observe(source / max(len(text.split()), 1))
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self._all)
+
+
+class _Models(Collector):
+    """What the models have to do at this moment."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        state = GaugeMetricFamily(
+            "dragoman_model_state", "1 for the state a model is in.", labels=("model", "state")
+        )
+        waiting = GaugeMetricFamily(
+            "dragoman_waiting_texts", "Texts accepted and not yet answered.", labels=("model",)
+        )
+        characters = GaugeMetricFamily(
+            "dragoman_waiting_characters", "Characters of these texts.", labels=("model",)
+        )
+        busy = CounterMetricFamily(
+            "dragoman_busy_seconds", "Time in which a model had something to do.", labels=("model",)
+        )
+        for dispatcher in self._registry.dispatchers:
+            for each in ModelState:
+                state.add_metric((dispatcher.name, each.value), float(dispatcher.state is each))
+            waiting.add_metric((dispatcher.name,), dispatcher.num_texts)
+            characters.add_metric((dispatcher.name,), dispatcher.num_characters)
+            busy.add_metric((dispatcher.name,), dispatcher.busy_s)
+        yield from (state, waiting, characters, busy)
+
+
+def metrics_router(metrics: Metrics) -> APIRouter:
+    """The route; outside the gate, so that overload can be seen."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
+    async def read() -> Response:
+        """Answers in Prometheus' text format."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return router

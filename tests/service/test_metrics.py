@@ -1,0 +1,103 @@
+"""What /metrics tells: the work of the service, and how its translations look."""
+
+import re
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.oddities import has_loop, oddities
+from service.settings import Settings
+from tests.service.conftest import Serving
+from tests.service.fakes import fake_registry
+
+pytestmark = pytest.mark.anyio
+SETTINGS = Settings(max_texts=3)
+
+
+async def read(client: httpx.AsyncClient) -> dict[str, float]:
+    """Every sample, by its name and labels."""
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return {
+        sample.name
+        + "".join(f" {name}={value}" for name, value in sorted(sample.labels.items())): (
+            sample.value
+        )
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+async def test_requests_and_texts_are_counted(serving: Serving) -> None:
+    async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
+        body = {"source": "en", "target": "de", "text": ["one two three", "42", "ABC"]}
+        for _ in range(2):
+            assert (await client.post("/v1/translate", json=body)).status_code == 200
+        assert (await client.post("/v1/translate", json={**body, "text": ["a"] * 4})).is_error
+        deepl = {"text": ["one"], "target_lang": "DE"}
+        assert (await client.post("/v2/translate", json=deepl)).status_code == 200
+        found = await read(client)
+    translate = "dragoman_requests_total method=POST route=/v1/translate"
+    assert found[f"{translate} status=200"] == 2
+    assert found[f"{translate} status=413"] == 1
+    assert found["dragoman_request_seconds_count route=/v1/translate"] == 3
+    of_model = "model=en-de version=0123456789ab"
+    assert found[f"dragoman_texts_total {of_model}"] == 7
+    assert found[f"dragoman_source_tokens_total {of_model}"] == 11
+    # Upper case comes back as it was; digits are no copy.
+    assert (
+        found["dragoman_odd_translations_total model=en-de oddity=copy version=0123456789ab"] == 2
+    )
+    assert found[f"dragoman_length_ratio_count {of_model}"] == 7
+    assert found["dragoman_model_state model=en-de state=ready"] == 1
+    assert found["dragoman_model_state model=en-de state=failed"] == 0
+    assert found["dragoman_waiting_texts model=en-de"] == 0
+    assert found["dragoman_busy_seconds_total model=en-de"] > 0
+
+
+async def test_no_label_holds_what_somebody_sent(serving: Serving) -> None:
+    async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
+        for number in range(20):
+            await client.get(f"/SECRET/{number}", headers={"X-Request-ID": "SECRET"})
+            await client.request("SECRET", f"/v1/SECRET{number}")
+            text = f"SECRET {number}"
+            await client.post("/v1/translate", json={"text": text, "model": text})
+        before = await read(client)
+        text = "SECRET POISON"
+        await client.post("/v1/translate", json={"text": text, "source": "en", "target": "de"})
+        told = (await client.get("/metrics")).text
+    assert "SECRET" not in told
+    assert "test" not in re.sub(r"^#.*$", "", told, flags=re.MULTILINE)  # the host asked for
+    assert before["dragoman_requests_total method=GET route=- status=404"] == 20
+
+
+async def test_metrics_answer_while_a_model_is_loading(serving: Serving) -> None:
+    async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS, wait=False) as client:
+        assert "dragoman_model_state model=en-de state=loading" in await read(client)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ("a b c d", False),
+        ("a a a b", False),
+        ("x a a a a", True),
+        ("x a b a b a b a b y", True),
+        ("a b a b a b y", False),
+        ("1 2 3 4 5 6 7 8 " * 4, True),
+        ("1 2 3 4 5 6 7 8 9 " * 4, False),
+        ("", False),
+    ],
+)
+def test_a_loop_is_the_same_again_and_again(pieces: str, expected: bool) -> None:
+    assert has_loop(pieces.split()) == expected
+
+
+def test_a_cut_translation_is_odd() -> None:
+    translation = SimpleNamespace(text="b", segments=(), truncated=True)
+    assert oddities("a", translation) == ["cut"]  # type: ignore[arg-type]
+    translation = SimpleNamespace(text=" a ", segments=(), truncated=False)
+    assert oddities("a", translation) == ["copy"]  # type: ignore[arg-type]
