@@ -21,9 +21,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from service.dispatcher import Dispatcher, ModelState
-from service.oddities import oddities
 from service.registry import Registry
 from service.request_log import RequestRecord
+from service.warning_signs import warnings_of
 
 if TYPE_CHECKING:
     from model.translator import Translation
@@ -62,10 +62,10 @@ class Metrics:
         self._target_tokens = Counter(
             "dragoman_target_tokens", "Target pieces written.", _OF_MODEL, registry=self._all
         )
-        self._odd = Counter(
-            "dragoman_odd_translations",
-            "Copies of the source, loops, and translations cut at the length limit.",
-            (*_OF_MODEL, "oddity"),
+        self._warnings = Counter(
+            "dragoman_warnings",
+            "Signs of a bad translation: a copy, a loop, a cut, a strange length, lost numbers.",
+            (*_OF_MODEL, "warning"),
             registry=self._all,
         )
         self._length_ratio = Histogram(
@@ -110,8 +110,8 @@ class Metrics:
             source, target = translation.source_tokens, translation.target_tokens
             self._source_tokens.labels(*of_model).inc(source)
             self._target_tokens.labels(*of_model).inc(target)
-            for oddity in oddities(text, translation):
-                self._odd.labels(*of_model, oddity).inc()
+            for warning in warnings_of(text, translation):
+                self._warnings.labels(*of_model, warning).inc()
             if source == 0 or target == 0:
                 continue
             self._length_ratio.labels(*of_model).observe(target / source)

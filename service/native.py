@@ -25,6 +25,7 @@ from service.schemas import (
     UsedModel,
 )
 from service.strict_json import StrictRoute
+from service.warning_signs import warnings_of
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
@@ -163,12 +164,15 @@ def _render(
 ) -> str:
     response = TranslateResponse(
         model=_used_model(dispatcher),
-        translations=[_translation(translation, body) for translation in translations],
+        translations=[
+            _translation(text, translation, body)
+            for text, translation in zip(body.texts, translations, strict=True)
+        ],
     )
     return response.model_dump_json(exclude_none=True)
 
 
-def _translation(translation: "Translation", body: TranslateRequest) -> TranslationBody:
+def _translation(text: str, translation: "Translation", body: TranslateRequest) -> TranslationBody:
     alternatives = [
         AlternativeBody(text=other.text, score=other.score, log_prob=other.log_prob)
         for other in translation.alternatives
@@ -184,6 +188,7 @@ def _translation(translation: "Translation", body: TranslateRequest) -> Translat
         target_tokens=translation.target_tokens,
         alternatives=alternatives if body.alternatives else None,
         segments=segments,
+        warnings=warnings_of(text, translation) if body.warnings else None,
     )
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from service.warning_signs import Sign
+
 # Part of the position in a validation error, not of the body: see `text` below.
 TEXT_TAGS = ("one text", "list of texts")
 
@@ -79,6 +81,9 @@ class TranslateRequest(ModelChoice):
     ] = False
     token_log_probs: Annotated[
         bool, Field(description="Add the log-probability of each target piece.")
+    ] = False
+    warnings: Annotated[
+        bool, Field(description="Add signs that a translation may be wrong, where there are any.")
     ] = False
 
     @property
@@ -166,6 +171,10 @@ class TranslationBody(BaseModel):
     segments: Annotated[
         list[SegmentBody] | None,
         Field(description="With `alignments` or `token_log_probs`."),
+    ] = None
+    warnings: Annotated[
+        list[Sign] | None,
+        Field(description="With `warnings`: signs of a bad translation, an empty list for none."),
     ] = None
 
 

@@ -1,13 +1,11 @@
 """What /metrics tells: the work of the service, and how its translations look."""
 
 import re
-from types import SimpleNamespace
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.oddities import has_loop, oddities
 from service.settings import Settings
 from tests.service.conftest import Serving
 from tests.service.fakes import fake_registry
@@ -48,9 +46,7 @@ async def test_requests_and_texts_are_counted(serving: Serving) -> None:
     assert found[f"dragoman_texts_total {of_model}"] == 7
     assert found[f"dragoman_source_tokens_total {of_model}"] == 11
     # Upper case comes back as it was; digits are no copy.
-    assert (
-        found["dragoman_odd_translations_total model=en-de oddity=copy version=0123456789ab"] == 2
-    )
+    assert found["dragoman_warnings_total model=en-de version=0123456789ab warning=copied"] == 2
     assert found[f"dragoman_length_ratio_count {of_model}"] == 7
     assert found["dragoman_model_state model=en-de state=ready"] == 1
     assert found["dragoman_model_state model=en-de state=failed"] == 0
@@ -77,27 +73,3 @@ async def test_no_label_holds_what_somebody_sent(serving: Serving) -> None:
 async def test_metrics_answer_while_a_model_is_loading(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS, wait=False) as client:
         assert "dragoman_model_state model=en-de state=loading" in await read(client)
-
-
-@pytest.mark.parametrize(
-    ("pieces", "expected"),
-    [
-        ("a b c d", False),
-        ("a a a b", False),
-        ("x a a a a", True),
-        ("x a b a b a b a b y", True),
-        ("a b a b a b y", False),
-        ("1 2 3 4 5 6 7 8 " * 4, True),
-        ("1 2 3 4 5 6 7 8 9 " * 4, False),
-        ("", False),
-    ],
-)
-def test_a_loop_is_the_same_again_and_again(pieces: str, expected: bool) -> None:
-    assert has_loop(pieces.split()) == expected
-
-
-def test_a_cut_translation_is_odd() -> None:
-    translation = SimpleNamespace(text="b", segments=(), truncated=True)
-    assert oddities("a", translation) == ["cut"]  # type: ignore[arg-type]
-    translation = SimpleNamespace(text=" a ", segments=(), truncated=False)
-    assert oddities("a", translation) == ["copy"]  # type: ignore[arg-type]
