@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -114,7 +115,7 @@ def build_app() -> typer.Typer:
         from training.cli import register
 
         register(app, serve=serve)
-    for verb in (translate, score, inspect, bench, serve):
+    for verb in (translate, score, inspect, bench, doctor, serve):
         app.command()(verb)
     return app
 
@@ -309,6 +310,35 @@ def bench(
         picture=picture,
         as_json=as_json,
     )
+
+
+def doctor(
+    models: Annotated[
+        Path,
+        typer.Argument(help="A checkpoint, or a folder of checkpoints.", metavar="MODELS"),
+    ],
+    host: Annotated[str, typer.Option("--host", help="Where it shall listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any.")] = 8000,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether MODELS would be served here, and say what to do if not.
+
+    Changes nothing. Exits with 1 when a check fails.
+
+    \b
+    dragoman doctor models
+    """
+    from service.doctor import examine
+
+    failed = False
+    for finding in examine(models, host, port):
+        failed = failed or not finding.ok
+        if as_json:
+            typer.echo(json.dumps(asdict(finding), ensure_ascii=False))
+        else:
+            typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.check}: {finding.detail}")
+    if failed:
+        raise typer.Exit(1)
 
 
 def serve(

@@ -99,7 +99,7 @@ def open_models(models: Path, settings: Settings) -> Registry:
 
     Raises CheckpointError when there is nothing to load.
     """
-    folders = _checkpoint_folders(models)
+    folders = checkpoint_folders(models)
     threads = settings.threads_per_model or max(1, num_cores() // len(folders))
     return Registry(
         [
@@ -112,7 +112,8 @@ def open_models(models: Path, settings: Settings) -> Registry:
     )
 
 
-def _checkpoint_folders(models: Path) -> list[Path]:
+def checkpoint_folders(models: Path) -> list[Path]:
+    """Those of a models folder, or the one that it is; CheckpointError when there is none."""
     if not models.is_dir():
         raise CheckpointError(f"there is no models folder {models}; check the path")
     if _is_checkpoint(models):

@@ -37,7 +37,7 @@ def serve(models: Path, host: str, port: int, settings: Settings) -> None:
     Port 0 takes a free one; the log says which.
     """
     registry = open_models(models, settings)
-    with _listen(host, port) as listener:
+    with listen(host, port) as listener:
         run(registry, listener, settings)
 
 
@@ -121,7 +121,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A listening socket; ConfigError says in one line why there is none."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

@@ -17,7 +17,7 @@ from tests.service.echo_translator import EchoModel, reverse
 
 VERBS = (
     *("demo", "train", "export", "retrain", "evaluate"),
-    *("translate", "score", "inspect", "bench", "serve"),
+    *("translate", "score", "inspect", "bench", "doctor", "serve"),
 )
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from model.errors import CheckpointError, ConfigError
-from service.server import _listen, serve
+from service.server import listen, serve
 from service.settings import Settings
 
 Process = subprocess.Popen[str]
@@ -173,5 +173,5 @@ def test_models_folder_must_hold_something(tmp_path: Path) -> None:
 
 
 def test_answers_are_not_held_back_for_acknowledgements() -> None:
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

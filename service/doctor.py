@@ -1,0 +1,117 @@
+"""`dragoman doctor`: would it serve here? Every check says what it found, or what to do.
+
+Nothing is changed, and one failed check does not keep the others from being made.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from model.errors import DragomanError
+from model.process import num_cores
+from service.registry import checkpoint_folders
+from service.server import listen
+from service.settings import Settings, load_settings
+
+_PACKAGES = ("torch", "sentencepiece", "safetensors", "fastapi", "uvicorn", "pydantic")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check came to."""
+
+    check: str
+    ok: bool
+    detail: str  # of a failed check: what is wrong, and the way out
+
+
+def examine(models: Path, host: str, port: int) -> Iterator[Finding]:
+    """All checks, one after another; those that need torch take some seconds."""
+    yield _made("versions", _versions)
+    settings: list[Settings] = []
+    yield _made("settings", partial(_settings, settings))
+    yield _made("port", partial(_port, host, port))
+    yield _made("processor", _processor)
+    if settings:
+        yield _made("device and precision", partial(_precision, settings[0]))
+    try:
+        folders = checkpoint_folders(models)
+    except DragomanError as error:
+        yield Finding("models", ok=False, detail=str(error))
+        return
+    for folder in folders:
+        yield _made(f"checkpoint {folder.name}", partial(_checkpoint, folder, settings))
+
+
+def _made(check: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check, ok=True, detail=look())
+    except DragomanError as error:  # says the way out itself
+        return Finding(check, ok=False, detail=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks are still wanted
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return Finding(
+            check, ok=False, detail=f"{reason}; install again, in a fresh environment: make test"
+        )
+
+
+def _versions() -> str:
+    def of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            raise ImportError(f"{package} is not installed") from None
+
+    packages = ", ".join(f"{package} {of(package)}" for package in _PACKAGES)
+    return f"Python {platform.python_version()}, {packages}"
+
+
+def _settings(found: list[Settings]) -> str:
+    settings = load_settings({})
+    found.append(settings)
+    changed = {
+        name: value
+        for name, value in settings.model_dump().items()
+        if value != type(settings).model_fields[name].default
+    }
+    return ", ".join(f"{name} {value}" for name, value in changed.items()) or "as delivered"
+
+
+def _port(host: str, port: int) -> str:
+    with listen(host, port) as listener:
+        return f"{host} port {listener.getsockname()[1]} is free"
+
+
+def _processor() -> str:
+    return f"{num_cores()} of {platform.machine()} may be used"
+
+
+def _precision(settings: Settings) -> str:
+    from model.precision import resolve_device, resolve_precision
+    from model.products import int8_failure
+
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    failure = int8_failure() if device.type == "cpu" else None
+    return f"{device}, {precision}" + (f"; no int8: {failure}" if failure else "")
+
+
+def _checkpoint(folder: Path, settings: list[Settings]) -> str:
+    from model.translator import Translator
+
+    device, precision = "cpu", "fp32"
+    if settings:
+        device, precision = settings[0].device, settings[0].precision
+    started = time.monotonic()
+    with Translator.load(folder, device=device, precision=precision) as translator:
+        config = translator.checkpoint.config
+        translator.translate(["Test 1."])
+    return (
+        f"{config.source_language} to {config.target_language}, version "
+        f"{translator.checkpoint.version}, hashes right, translates; "
+        f"{time.monotonic() - started:.1f} s"
+    )

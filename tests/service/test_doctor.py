@@ -1,0 +1,88 @@
+"""What the doctor finds, and that one bad finding keeps no other from being made."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from service import cli
+from service.doctor import examine
+
+
+def examined(models: Path, port: int = 0) -> dict[str, tuple[bool, str]]:
+    return {
+        finding.check: (finding.ok, finding.detail)
+        for finding in examine(models, "127.0.0.1", port)
+    }
+
+
+def test_all_is_well(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["doctor", str(tiny_checkpoint), "--port", "0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("ok    ") for line in lines)
+    assert [line[6:].split(":")[0] for line in lines] == [
+        "versions",
+        "settings",
+        "port",
+        "processor",
+        "device and precision",
+        f"checkpoint {tiny_checkpoint.name}",
+    ]
+    assert "en to de" in lines[-1]
+
+
+def test_every_failure_is_told_with_its_remedy(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DRAGOMAN_MAX_SLOTS", "many")
+    for name in ("good", "flipped"):
+        shutil.copytree(tiny_checkpoint, tmp_path / name)
+    weights = tmp_path / "flipped" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli.run(["doctor", str(tmp_path), "--port", str(port), "--json"]) == 1
+    told = {row["check"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert {check for check, row in told.items() if not row["ok"]} == {
+        "settings",
+        "port",
+        "checkpoint flipped",
+    }
+    assert "max_slots" in told["settings"]["detail"]
+    assert "choose another --port" in told["port"]["detail"]
+    assert "weights.safetensors" in told["checkpoint flipped"]["detail"]
+
+
+def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
+    found = examined(tmp_path)
+    assert found["versions"][0]
+    assert found["models"] == (
+        False,
+        f"{tmp_path} holds no checkpoint; put one there with `dragoman export RUN {tmp_path}/NAME`",
+    )
+
+
+def test_changed_settings_are_named(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAGOMAN_PRECISION", "bf16")
+    found = examined(tiny_checkpoint)
+    assert found["settings"] == (True, "precision bf16")
+    assert found["device and precision"][1].startswith("cpu, bf16")
+
+
+def test_what_nobody_expected_is_a_finding_too(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(package: str) -> str:
+        raise RuntimeError(f"{package} is broken")
+
+    monkeypatch.setattr("service.doctor.version", missing)
+    ok, detail = examined(tiny_checkpoint)["versions"]
+    assert not ok
+    assert "torch is broken; install again" in detail
