@@ -10,7 +10,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,6 +68,7 @@ def write_line(record: RequestRecord) -> None:
         record.model,
         record.num_texts,
         record.num_characters,
+        extra=asdict(record),  # fields of their own where lines are JSON
     )
 
 

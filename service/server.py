@@ -10,7 +10,6 @@ import math
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import uvicorn
 from model.errors import CheckpointError, ConfigError
 from service.app import create_app
 from service.lifecycle import Lifecycle, Phase
+from service.logs import configure_logging
 from service.registry import Registry, open_models
 from service.settings import Settings
 
@@ -43,7 +43,7 @@ def serve(models: Path, host: str, port: int, settings: Settings) -> None:
 
 def run(registry: Registry, listener: socket.socket, settings: Settings) -> None:
     """Serves a registry on a socket that listens already; raises when no model loads."""
-    _configure_logging()
+    configure_logging(settings.log_format)
     lifecycle = Lifecycle()
     config = uvicorn.Config(
         create_app(registry, settings, lifecycle),
@@ -139,12 +139,6 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(
             f"cannot listen on {host} port {port}: {reason}; choose another --port or --host"
         ) from None
-
-
-def _configure_logging() -> None:
-    """Plain lines on standard error; of libraries, uvicorn too, only what is wrong."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("dragoman").setLevel(logging.INFO)
 
 
 def _leave(code: int) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.errors import ConfigError
+from service.logs import LogFormat
 
 ENV_PREFIX = "DRAGOMAN_"
 
@@ -31,6 +32,9 @@ class Settings(BaseSettings):
     max_slots: int = Field(64, ge=1, le=4096)  # sentences each engine translates at once
     # engines of each model; unset shares this machine's cores among the models
     threads_per_model: int | None = Field(None, ge=1, le=1024)
+
+    # Told to people ("text"), or to a collector, as one JSON object a line
+    log_format: LogFormat = "text"
 
     # One request
     max_body_bytes: int = Field(2 * 1024 * 1024, ge=1024)  # past it: 413, while still reading
