@@ -18,6 +18,8 @@ def configure_logging(log_format: LogFormat) -> None:
     handler.setFormatter(formatter(log_format))
     logging.basicConfig(handlers=[handler])
     logging.getLogger("dragoman").setLevel(logging.INFO)
+    # It warns of every broken form, which is the sender's affair, and quotes bytes of it.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def formatter(log_format: LogFormat) -> logging.Formatter:

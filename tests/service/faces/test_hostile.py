@@ -1,0 +1,123 @@
+"""Hostile and broken requests on every route: always a refusal or an answer, never a fault.
+
+None is answered with 5xx, and no refusal repeats what was sent.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.service.conftest import Serving
+from tests.service.fakes import fake_registry
+
+pytestmark = pytest.mark.anyio
+MARK = "ZQXJ"
+GOOD: dict[str, Any] = {
+    "q": "hello",
+    "text": ["hello"],
+    "source": "en",
+    "target": "de",
+    "target_lang": "DE",
+    "langpair": "en|de",
+    "pairs": [{"source": "a", "target": "b"}],
+}
+ROUTES = {
+    "POST /v1/translate": ("text", "source", "target", "model", "beam_size", "warnings"),
+    "POST /v1/score": ("pairs", "source", "target", "model"),
+    "POST /translate": ("q", "source", "target", "format", "alternatives", "api_key", "unknown"),
+    "GET /translate": ("q", "langpair"),
+    "POST /detect": ("q", "api_key"),
+    "GET /languages": ("api_key",),
+    "GET /frontend/settings": ("unknown",),
+    "GET /listPairs": ("unknown",),
+    "POST /v2/translate": (
+        *("text", "target_lang", "source_lang", "formality", "tag_handling", "ignore_tags"),
+        *("split_sentences", "glossary_id", "show_billed_characters", "context"),
+    ),
+    "GET /v2/languages": ("type",),
+    "GET /v2/usage": ("unknown",),
+    "POST /language/translate/v2": ("q", "target", "source", "format", "model"),
+    "POST /language/translate/v2/detect": ("q",),
+    "GET /language/translate/v2/languages": ("target",),
+}
+VALUES: tuple[Any, ...] = (
+    *(
+        None,
+        True,
+        -1,
+        1e308,
+        10**40,
+        "",
+        " \u3000",
+        MARK,
+        MARK * 3000,
+        f"\0{MARK}",
+        f"\ud800{MARK}",
+    ),
+    *([], [MARK], [MARK, None], [[MARK]], {}, {MARK: MARK}, [""] * 300, "auto", "de-DE-x-" + MARK),
+    *("../../etc/passwd", f"<script>{MARK}", f"%00{MARK}", f"<{MARK}" * 200, "👍" + MARK),
+)
+BODIES = (
+    *(b"", b"{", b"null", b"[]", b'"x"', b"[" * 5000, b"\xff\xfe", b'{"q":NaN}', b"--x\r\n"),
+    b'{"q":"a","q":"b"}',
+    b'--x\r\nContent-Disposition: form-data; name="q"\r\n\r\nhello',
+    b"q=%ff%fe&source=en&target=de",
+    b"&" * 5000,
+)
+TYPES = (
+    *("application/json", "application/json; charset=utf-16", "application/x-www-form-urlencoded"),
+    *("multipart/form-data", "multipart/form-data; boundary=x", "text/plain", "", MARK),
+)
+
+
+def requests(method: str, path: str, fields: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """What `httpx` is to send."""
+    good = {name: GOOD[name] for name in fields if name in GOOD}
+    for field in fields:
+        for value in VALUES:
+            given = {**good, field: value}
+            content = json.dumps(given).encode("utf-8", "surrogatepass")
+            yield {"content": content, "headers": {"Content-Type": "application/json"}}
+            plain = {
+                name: text if isinstance(text, str) else json.dumps(text)
+                for name, text in given.items()
+            }
+            sent = {n: t.encode("utf-8", "ignore").decode()[:2000] for n, t in plain.items()}
+            yield {"params": sent} if method == "GET" else {"data": sent}
+            yield {"files": {name: (None, text) for name, text in sent.items()}}
+    for body in BODIES:
+        for media_type in TYPES:
+            yield {"content": body, "headers": {"Content-Type": media_type}}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_no_request_is_a_fault_or_comes_back(route: str, serving: Serving) -> None:
+    method, path = route.split()
+    settings = Settings()
+    count = 0
+    async with serving(fake_registry(settings, "en-de", "de-en"), settings) as client:
+        client.headers["Authorization"] = "DeepL-Auth-Key k"
+        for request in requests(method, path, ROUTES[route]):
+            answer = await client.request(method, path, **request)
+            assert answer.status_code < 500, (request, answer.text)
+            if answer.is_error:
+                assert MARK not in answer.text, (request, answer.text)
+                answer.json()  # in words of the API, never a page of the framework
+            count += 1
+        for path_of_none in (f"{path}/{MARK}", f"/{MARK}{path}"):
+            answer = await client.request(method, path_of_none)
+            assert answer.status_code in (404, 405)
+            assert MARK not in answer.text
+    assert count > 150
+
+
+async def test_an_answer_to_nothing_is_fast(serving: Serving) -> None:
+    settings = Settings(max_body_bytes=4096)
+    async with serving(fake_registry(settings, "en-de"), settings) as client:
+        answer: httpx.Response = await client.post("/translate", content=b"x" * 100_000)
+    assert answer.status_code == 413
+    assert answer.json().keys() == {"error"}
