@@ -492,9 +492,10 @@ def test_light_dark_and_the_button_between(page: Page, served: PageServer) -> No
         system("dark")
         dark = ground()
         assert light != dark
-        assert page.by_id("theme").get_attribute("aria-pressed") == "true"
+        # The page hears of it by an event.
+        page.until(lambda: page.by_id("theme").get_attribute("aria-pressed") == "true")
         press(page, "theme")
-        assert ground() == light
+        page.until(lambda: ground() == light)
         page.chrome.get(served.url)
         assert ground() == light  # remembered
     finally:
