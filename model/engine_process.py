@@ -157,10 +157,12 @@ def main() -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             descriptor = recv_handle(caller)
-            if os.fork() == 0:
-                caller.close()
-                _be_engine(Connection(descriptor), make_engine)
-            os.close(descriptor)
+            try:
+                if os.fork() == 0:
+                    caller.close()
+                    _be_engine(Connection(descriptor), make_engine)
+            finally:  # also when there is no process to be had: the other side waits for its end
+                os.close(descriptor)
     with contextlib.suppress(ChildProcessError):
         os.wait()  # comes back when the last engine has ended
 
