@@ -250,11 +250,13 @@ class Translator:
     def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
         """Advances everything under way; what has finished, with its ticket.
 
-        One engine advances by one piece. Several advance by themselves: then this waits until
-        something has finished, or `wake` was called, or the time is over.
+        The calling thread's engine advances by one piece. Without work for it, or without one, this
+        waits until another engine has finished something, or `wake` was called, or the time is
+        over.
         """
-        complete, self._complete = self._complete, []
-        for finished in self._engine.step(0.0 if complete else timeout_s):
+        results = self._engine.step(0.0 if self._complete else timeout_s)
+        complete, self._complete = self._complete, []  # kept, should an engine have failed
+        for finished in results:
             job = self._jobs_by_request.pop(finished.request_id)
             job.hypotheses[job.waiting_for.pop(finished.request_id)] = finished.hypotheses
             if not job.waiting_for:
