@@ -360,7 +360,9 @@ def serve(
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, help="CPU threads of each model. Default: a fair share."),
+        typer.Option(
+            "--threads", min=1, help="Engines of each model. Default: a fair share of the cores."
+        ),
     ] = None,
     slots: Annotated[
         int | None,

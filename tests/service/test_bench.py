@@ -311,7 +311,7 @@ def test_ceilings_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (product_seconds(states, "int8", CPU) or 0) > 0
 
     def refuse(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        raise NotImplementedError  # as torch does where a device has no such product
 
     monkeypatch.setattr(torch, "_int_mm", refuse)
     assert matrix_ceiling("int8", CPU) is None
