@@ -28,6 +28,8 @@ _ENCODED_PLACES = 1024
 _ENCODED_WORTHWHILE = 4
 _WORTHWHILE_PART = 4
 _LONGEST_HOLD = 6
+# Steps for which bulk requests let all others pass: a minute and more.
+_BULK_PATIENCE = 10_000
 
 
 class Engine:
@@ -83,7 +85,8 @@ class Engine:
         self._waiting[request.request_id] = request
         # In the order of arrival, but a short sentence may pass a long one that came no more than
         # their difference in length before it, in steps: nobody is passed for ever.
-        heapq.heappush(self._line, (self._num_steps + request.src_len, request.request_id))
+        due = self._num_steps + request.src_len + (_BULK_PATIENCE if request.bulk else 0)
+        heapq.heappush(self._line, (due, request.request_id))
 
     def cancel(self, request_id: int) -> None:
         """Frees what the request holds; one that is unknown or finished is no error."""

@@ -13,8 +13,7 @@ import contextlib
 import logging
 import selectors
 import socket
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from multiprocessing.connection import Connection
 from typing import Protocol, runtime_checkable
 
@@ -55,7 +54,8 @@ class EngineTeam:
         self._capacity = max_slots + _WAITING_INSIDE
         self._coming: set[Connection] = set()  # engines that are not ready
         self._members: dict[Connection, _Member] = {}  # those that are
-        self._line: deque[Request] = deque()  # that nobody has taken
+        self._line: dict[int, Request] = {}  # that nobody has taken, in order
+        self._bulk_line: dict[int, Request] = {}  # the same, of great texts: after the others
         self._holders: dict[int, _Taker | None] = {}  # by request; None: in line
         self._tried: set[int] = set()  # requests whose engine has ended once
         self._failure: EngineFailure | None = None  # to be told at the next step
@@ -67,7 +67,7 @@ class EngineTeam:
 
     @property
     def num_waiting(self) -> int:
-        """Requests that no engine has taken yet."""
+        """Requests that no engine has taken yet; those in bulk, which keep nobody waiting, not."""
         return len(self._line)
 
     @property
@@ -79,7 +79,7 @@ class EngineTeam:
         """Queues a request; InputError when its source is empty or above the limit."""
         check_length(request, self.max_source_tokens)
         self._holders[request.request_id] = None
-        self._line.append(request)
+        self._line_of(request)[request.request_id] = request
         self._deal()
 
     def cancel(self, request_id: int) -> None:
@@ -89,7 +89,8 @@ class EngineTeam:
         holder = self._holders.pop(request_id)
         self._tried.discard(request_id)
         if holder is None:
-            self._line = deque(each for each in self._line if each.request_id != request_id)
+            self._line.pop(request_id, None)
+            self._bulk_line.pop(request_id, None)
         else:
             holder.cancel(request_id)
 
@@ -169,19 +170,27 @@ class EngineTeam:
         self._coming.clear()
         self._members.clear()
 
+    def _line_of(self, request: Request) -> dict[int, Request]:
+        return self._bulk_line if request.bulk else self._line
+
     def _deal(self) -> None:
-        """Hands what is in line to whoever has least to do, while anybody has room."""
+        """Hands what is in line to whoever has least to do, while anybody has room.
+
+        One of several engines is kept free of bulk: beside dozens of others' a sentence would take
+        many times as long as alone.
+        """
         takers: list[_Taker] = [*self._members.values()]
         if self._own is not None:
             takers.append(self._own)
-        while self._line:
-            taker = min(takers, key=lambda each: each.num_under_way, default=None)
-            if taker is None or taker.num_under_way >= self._capacity:
-                self.call_processes()
-                return
-            request = self._line.popleft()
-            self._holders[request.request_id] = taker
-            taker.admit(request)
+        for line, among in ((self._line, takers), (self._bulk_line, takers[:-1] or takers)):
+            while line:
+                taker = min(among, key=lambda each: each.num_under_way, default=None)
+                if taker is None or taker.num_under_way >= self._capacity:
+                    self.call_processes()
+                    break
+                request = line.pop(next(iter(line)))
+                self._holders[request.request_id] = taker
+                taker.admit(request)
 
     def _listen(self, timeout_s: float | None) -> list[Finished]:
         """Waits for the bell or for processes; the results that they have."""
@@ -241,18 +250,22 @@ class EngineTeam:
             if not (self._members or self._coming):
                 self._dismiss_processes()  # all are gone: they are called anew when needed
 
-    def _take_back(self, requests: Iterable[Request]) -> None:
+    def _take_back(self, requests: Collection[Request]) -> None:
         """Puts at the head of the line what an engine held that has ended."""
-        lost = 0
-        for request in reversed(list(requests)):
-            if request.request_id in self._tried:
-                lost += 1
-                continue
+        lost = [request for request in requests if request.request_id in self._tried]
+        if lost:
+            self._failure = EngineFailure(
+                f"two engines ended in the middle of {len(lost)} segments"
+            )
+        again = [request for request in requests if request.request_id not in self._tried]
+        for request in again:
             self._tried.add(request.request_id)
             self._holders[request.request_id] = None
-            self._line.appendleft(request)
-        if lost:
-            self._failure = EngineFailure(f"two engines ended in the middle of {lost} segments")
+        for bulk, line in ((False, self._line), (True, self._bulk_line)):
+            behind = dict(line)
+            line.clear()
+            line.update({each.request_id: each for each in again if each.bulk is bulk})
+            line.update(behind)
 
     def _do_without(self, reason: str) -> None:
         """Goes on with the caller's own engine, if there is one."""

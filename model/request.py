@@ -16,6 +16,7 @@ class Request:
     search: SearchConfig
     attention: bool = False  # return where the decoder looked
     prefix_ids: Sequence[int] = ()  # what the target has to begin with
+    bulk: bool = False  # one of a great many of one text: lets those of other texts pass
 
     @property
     def src_len(self) -> int:

@@ -206,9 +206,17 @@ class Translator:
         return translate_in_order(self, texts, search, alignments=alignments)
 
     def add(
-        self, text: str, search: SearchConfig | None = None, *, alignments: bool = False
+        self,
+        text: str,
+        search: SearchConfig | None = None,
+        *,
+        alignments: bool = False,
+        bulk: bool = False,
     ) -> int:
-        """Queues a text; the ticket under which `step` will return it. InputError refuses it."""
+        """Queues a text; the ticket under which `step` will return it. InputError refuses it.
+
+        What belongs to a `bulk` lets other texts pass, and is left to all engines but one.
+        """
         check_text(text)
         token_ids: dict[str, list[int]] = {}
 
@@ -240,7 +248,13 @@ class Translator:
                 job.waiting_for[self._num_requests] = index
                 self._jobs_by_request[self._num_requests] = job
                 self._engine.admit(
-                    Request(self._num_requests, source_ids, job.search, attention=alignments)
+                    Request(
+                        self._num_requests,
+                        source_ids,
+                        job.search,
+                        attention=alignments,
+                        bulk=bulk,
+                    )
                 )
         self._jobs[job.ticket] = job
         if not job.waiting_for:
@@ -305,7 +319,7 @@ class Translator:
 
     @property
     def num_waiting(self) -> int:
-        """Segments that have no slot of the engine yet."""
+        """Segments that have no slot of the engine yet; a team does not count those in bulk."""
         return self._engine.num_waiting
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore]:

@@ -384,6 +384,19 @@ def test_a_short_sentence_passes_a_long_one_but_not_for_ever() -> None:
     assert order.index(199) < min(latecomers)
 
 
+def test_bulk_lets_all_others_pass() -> None:
+    engine = Engine(TableNetwork(vocab_size=9, end_bias=-100.0), max_slots=1)
+    settings = SearchConfig(beam_size=1, max_length_ratio=0.0, max_length_extra=1)
+    for number in range(200):  # more than are encoded ahead
+        engine.admit(Request(number, [5], settings, bulk=True))
+    order = [done.request_id for done in engine.step()]
+    engine.admit(Request(1000, [5] * 20, settings))
+    while not engine.idle:
+        order += [done.request_id for done in engine.step()]
+    assert order.index(1000) < 40
+    assert len(order) == 201
+
+
 # --- coming and going
 
 

@@ -1,5 +1,6 @@
 """Several engines behind one face: the same results, nothing lost, errors told."""
 
+import dataclasses
 import logging
 import os
 import random
@@ -126,6 +127,27 @@ def test_a_team_finds_what_one_engine_finds(has_own: bool) -> None:
             team.admit(request)
         assert finish(team) == finish(alone)
         assert team.num_waiting == 0
+
+
+def test_bulk_leaves_one_engine_to_the_others() -> None:
+    engines: list[Engine] = []
+
+    def noted() -> Engine:
+        engines.append(engine())
+        return engines[-1]
+
+    with team_of(2, noted) as team:
+        team.start()
+        for number in range(100):
+            team.admit(dataclasses.replace(endless(number), bulk=True))
+        assert team.num_waiting == 0  # nobody waits for them
+        team.step(timeout_s=0.1)
+        team.admit(Request(100, [5, 6], SearchConfig(beam_size=1)))
+        assert [each.request_id for each in team.step(timeout_s=WAIT_S)] == [100]
+        assert sorted(each.num_under_way > 0 for each in engines) == [False, True]
+        for number in range(100):
+            team.cancel(number)
+        assert team.idle
 
 
 @pytest.mark.parametrize("has_own", [True, False])
@@ -278,11 +300,13 @@ def mortal(*lives: bool) -> Callable[[Connection], None]:
     return serve
 
 
-def test_what_a_lost_engine_held_is_given_to_others() -> None:
+@pytest.mark.parametrize("bulk", [False, True])
+def test_what_a_lost_engine_held_is_given_to_others(bulk: bool) -> None:
     alone = engine()
     with team_of(2, serve=mortal(False, True)) as team:
         team.start()
         for request in requests(30):
+            request = dataclasses.replace(request, bulk=bulk)
             alone.admit(request)
             team.admit(request)
         assert finish(team) == finish(alone)
