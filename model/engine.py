@@ -11,13 +11,14 @@ on. Not thread-safe: one thread owns an engine.
 """
 
 import heapq
+import time
 from collections import deque
 
 import torch
 
 from model.buckets import padded_batch
 from model.lane import Encoded, Lane, StepwiseNetwork
-from model.request import Finished, Request, check_length
+from model.request import Finished, Request, Usage, check_length
 from model.shortlist import Shortlist
 
 # Read together, padding included; bounds how long a newcomer's encoding holds up the others.
@@ -49,7 +50,8 @@ class Engine:
         self.max_source_tokens = max_source_tokens
         self._network = network
         self._shortlist = shortlist
-        self._num_steps = 0
+        self.num_steps = 0
+        self.step_s = 0.0  # time they took
         self._waiting_since = 0  # the step at which the first of those waiting came
         self._waiting: dict[int, Request] = {}  # plain ids, no tensors
         self._line: list[tuple[int, int]] = []  # a heap: when it is due, request id
@@ -67,6 +69,11 @@ class Engine:
         return sum(lane.num_busy for lane in self._lanes.values())
 
     @property
+    def usage(self) -> Usage:
+        """How busy it is."""
+        return Usage(self.max_slots, self.num_busy, self.num_steps, self.step_s)
+
+    @property
     def num_under_way(self) -> int:
         """Requests neither finished nor cancelled."""
         return self.num_waiting + self.num_busy
@@ -81,11 +88,11 @@ class Engine:
         check_length(request, self.max_source_tokens)
         assert request.request_id not in self._waiting
         if not self._waiting:
-            self._waiting_since = self._num_steps
+            self._waiting_since = self.num_steps
         self._waiting[request.request_id] = request
         # In the order of arrival, but a short sentence may pass a long one that came no more than
         # their difference in length before it, in steps: nobody is passed for ever.
-        due = self._num_steps + request.src_len + (_BULK_PATIENCE if request.bulk else 0)
+        due = self.num_steps + request.src_len + (_BULK_PATIENCE if request.bulk else 0)
         heapq.heappush(self._line, (due, request.request_id))
 
     def cancel(self, request_id: int) -> None:
@@ -115,7 +122,8 @@ class Engine:
 
         Never waits, whatever the timeout: that is for a team of engines.
         """
-        self._num_steps += 1
+        started = time.perf_counter()
+        self.num_steps += 1
         newcomers = self._newcomers()
         for beam_size in newcomers:
             self._lanes.setdefault(beam_size, Lane(self._network, beam_size))
@@ -126,6 +134,7 @@ class Engine:
                 finished += lane.step()
             if not lane.num_busy:
                 del self._lanes[beam_size]
+        self.step_s += time.perf_counter() - started
         return finished
 
     def _newcomers(self) -> dict[int, list[Encoded]]:
@@ -145,7 +154,7 @@ class Engine:
         return (
             len(self._waiting) < max(_ENCODED_WORTHWHILE, self.num_busy // _WORTHWHILE_PART)
             and bool(self._lanes)
-            and self._num_steps - self._waiting_since < _LONGEST_HOLD
+            and self.num_steps - self._waiting_since < _LONGEST_HOLD
         )
 
     def _encode_next(self) -> None:
@@ -162,7 +171,7 @@ class Engine:
             heapq.heappop(self._line)
         if not requests:
             return
-        self._waiting_since = self._num_steps
+        self._waiting_since = self.num_steps
         state = self._network.encode(
             padded_batch([request.source_ids for request in requests], self._network.device)
         )

@@ -52,6 +52,15 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """What an engine has finished, and its steps since it last said so."""
+
+    finished: "list[Finished]"
+    num_steps: int
+    step_s: float
+
+
+@dataclass(frozen=True)
 class Failure:
     """What went wrong in an engine, or before there was one."""
 
@@ -200,12 +209,13 @@ def work(connection: Connection, make_engine: "Callable[[], Engine]") -> None:
     """Runs an engine for the other side of `connection`, until that closes."""
     engine = make_engine()
     # Results are sent by a thread: were both sides to wait for the other to read, none would.
-    outbox: queue.SimpleQueue[Ready | Failure | list[Finished] | None] = queue.SimpleQueue()
+    outbox: queue.SimpleQueue[Ready | Failure | Progress | None] = queue.SimpleQueue()
     sender = threading.Thread(target=_send_all, args=(connection, outbox), daemon=True)
     sender.start()
     outbox.put(Ready(os.getpid()))
     inbox = select.poll()
     inbox.register(connection, select.POLLIN)
+    told_steps, told_s = 0, 0.0
     while True:
         try:
             while engine.idle or inbox.poll(0):
@@ -221,16 +231,19 @@ def work(connection: Connection, make_engine: "Callable[[], Engine]") -> None:
         except Exception as error:  # noqa: BLE001 - whatever it is, the other side must hear of it
             traceback.print_exc()  # holds no text: an engine knows numbers only
             engine = make_engine()
+            told_steps, told_s = 0, 0.0
             outbox.put(Failure(_described(error)))
             continue
         if finished:
-            outbox.put(finished)
+            steps, step_s = engine.num_steps - told_steps, engine.step_s - told_s
+            outbox.put(Progress(finished, steps, step_s))
+            told_steps, told_s = engine.num_steps, engine.step_s
     outbox.put(None)
     sender.join()
 
 
 def _send_all(
-    connection: Connection, outbox: "queue.SimpleQueue[Ready | Failure | list[Finished] | None]"
+    connection: Connection, outbox: "queue.SimpleQueue[Ready | Failure | Progress | None]"
 ) -> None:
     try:
         while (message := outbox.get()) is not None:

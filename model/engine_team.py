@@ -18,9 +18,9 @@ from multiprocessing.connection import Connection
 from typing import Protocol, runtime_checkable
 
 from model.engine import Engine
-from model.engine_process import Cancellation, EngineProcesses, Failure, Ready
+from model.engine_process import Cancellation, EngineProcesses, Failure, Progress, Ready
 from model.errors import EngineFailure, NoEngine
-from model.request import Finished, Request, check_length
+from model.request import Finished, Request, Usage, check_length
 
 logger = logging.getLogger("dragoman.engines")
 
@@ -51,6 +51,7 @@ class EngineTeam:
         self._count = count
         self._processes: EngineProcesses | None = None
         self._gave_up = False  # on processes, because they cannot be had
+        self._max_slots = max_slots
         self._capacity = max_slots + _WAITING_INSIDE
         self._coming: set[Connection] = set()  # engines that are not ready
         self._members: dict[Connection, _Member] = {}  # those that are
@@ -59,6 +60,8 @@ class EngineTeam:
         self._holders: dict[int, _Taker | None] = {}  # by request; None: in line
         self._tried: set[int] = set()  # requests whose engine has ended once
         self._failure: EngineFailure | None = None  # to be told at the next step
+        self._member_steps = 0  # what the processes said of their work
+        self._member_step_s = 0.0
         self._selector = selectors.DefaultSelector()
         self._bell, self._ringer = socket.socketpair()
         self._bell.setblocking(False)
@@ -69,6 +72,19 @@ class EngineTeam:
     def num_waiting(self) -> int:
         """Requests that no engine has taken yet; those in bulk, which keep nobody waiting, not."""
         return len(self._line)
+
+    @property
+    def usage(self) -> Usage:
+        """How busy those engines are that are ready, as far as they have told; from any thread."""
+        members = list(self._members.values())
+        busy = sum(min(member.num_under_way, self._max_slots) for member in members)
+        own = Usage(0, 0, 0, 0.0) if self._own is None else self._own.usage
+        return Usage(
+            num_slots=own.num_slots + self._max_slots * len(members),
+            num_busy=own.num_busy + busy,
+            num_steps=own.num_steps + self._member_steps,
+            step_s=own.step_s + self._member_step_s,
+        )
 
     @property
     def idle(self) -> bool:
@@ -223,10 +239,12 @@ class EngineTeam:
                 member.under_way.clear()
                 self._failure = EngineFailure(message.reason)
         elif member is not None:
-            finished: list[Finished] = message
-            for each in finished:
+            progress: Progress = message
+            self._member_steps += progress.num_steps
+            self._member_step_s += progress.step_s
+            for each in progress.finished:
                 member.under_way.pop(each.request_id, None)
-            return finished
+            return progress.finished
         return []
 
     def _miss(self, connection: Connection) -> None:

@@ -25,6 +25,16 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """How busy engines are, and what their steps took so far."""
+
+    num_slots: int
+    num_busy: int  # slots taken
+    num_steps: int
+    step_s: float
+
+
+@dataclass(frozen=True)
 class Finished:
     """A request's result: its n_best hypotheses (at least one), best first."""
 

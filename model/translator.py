@@ -21,7 +21,7 @@ from model.feeding import translate_in_order
 from model.forced_scoring import score_targets
 from model.packed import PackedNetwork
 from model.precision import resolve_device, resolve_precision
-from model.request import Request
+from model.request import Request, Usage
 from model.segmenter import Segmentation, join, split
 from model.tokenizer import check_text
 
@@ -316,6 +316,11 @@ class Translator:
     def idle(self) -> bool:
         """Nothing under way and nothing to hand out."""
         return not self._jobs
+
+    @property
+    def usage(self) -> Usage:
+        """How busy the engines are; may be asked from any thread once it has started."""
+        return self._engine.usage
 
     @property
     def num_waiting(self) -> int:

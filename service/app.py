@@ -31,6 +31,7 @@ from service.metrics import Metrics, metrics_router
 from service.native import native_router
 from service.registry import Registry
 from service.request_log import RequestLog
+from service.result_cache import ResultCache
 from service.settings import Settings
 from service.web_page import page_router
 
@@ -42,8 +43,9 @@ def create_app(
     registry: Registry, settings: Settings, lifecycle: Lifecycle | None = None
 ) -> FastAPI:
     """The service as an ASGI application; its lifespan starts and ends the models' threads."""
-    metrics = Metrics(registry)
-    gate = Gate(registry, settings, lifecycle or Lifecycle(), metrics)
+    cache = ResultCache(settings.cache_characters)
+    metrics = Metrics(registry, cache)
+    gate = Gate(registry, settings, lifecycle or Lifecycle(), metrics, cache)
     interpreter = Interpreter(gate, Detector())
 
     @asynccontextmanager

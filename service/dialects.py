@@ -90,10 +90,15 @@ def dialect_of(scope: Scope) -> Dialect:
     return NATIVE
 
 
+# Where a request's scope keeps the code of the error that was answered.
+REFUSAL = "dragoman.refusal"
+
+
 def error_response(scope: Scope, error: Exception) -> JSONResponse:
     """The answer to a request that failed with `error`, as its client understands it."""
     dialect = dialect_of(scope)
     refusal = refusal_of(error)
+    scope[REFUSAL] = refusal.code
     refusal = replace(refusal, status=dialect.statuses.get(refusal.code, refusal.status))
     headers = dict(refusal.headers)
     if refusal.retry_after_s is not None:

@@ -1,4 +1,4 @@
-"""Async face of one model: its thread, its queue's bounds, deadlines and cancellation.
+"""Async face of one model: its thread, deadlines, cancellation, and what requests share.
 
 The thread loads the model, translates a sentence to see that it works, and then owns the
 translator until the service ends. The event loop never touches it.
@@ -6,35 +6,33 @@ translator until the service ends. The event loop never touches it.
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from model.process import settle
+from service.admission import Admission, Load, load_of
 from service.errors import (
     DeadlineExceeded,
     ModelLoading,
     ModelUnavailable,
-    QueueFull,
     ShuttingDown,
     describe,
 )
-from service.jobs import Job, ScoreJob, TranslateJob, TranslatorFace
+from service.jobs import ItemFailure, Job, ScoreJob, TranslateJob, TranslatorFace
 from service.settings import Settings
 from service.worker import Worker
 
 if TYPE_CHECKING:  # importing torch is left to the model's thread
     from model.beam_search import SearchConfig
+    from model.request import Usage
     from model.translator import ForcedScore, Translation
 
 logger = logging.getLogger("dragoman.dispatcher")
-
-MAX_RETRY_AFTER_S = 60
 
 
 class ModelState(StrEnum):
@@ -67,6 +65,24 @@ class LoadedModel:
     info: ModelInfo
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What became of some texts."""
+
+    translations: "list[Translation]"  # one a text, in order
+    shared: bool  # with a request that asked for the same and came before
+    queue_s: float  # until the first text was given to the engines
+    decode_s: float  # from there until the last was done
+
+
+@dataclass(eq=False)
+class _Flight:
+    """Texts on their way, and how many requests wait for them."""
+
+    task: "asyncio.Task[Answer]"
+    num_waiting: int = 0
+
+
 class Dispatcher:
     """Serves one model. `start` it once, `close` it once; submit from one event loop."""
 
@@ -78,9 +94,9 @@ class Dispatcher:
         self._load = load
         self._settings = settings
         self._worker: Worker | None = None
-        # Accepted and not yet answered; touched by the event loop only.
-        self._num_texts = 0
-        self._num_characters = 0
+        self.admission = Admission(name, settings, self._speed)
+        self.num_cancelled_texts = 0  # left by everybody before they were done
+        self._flights: dict[object, _Flight] = {}  # by what is asked
         self._inbox: deque[Job] = deque()
         self._closing = False
         self._wake = threading.Condition()  # guards _inbox and _closing
@@ -95,14 +111,9 @@ class Dispatcher:
         return self._info
 
     @property
-    def num_texts(self) -> int:
-        """Texts accepted and not yet answered."""
-        return self._num_texts
-
-    @property
-    def num_characters(self) -> int:
-        """Characters of these texts."""
-        return self._num_characters
+    def usage(self) -> "Usage | None":
+        """How busy its engines are, once there are any."""
+        return None if self._worker is None else self._worker.usage
 
     @property
     def busy_s(self) -> float:
@@ -113,6 +124,9 @@ class Dispatcher:
     def known_info(self) -> ModelInfo | None:
         """The description if there is one, whatever the state."""
         return self._info
+
+    def _speed(self) -> float | None:
+        return None if self._worker is None else self._worker.speed
 
     def start(self) -> None:
         """Begins loading, in the model's own thread."""
@@ -135,14 +149,49 @@ class Dispatcher:
         alignments: bool,
         deadline_s: float,
         name_of: Callable[[int], str],
-    ) -> "list[Translation]":
-        """One translation a text, in order.
+    ) -> Answer:
+        """One translation a text, in order; requests that ask the same at the same time share it.
 
-        Raises QueueFull at once, DeadlineExceeded after `deadline_s`, InvalidRequest for a text
-        the model cannot take, TranslationFailed when the network failed on one. Cancelling the
-        caller frees the engine's slots at its next step.
+        Raises QueueFull, DeadlineExceeded after `deadline_s`, InvalidRequest for a text the model
+        cannot take, TranslationFailed when the network failed on one. When the last of those who
+        wait for a text is cancelled, the engine's slots are free at its next step.
         """
+        self._require_ready()
+        if not texts:
+            return Answer([], shared=False, queue_s=0.0, decode_s=0.0)
+        asked = (tuple(texts), search, alignments)
+        flight = self._flights.get(asked)
+        shared = flight is not None
+        if flight is None:
+            work = self._translate(texts, search, alignments=alignments, deadline_s=deadline_s)
+            flight = _Flight(asyncio.create_task(work))
+            self._flights[asked] = flight
+        flight.num_waiting += 1
+        try:
+            async with asyncio.timeout(deadline_s):
+                answer = await asyncio.shield(flight.task)
+            return replace(answer, shared=True) if shared else answer
+        except ItemFailure as failure:
+            raise failure.error(name_of(failure.index)) from None
+        except TimeoutError:
+            raise _too_late(deadline_s) from None
+        finally:
+            flight.num_waiting -= 1
+            if flight.num_waiting == 0:
+                if self._flights.get(asked) is flight:
+                    del self._flights[asked]
+                flight.task.cancel()
+
+    async def _translate(
+        self,
+        texts: Sequence[str],
+        search: "SearchConfig | None",
+        *,
+        alignments: bool,
+        deadline_s: float,
+    ) -> Answer:
         loop = asyncio.get_running_loop()
+        load = load_of(texts)
         job = TranslateJob(
             loop.create_future(),
             loop,
@@ -150,37 +199,44 @@ class Dispatcher:
             texts=texts,
             search=search,
             alignments=alignments,
-            name_of=name_of,
+            bulk=load.bulk,
         )
-        return await self._run(job, sum(map(len, texts)), deadline_s)
+        translations = await self._perform(job, load, deadline_s)
+        assert job.begun_at is not None
+        assert job.done_at is not None
+        return Answer(
+            translations,
+            shared=False,
+            queue_s=job.begun_at - job.accepted_at,
+            decode_s=job.done_at - job.begun_at,
+        )
 
     async def score(
         self, pairs: Sequence[tuple[str, str]], *, deadline_s: float
     ) -> "list[ForcedScore]":
         """One score a pair, in order; raises like `translate`."""
+        self._require_ready()
+        if not pairs:
+            return []
         loop = asyncio.get_running_loop()
         job = ScoreJob(loop.create_future(), loop, len(pairs), pairs=pairs)
         num_characters = sum(len(source) + len(target) for source, target in pairs)
-        return await self._run(job, num_characters, deadline_s)
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await self._perform(job, Load(len(pairs), num_characters), deadline_s)
+        except ItemFailure as failure:
+            raise failure.error(f"pairs[{failure.index}]") from None
+        except TimeoutError:
+            raise _too_late(deadline_s) from None
 
-    async def _run(self, job: Job, num_characters: int, deadline_s: float) -> list[Any]:
-        self._require_ready()
-        if job.num_items == 0:
-            return []
-        self._refuse_when_full(job.num_items, num_characters)
-        self._num_texts += job.num_items
-        self._num_characters += num_characters
+    async def _perform(self, job: Job, load: Load, deadline_s: float) -> list[Any]:
+        """The results of a job, once there is room for it."""
+        await self.admission.enter(load, deadline_s)
         try:
             self._put(job)
-            async with asyncio.timeout(deadline_s):
-                return await job.future
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"no answer within {deadline_s:g} s (deadline_s); send less at once or try later"
-            ) from None
+            return await job.future
         finally:
-            self._num_texts -= job.num_items
-            self._num_characters -= num_characters
+            self.admission.leave(load)
             self._abandon(job)
 
     def _require_ready(self) -> None:
@@ -189,39 +245,18 @@ class Dispatcher:
         if self.state is not ModelState.READY:
             raise ModelUnavailable(f"model {self.name} is not available; the log says why")
 
-    def _refuse_when_full(self, num_items: int, num_characters: int) -> None:
-        settings = self._settings
-        if self._num_texts + num_items > settings.max_queue_texts:
-            raise QueueFull(
-                f"{self._num_texts} texts are waiting for model {self.name}, at most "
-                f"{settings.max_queue_texts} may (max_queue_texts); try again later",
-                retry_after_s=self._retry_after_s(),
-            )
-        if self._num_characters + num_characters > settings.max_queue_characters:
-            raise QueueFull(
-                f"{self._num_characters} characters are waiting for model {self.name}, at most "
-                f"{settings.max_queue_characters} may (max_queue_characters); try again later",
-                retry_after_s=self._retry_after_s(),
-            )
-
-    def _retry_after_s(self) -> int:
-        """Whole seconds until what is waiting now is done, at the speed seen so far."""
-        worker = self._worker
-        if worker is None or worker.num_characters_done == 0:
-            return 1
-        seconds = self._num_characters * worker.busy_s / worker.num_characters_done
-        return min(max(math.ceil(seconds), 1), MAX_RETRY_AFTER_S)
-
     def _put(self, job: Job) -> None:
         with self._wake:
             if self._closing:
                 raise ShuttingDown("the service is shutting down; ask another instance")
+            job.accepted_at = time.monotonic()
             self._inbox.append(job)
             self._wake_worker()
 
     def _abandon(self, job: Job) -> None:
         if job.gone:  # answered: the worker has nothing more to do for it
             return
+        self.num_cancelled_texts += job.num_items - len(job.results)
         with self._wake:
             job.gone = True
             if job in self._inbox:
@@ -294,6 +329,12 @@ class Dispatcher:
             self._inbox.clear()
         worker.fail_all(reason)
         worker.close()
+
+
+def _too_late(deadline_s: float) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"no answer within {deadline_s:g} s (deadline_s); send less at once or try later"
+    )
 
 
 # Any text would do for the engine; one in the model's own language is decoded in a few steps.

@@ -1,8 +1,8 @@
 """What every face of the service passes through on its way to an engine.
 
 The native face is one; faces that other clients speak stand beside it. Each parses its own
-bodies and writes its own answers; choosing the model, the limits, the deadline and the client
-that hangs up are settled here, once.
+bodies and writes its own answers; choosing the model, the limits, the deadline, what is remembered
+and the client that hangs up are settled here, once.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.registry import Registry
 from service.request_log import note, note_model
+from service.result_cache import CacheKey, ResultCache
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Gate:
     settings: Settings
     lifecycle: Lifecycle
     metrics: Metrics
+    cache: ResultCache
 
     def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
         """The model that will do the work; raises while the service is closing."""
@@ -73,16 +75,9 @@ class Gate:
         `name_of` gives an error its name for the text at an index.
         """
         self.admit(request, texts, name_of, model=dispatcher.name)
-        work = dispatcher.translate(
-            texts,
-            search,
-            alignments=alignments,
-            deadline_s=self._deadline_s(request),
-            name_of=name_of,
-        )
-        translations = await _unless_disconnected(request, work)
-        self.metrics.count_texts(dispatcher, texts, translations)
-        return translations
+        part = Part(dispatcher, texts, search, name_of)
+        work = self._translate(part, alignments=alignments, deadline_s=self._deadline_s(request))
+        return await _unless_disconnected(request, work)
 
     async def translate_parts(
         self, request: Request, parts: Sequence[Part]
@@ -90,20 +85,8 @@ class Gate:
         """Each part's translations; one that fails ends the others. Wants `admit` before it."""
         note_model(request.scope, ",".join(part.dispatcher.name for part in parts) or "-")
         deadline_s = self._deadline_s(request)
-        work = [
-            part.dispatcher.translate(
-                part.texts,
-                part.search,
-                alignments=False,
-                deadline_s=deadline_s,
-                name_of=part.name_of,
-            )
-            for part in parts
-        ]
-        translated = await _unless_disconnected(request, _together(work))
-        for part, translations in zip(parts, translated, strict=True):
-            self.metrics.count_texts(part.dispatcher, part.texts, translations)
-        return translated
+        work = [self._translate(part, alignments=False, deadline_s=deadline_s) for part in parts]
+        return await _unless_disconnected(request, _together(work))
 
     def admit(
         self, request: Request, texts: Sequence[str], name_of: Callable[[int], str], *, model: str
@@ -122,6 +105,38 @@ class Gate:
         self._check_size(len(pairs), num_characters, field="pairs")
         work = dispatcher.score(pairs, deadline_s=self._deadline_s(request))
         return await _unless_disconnected(request, work)
+
+    async def _translate(
+        self, part: Part, *, alignments: bool, deadline_s: float
+    ) -> "list[Translation]":
+        """One translation a text: remembered ones at once, and of equal ones only the first."""
+        dispatcher = part.dispatcher
+        info = dispatcher.info
+        keys = {
+            text: CacheKey(info.version, info.precision, part.search, text) for text in part.texts
+        }
+        found: dict[str, Translation] = {}
+        if not alignments:  # matrices are not remembered: they are far larger than texts
+            known = ((text, self.cache.get(key)) for text, key in keys.items())
+            found = {text: translation for text, translation in known if translation is not None}
+        missing = [text for text in keys if text not in found]
+        self.metrics.count_cache(hit=len(part.texts) - len(missing))
+        if missing:
+            answer = await dispatcher.translate(
+                missing,
+                part.search,
+                alignments=alignments,
+                deadline_s=deadline_s,
+                name_of=lambda index: part.name_of(part.texts.index(missing[index])),
+            )
+            self.metrics.count_answer(dispatcher, answer)
+            for text, translation in zip(missing, answer.translations, strict=True):
+                found[text] = translation
+                if not alignments:
+                    self.cache.put(keys[text], translation)
+        translations = [found[text] for text in part.texts]
+        self.metrics.count_texts(dispatcher, part.texts, translations)
+        return translations
 
     def _deadline_s(self, request: Request) -> float:
         """What the service allows, or less where the client asks for less."""

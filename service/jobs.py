@@ -1,17 +1,20 @@
 """What the dispatcher hands to an engine's thread: one job a request.
 
 A job's future belongs to the event loop that waits for it; everything else is touched by the
-engine's thread only, except `gone`, which anybody may set and nobody takes back.
+engine's thread only, except `gone`, which anybody may set and nobody takes back. Jobs know nothing
+of requests: several may wait for one.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # torch is the engine thread's affair
     from model.beam_search import SearchConfig
+    from model.request import Usage
     from model.translator import ForcedScore, Translation
 
 
@@ -26,8 +29,17 @@ class TranslatorFace(Protocol):
     def num_waiting(self) -> int:
         """How many segments wait for a slot."""
 
+    @property
+    def usage(self) -> "Usage":
+        """How busy the engines are; from any thread."""
+
     def add(
-        self, text: str, search: "SearchConfig | None" = None, *, alignments: bool = False
+        self,
+        text: str,
+        search: "SearchConfig | None" = None,
+        *,
+        alignments: bool = False,
+        bulk: bool = False,
     ) -> int:
         """Queues a text; the ticket under which `step` will return it."""
 
@@ -47,26 +59,39 @@ class TranslatorFace(Protocol):
         """Log-probabilities of given translations."""
 
 
+class ItemFailure(Exception):
+    """One item of a job could not be done. Whoever asked for it knows what to call it."""
+
+    def __init__(self, index: int, error: Callable[[str], Exception]) -> None:
+        super().__init__(index)
+        self.index = index
+        self.error = error  # made with the item's name
+
+
 @dataclass(eq=False)
 class Job:
-    """A request: `num_items` results are due, in order."""
+    """`num_items` results are due, in order. Times are those of time.monotonic."""
 
     future: asyncio.Future[list[Any]]
     loop: asyncio.AbstractEventLoop
     num_items: int
     gone: bool = False  # answered, failed, late or abandoned: no more work for it
     results: dict[int, Any] = field(default_factory=dict)
+    accepted_at: float = field(default_factory=time.monotonic)
+    begun_at: float | None = None  # when its first item was given to the translator
+    done_at: float | None = None
 
     def finish(self, index: int, result: Any) -> None:
-        """Keeps one result; the last one answers the request."""
+        """Keeps one result; the last one is the end of the job."""
         self.results[index] = result
         if len(self.results) == self.num_items:
             self.gone = True
+            self.done_at = time.monotonic()
             results = [self.results[position] for position in range(self.num_items)]
             self._tell(lambda: self.future.set_result(results))
 
     def fail(self, error: Exception) -> None:
-        """Answers the request with `error`; what it still has in work is dropped."""
+        """Ends the job with `error`; what it still has in work is dropped."""
         self.gone = True
         self._tell(lambda: self.future.set_exception(error))
 
@@ -87,7 +112,7 @@ class TranslateJob(Job):
     texts: Sequence[str]
     search: "SearchConfig | None"
     alignments: bool
-    name_of: Callable[[int], str]  # what an error calls the text at an index
+    bulk: bool  # so much that it lets all others pass
     num_fed: int = 0  # texts that the translator has been given
 
 

@@ -17,12 +17,18 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
-from service.dispatcher import Dispatcher, ModelState
+from service.dispatcher import Answer, Dispatcher, ModelState
 from service.registry import Registry
 from service.request_log import RequestRecord
+from service.result_cache import ResultCache
 from service.warning_signs import warnings_of
 
 if TYPE_CHECKING:
@@ -37,11 +43,12 @@ _OF_MODEL = ("model", "version")
 class Metrics:
     """What is counted while the service runs; what is current is read when somebody asks."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, cache: ResultCache) -> None:
         self._all = CollectorRegistry()
         ProcessCollector(registry=self._all)
         PlatformCollector(registry=self._all)
         self._all.register(_Models(registry))
+        self._all.register(_Cache(cache))
         self._requests = Counter(
             "dragoman_requests",
             "Requests by route, method and status; status gone: the client left first.",
@@ -52,6 +59,25 @@ class Metrics:
             "dragoman_request_seconds",
             "From the request's head to the answer's end.",
             ("route",),
+            buckets=_SECONDS,
+            registry=self._all,
+        )
+        self._refused = Counter(
+            "dragoman_refused",
+            "Requests that were answered with an error, by its code.",
+            ("reason",),
+            registry=self._all,
+        )
+        self._cache_texts = Counter(
+            "dragoman_cache_texts",
+            "Texts by what they cost: remembered (hit), shared with another request, new (miss).",
+            ("result",),
+            registry=self._all,
+        )
+        self._stages = Histogram(
+            "dragoman_stage_seconds",
+            "Of new texts: in queue until the engines get the first, then until the last is done.",
+            ("model", "stage"),
             buckets=_SECONDS,
             registry=self._all,
         )
@@ -95,6 +121,20 @@ class Metrics:
         status = "gone" if record.status is None else str(record.status)
         self._requests.labels(record.route, record.method, status).inc()
         self._seconds.labels(record.route).observe(record.seconds)
+        if record.refusal != "-":
+            self._refused.labels(record.refusal).inc()
+
+    def count_cache(self, *, hit: int) -> None:
+        """Texts that were remembered, or the same as another one of their request."""
+        self._cache_texts.labels("hit").inc(hit)
+
+    def count_answer(self, dispatcher: Dispatcher, answer: Answer) -> None:
+        """What was not remembered, and how long it took."""
+        num_texts = len(answer.translations)
+        self._cache_texts.labels("shared" if answer.shared else "miss").inc(num_texts)
+        if not answer.shared:
+            self._stages.labels(dispatcher.name, "queue").observe(answer.queue_s)
+            self._stages.labels(dispatcher.name, "decode").observe(answer.decode_s)
 
     def count_texts(
         self,
@@ -139,16 +179,51 @@ class _Models(Collector):
         characters = GaugeMetricFamily(
             "dragoman_waiting_characters", "Characters of these texts.", labels=("model",)
         )
+        slots = GaugeMetricFamily(
+            "dragoman_slots", "Segments that can be decoded at once.", labels=("model",)
+        )
+        slots_busy = GaugeMetricFamily("dragoman_slots_busy", "Those that are.", labels=("model",))
         busy = CounterMetricFamily(
             "dragoman_busy_seconds", "Time in which a model had something to do.", labels=("model",)
+        )
+        steps = SummaryMetricFamily(
+            "dragoman_step_seconds",
+            "Steps of the engines, each of which makes one piece of every segment in a slot.",
+            labels=("model",),
+        )
+        cancelled = CounterMetricFamily(
+            "dragoman_cancelled_texts",
+            "Texts dropped because nobody waited for them any more.",
+            labels=("model",),
         )
         for dispatcher in self._registry.dispatchers:
             for each in ModelState:
                 state.add_metric((dispatcher.name, each.value), float(dispatcher.state is each))
-            waiting.add_metric((dispatcher.name,), dispatcher.num_texts)
-            characters.add_metric((dispatcher.name,), dispatcher.num_characters)
-            busy.add_metric((dispatcher.name,), dispatcher.busy_s)
-        yield from (state, waiting, characters, busy)
+            of_model = (dispatcher.name,)
+            waiting.add_metric(of_model, dispatcher.admission.num_texts)
+            characters.add_metric(of_model, dispatcher.admission.num_characters)
+            busy.add_metric(of_model, dispatcher.busy_s)
+            cancelled.add_metric(of_model, dispatcher.num_cancelled_texts)
+            usage = dispatcher.usage
+            if usage is not None:
+                slots.add_metric(of_model, usage.num_slots)
+                slots_busy.add_metric(of_model, usage.num_busy)
+                steps.add_metric(of_model, usage.num_steps, usage.step_s)
+        yield from (state, waiting, characters, slots, slots_busy, busy, steps, cancelled)
+
+
+class _Cache(Collector):
+    """What is remembered at this moment."""
+
+    def __init__(self, cache: ResultCache) -> None:
+        self._cache = cache
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "dragoman_cache_characters",
+            "Size of what is remembered, as cache_characters counts it.",
+            value=self._cache.num_characters,
+        )
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.dialects import error_response
+from service.dialects import REFUSAL, error_response
 from service.errors import describe
 
 logger = logging.getLogger("dragoman.request")
@@ -37,6 +37,7 @@ class RequestRecord:
     model: str = "-"
     num_texts: int = 0
     num_characters: int = 0
+    refusal: str = "-"  # code of the error that was answered
 
 
 def note(scope: Scope, model: str, num_texts: int, num_characters: int) -> None:
@@ -108,6 +109,7 @@ class RequestLog:
             await error_response(scope, error)(scope, receive, send_noted)
         finally:
             record.route = getattr(scope.get("route"), "path", "-")
+            record.refusal = scope.get(REFUSAL, "-")
             record.seconds = time.monotonic() - started
             write_line(record)
             self._count(record)

@@ -47,6 +47,13 @@ class Settings(BaseSettings):
     # All requests of one model together: accepted and not yet answered; past it: 429
     max_queue_texts: int = Field(1024, ge=1)
     max_queue_characters: int = Field(400_000, ge=1)
+    # and seconds that what waits will take, at the speed seen so far; rather 429 than 504
+    max_queue_s: float = Field(4.0, gt=0, le=3600)
+    # a full queue keeps a request waiting for room so long before it is refused
+    queue_wait_s: float = Field(0.025, ge=0, le=60)
+
+    # Translations that are remembered, by their texts' characters; 0 remembers none
+    cache_characters: int = Field(500_000, ge=0)
 
     # SIGTERM: readiness turns red this long before the socket closes, for balancers to notice
     drain_grace_s: float = Field(1.0, ge=0, le=600)

@@ -9,14 +9,22 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from model.errors import DragomanError, NoEngine
 from service.errors import InvalidRequest, TranslationFailed, describe
-from service.jobs import Job, ScoreJob, TranslateJob, TranslatorFace
+from service.jobs import ItemFailure, Job, ScoreJob, TranslateJob, TranslatorFace
+
+if TYPE_CHECKING:
+    from model.request import Usage
 
 logger = logging.getLogger("dragoman.worker")
 
 _LONGEST_WAIT_S = 0.1  # for a text to be finished, should nobody wake the translator
+
+# Of the time with all engines at work: how much tells their speed, how much is looked back upon.
+_SEEN_ENOUGH_S = 1.0
+_REMEMBERED_S = 20.0
 
 
 class Worker:
@@ -30,8 +38,22 @@ class Worker:
         self._in_work: dict[int, tuple[TranslateJob, int]] = {}  # ticket -> job, index of its text
         # Texts that were in work when a step failed; tried again one at a time.
         self._suspects: deque[tuple[TranslateJob, int]] = deque()
-        self.num_characters_done = 0
         self.busy_s = 0.0
+        self._full_s = 0.0  # time with more to do than engines can take, of late
+        self._full_characters = 0.0  # what was done in it
+
+    @property
+    def speed(self) -> float | None:
+        """Characters a second when all engines have as much to do as they can take.
+
+        None until that was seen for a while: one sentence alone tells nothing of it.
+        """
+        return self._full_characters / self._full_s if self._full_s >= _SEEN_ENOUGH_S else None
+
+    @property
+    def usage(self) -> "Usage":
+        """How busy the engines are; from any thread."""
+        return self._translator.usage
 
     @property
     def idle(self) -> bool:
@@ -51,9 +73,13 @@ class Worker:
         started = time.monotonic()
         self._drop_gone()
         self._feed()
-        self._step()
+        full = self._translator.num_waiting > 0
+        num_characters = self._step()
         self._score()
-        self.busy_s += time.monotonic() - started
+        seconds = time.monotonic() - started
+        self.busy_s += seconds
+        if full:
+            self._see_full(seconds, num_characters)
 
     def wake(self) -> None:
         """Ends the wait of a turn; from any thread."""
@@ -70,6 +96,13 @@ class Worker:
         for job in jobs:
             if not job.gone:
                 job.fail(error)
+
+    def _see_full(self, seconds: float, num_characters: int) -> None:
+        self._full_s += seconds
+        self._full_characters += num_characters
+        if self._full_s > _REMEMBERED_S:  # what was long ago counts less and less
+            self._full_s /= 2
+            self._full_characters /= 2
 
     def _drop_gone(self) -> None:
         for ticket in [ticket for ticket, (job, _) in self._in_work.items() if job.gone]:
@@ -96,18 +129,22 @@ class Worker:
                 self._feeding.append(job)
 
     def _add(self, job: TranslateJob, index: int) -> None:
+        job.begun_at = job.begun_at or time.monotonic()
         try:
-            ticket = self._translator.add(job.texts[index], job.search, alignments=job.alignments)
+            ticket = self._translator.add(
+                job.texts[index], job.search, alignments=job.alignments, bulk=job.bulk
+            )
         except DragomanError as error:
-            job.fail(InvalidRequest(f"{job.name_of(index)}: {error}", field=job.name_of(index)))
+            _refuse_item(job, index, str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours that must stay with this one request
-            _fail_item(job, job.name_of(index), error)
+            _fail_item(job, index, error)
         else:
             self._in_work[ticket] = (job, index)
 
-    def _step(self) -> None:
+    def _step(self) -> int:
+        """Advances the translator; how many characters of texts were finished."""
         if not self._in_work:
-            return
+            return 0
         try:
             # Pairs to score are not kept waiting for a translation.
             finished = self._translator.step(0.0 if self._scoring else _LONGEST_WAIT_S)
@@ -115,11 +152,13 @@ class Worker:
             raise
         except Exception as error:  # noqa: BLE001 - whichever text it was, the others must not pay for it
             self._isolate(error)
-            return
+            return 0
+        num_characters = 0
         for ticket, translation in finished:
             job, index = self._in_work.pop(ticket)
-            self.num_characters_done += len(job.texts[index])
+            num_characters += len(job.texts[index])
             job.finish(index, translation)
+        return num_characters
 
     def _isolate(self, error: Exception) -> None:
         """After a failed step: fails the text that was alone, or tries each one alone."""
@@ -129,7 +168,7 @@ class Worker:
         self._in_work.clear()
         if len(items) == 1:
             job, index = items[0]
-            _fail_item(job, job.name_of(index), error)
+            _fail_item(job, index, error)
         else:
             logger.error("a step failed with %d texts in work: %s", len(items), describe(error))
             self._suspects.extend(items)
@@ -138,6 +177,7 @@ class Worker:
         if not self._scoring:
             return
         job = self._scoring.popleft()
+        job.begun_at = job.begun_at or time.monotonic()
         start = job.num_scored
         pairs = job.pairs[start : start + job.chunk_size]
         try:
@@ -148,23 +188,34 @@ class Worker:
                 self._scoring.appendleft(job)
             elif isinstance(error, DragomanError):
                 reason = str(error).removeprefix("pair 1: ")  # of this call; ours counts from 0
-                job.fail(InvalidRequest(f"pairs[{start}]: {reason}", field=f"pairs[{start}]"))
+                _refuse_item(job, start, reason)
             else:
-                _fail_item(job, f"pairs[{start}]", error)
+                _fail_item(job, start, error)
             return
         for index, score in enumerate(scores, start):
-            self.num_characters_done += sum(map(len, job.pairs[index]))
             job.finish(index, score)
         job.num_scored += len(pairs)
         if not job.gone:
             self._scoring.append(job)
 
 
-def _fail_item(job: Job, name: str, error: Exception) -> None:
+def _refuse_item(job: Job, index: int, reason: str) -> None:
+    job.fail(ItemFailure(index, lambda name: InvalidRequest(f"{name}: {reason}", field=name)))
+
+
+def _fail_item(job: Job, index: int, error: Exception) -> None:
     logger.error(
-        "%s failed in the model: %s\n%s",
-        name,
+        "item %d of %d failed in the model: %s\n%s",
+        index + 1,
+        job.num_items,
         describe(error),
         "".join(traceback.format_tb(error.__traceback__)),
     )
-    job.fail(TranslationFailed(f"the model failed on {name}; the log says why", field=name))
+    job.fail(
+        ItemFailure(
+            index,
+            lambda name: TranslationFailed(
+                f"the model failed on {name}; the log says why", field=name
+            ),
+        )
+    )

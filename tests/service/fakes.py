@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.errors import InputError
+from model.request import Usage
 from service.dispatcher import Dispatcher, LoadedModel, ModelInfo
 from service.registry import Registry
 from service.settings import Settings
@@ -101,7 +102,7 @@ class FakeTranslator:
     """A word a step, `slots` texts at a time; three marker words make it fail."""
 
     slots: int = 4
-    step_s: float = 0.0
+    delay_s: float = 0.0  # of a step
     answer: Callable[[str, FakeSearch, bool], FakeTranslation] = translated
     running: threading.Event = field(default_factory=threading.Event)  # clear it to hold the steps
     waiting: list[tuple[int, str, FakeSearch, bool]] = field(default_factory=list)
@@ -124,7 +125,18 @@ class FakeTranslator:
     def num_waiting(self) -> int:
         return len(self.waiting)
 
-    def add(self, text: str, search: FakeSearch | None = None, *, alignments: bool = False) -> int:
+    @property
+    def usage(self) -> Usage:
+        return Usage(self.slots, len(self.busy), self.num_steps, 0.0)
+
+    def add(
+        self,
+        text: str,
+        search: FakeSearch | None = None,
+        *,
+        alignments: bool = False,
+        bulk: bool = False,
+    ) -> int:
         if "REFUSE" in text:
             raise InputError("this cannot be cut into segments")
         if "CRASH-ADD" in text:
@@ -142,7 +154,7 @@ class FakeTranslator:
     def step(self, timeout_s: float | None = None) -> list[tuple[int, FakeTranslation]]:
         self.threads.add(threading.current_thread().name)
         self.running.wait()
-        time.sleep(self.step_s)
+        time.sleep(self.delay_s)
         self.num_steps += 1
         while self.waiting and len(self.busy) < self.slots:
             ticket, text, search, alignments = self.waiting.pop(0)

@@ -25,7 +25,7 @@ def main(step_s: str, grace_s: str, outcome: str) -> int:
         if outcome == "hang":
             time.sleep(60)
 
-    translator = FakeTranslator(step_s=float(step_s))
+    translator = FakeTranslator(delay_s=float(step_s))
     registry = Registry([fake_model("en-de", settings, translator=translator, before=before)])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(listener.getsockname()[1], flush=True)

@@ -11,6 +11,7 @@ from model.errors import NoEngine
 from service.dispatcher import Dispatcher, ModelState
 from service.errors import (
     DeadlineExceeded,
+    InvalidRequest,
     ModelUnavailable,
     QueueFull,
     ShuttingDown,
@@ -34,10 +35,10 @@ async def started(translator: FakeTranslator, settings: Settings | None = None) 
 
 
 async def texts(dispatcher: Dispatcher, *texts: str, deadline_s: float = 5.0) -> list[str]:
-    translations = await dispatcher.translate(
+    answer = await dispatcher.translate(
         texts, None, alignments=False, deadline_s=deadline_s, name_of=lambda i: f"text[{i}]"
     )
-    return [translation.text for translation in translations]
+    return [translation.text for translation in answer.translations]
 
 
 async def until(condition: Any) -> None:
@@ -55,7 +56,7 @@ async def test_concurrent_requests_get_the_sequential_answers() -> None:
 
 
 async def test_a_short_request_does_not_wait_for_a_long_list() -> None:
-    translator = FakeTranslator(step_s=0.001)
+    translator = FakeTranslator(delay_s=0.001)
     dispatcher = await started(translator, Settings(max_slots=4))
     long = asyncio.ensure_future(texts(dispatcher, *["a b c d e"] * 200))
     await until(lambda: translator.busy)
@@ -70,8 +71,8 @@ async def test_full_queue_refuses_at_once_and_takes_again_later() -> None:
     settings = Settings(max_texts=2, max_queue_texts=4, max_characters=50, max_queue_characters=60)
     dispatcher = await started(translator, settings)
     translator.running.clear()
-    first = [asyncio.ensure_future(texts(dispatcher, "a", "b")) for _ in range(2)]
-    await asyncio.sleep(0)
+    first = [asyncio.ensure_future(texts(dispatcher, f"a{i}", "b")) for i in range(2)]
+    await until(lambda: dispatcher.admission.num_texts == 4)
     loop = asyncio.get_running_loop()
     before = loop.time()
     with pytest.raises(QueueFull, match=r"4 texts are waiting.*max_queue_texts") as refusal:
@@ -85,7 +86,7 @@ async def test_full_queue_refuses_at_once_and_takes_again_later() -> None:
 
     translator.running.clear()
     long = asyncio.ensure_future(texts(dispatcher, "x" * 50))
-    await asyncio.sleep(0)
+    await until(lambda: dispatcher.admission.num_texts == 1)
     with pytest.raises(QueueFull, match=r"50 characters are waiting.*max_queue_characters"):
         await texts(dispatcher, "y" * 11)
     translator.running.set()
@@ -93,8 +94,72 @@ async def test_full_queue_refuses_at_once_and_takes_again_later() -> None:
     assert dispatcher.close(5)
 
 
+async def test_requests_for_the_same_share_one_translation() -> None:
+    translator = FakeTranslator()
+    dispatcher = await started(translator)
+    translator.running.clear()
+    same = [asyncio.ensure_future(texts(dispatcher, "a b", "c")) for _ in range(6)]
+    other = asyncio.ensure_future(texts(dispatcher, "a b"))
+    await until(lambda: dispatcher.admission.num_texts == 3)
+    translator.running.set()
+    assert await asyncio.gather(*same) == [["A B", "C"]] * 6
+    assert await other == ["A B"]
+    assert translator.num_tickets == 1 + 2 + 1  # the first sentence, the same, the other
+    assert dispatcher.admission.num_texts == dispatcher.admission.num_characters == 0
+    assert dispatcher.close(5)
+
+
+async def test_who_shares_goes_by_a_deadline_of_its_own_and_harms_nobody() -> None:
+    translator = FakeTranslator()
+    dispatcher = await started(translator)
+    translator.running.clear()
+    hasty = asyncio.ensure_future(texts(dispatcher, "a b", deadline_s=0.05))
+    gone = asyncio.ensure_future(texts(dispatcher, "a b"))
+    patient = asyncio.ensure_future(texts(dispatcher, "a b"))
+    await until(lambda: dispatcher.admission.num_texts == 1)
+    gone.cancel()
+    with pytest.raises(DeadlineExceeded):
+        await hasty
+    translator.running.set()
+    assert await patient == ["A B"]
+    assert not translator.cancelled
+    assert dispatcher.num_cancelled_texts == 0
+    assert dispatcher.close(5)
+
+
+async def test_when_all_who_share_have_left_the_work_stops() -> None:
+    translator = FakeTranslator(delay_s=0.001)
+    dispatcher = await started(translator)
+    same = [asyncio.ensure_future(texts(dispatcher, "w " * 10_000)) for _ in range(5)]
+    await until(lambda: translator.busy)
+    for request in same:
+        request.cancel()
+    await asyncio.gather(*same, return_exceptions=True)
+    await until(lambda: translator.idle)
+    assert len(translator.cancelled) == dispatcher.num_cancelled_texts == 1
+    assert dispatcher.close(5)
+
+
+async def test_an_error_that_is_shared_names_the_text_as_everybody_calls_it() -> None:
+    dispatcher = await started(FakeTranslator())
+
+    async def refused(name: str) -> None:
+        with pytest.raises(InvalidRequest, match=f"{name} 1: this cannot be cut") as refusal:
+            await dispatcher.translate(
+                ["fine", "REFUSE"],
+                None,
+                alignments=False,
+                deadline_s=5,
+                name_of=lambda index: f"{name} {index}",
+            )
+        assert refusal.value.field == f"{name} 1"
+
+    await asyncio.gather(refused("text"), refused("q"))
+    assert dispatcher.close(5)
+
+
 async def test_deadline_ends_the_request_and_frees_its_slots() -> None:
-    translator = FakeTranslator(step_s=0.01)
+    translator = FakeTranslator(delay_s=0.01)
     dispatcher = await started(translator)
     with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s \(deadline_s\)"):
         await texts(dispatcher, "w " * 1000, "w " * 1000, "w " * 1000, deadline_s=0.1)
@@ -106,7 +171,7 @@ async def test_deadline_ends_the_request_and_frees_its_slots() -> None:
 
 async def test_a_request_may_ask_for_an_earlier_deadline(serving: Serving) -> None:
     settings = Settings(deadline_s=0.2)
-    model = fake_model("en-de", settings, translator=FakeTranslator(step_s=0.001))
+    model = fake_model("en-de", settings, translator=FakeTranslator(delay_s=0.001))
     body = {"text": "w " * 10_000, "source": "en", "target": "de"}
     async with serving(Registry([model]), settings) as client:
 
@@ -125,9 +190,9 @@ async def test_a_request_may_ask_for_an_earlier_deadline(serving: Serving) -> No
 
 
 async def test_a_cancelled_request_leaves_the_engine() -> None:
-    translator = FakeTranslator(step_s=0.001)
+    translator = FakeTranslator(delay_s=0.001)
     dispatcher = await started(translator)
-    requests = [asyncio.ensure_future(texts(dispatcher, "w " * 10_000)) for _ in range(20)]
+    requests = [asyncio.ensure_future(texts(dispatcher, f"{i} {'w ' * 9999}")) for i in range(20)]
     await until(lambda: len(translator.busy) == 4)
     for request in requests:
         request.cancel()
@@ -138,7 +203,7 @@ async def test_a_cancelled_request_leaves_the_engine() -> None:
 
 
 async def test_a_text_that_fails_inside_the_model_fails_alone() -> None:
-    translator = FakeTranslator(step_s=0.001)
+    translator = FakeTranslator(delay_s=0.001)
     dispatcher = await started(translator)
     good = [asyncio.ensure_future(texts(dispatcher, "a b c", f"d {i}")) for i in range(10)]
     bad = asyncio.ensure_future(texts(dispatcher, "a", "POISON b c", "c"))
@@ -174,7 +239,7 @@ async def test_a_pair_that_fails_inside_the_model_is_named() -> None:
 
 
 async def test_closing_answers_what_is_still_there() -> None:
-    translator = FakeTranslator(step_s=0.001)
+    translator = FakeTranslator(delay_s=0.001)
     dispatcher = await started(translator)
     waiting = asyncio.ensure_future(texts(dispatcher, "w " * 100_000))
     await until(lambda: translator.busy)
@@ -276,19 +341,19 @@ async def test_overload_over_http(serving: Serving) -> None:
     settings = Settings(max_texts=2, max_queue_texts=2, deadline_s=0.3)
     registry = Registry([fake_model("en-de", settings, translator=translator)])
 
-    async def post(client: httpx.AsyncClient) -> httpx.Response:
-        return await client.post("/v1/translate", json=PAIR)
+    async def post(client: httpx.AsyncClient, number: int) -> httpx.Response:
+        return await client.post("/v1/translate", json={**PAIR, "text": f"text {number}"})
 
     async with serving(registry, settings) as client:
         translator.running.clear()
-        answers = await asyncio.gather(*(post(client) for _ in range(10)))
+        answers = await asyncio.gather(*(post(client, number) for number in range(10)))
         codes = sorted(answer.json()["error"]["code"] for answer in answers)
         assert codes == ["deadline_exceeded"] * 2 + ["queue_full"] * 8
         assert sorted(answer.status_code for answer in answers) == [429] * 8 + [504] * 2
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
         assert (await client.get("/health/ready")).status_code == 200
         translator.running.set()
-        assert (await post(client)).status_code == 200
+        assert (await post(client, 10)).status_code == 200
 
 
 async def test_a_fault_of_the_service_is_a_500_with_its_id(

@@ -52,6 +52,13 @@ async def test_requests_and_texts_are_counted(serving: Serving) -> None:
     assert found["dragoman_model_state model=en-de state=failed"] == 0
     assert found["dragoman_waiting_texts model=en-de"] == 0
     assert found["dragoman_busy_seconds_total model=en-de"] > 0
+    assert found["dragoman_refused_total reason=request_too_large"] == 1
+    assert found["dragoman_slots model=en-de"] == 4
+    assert found["dragoman_slots_busy model=en-de"] == 0
+    assert found["dragoman_step_seconds_count model=en-de"] >= 3
+    assert found["dragoman_cancelled_texts_total model=en-de"] == 0
+    for stage in ("queue", "decode"):
+        assert found[f"dragoman_stage_seconds_count model=en-de stage={stage}"] == 2
 
 
 async def test_no_label_holds_what_somebody_sent(serving: Serving) -> None:

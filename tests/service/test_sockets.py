@@ -33,7 +33,7 @@ class Running:
 
 @pytest.fixture
 def running() -> Iterator[Running]:
-    translator = FakeTranslator(step_s=0.001)
+    translator = FakeTranslator(delay_s=0.001)
     registry = Registry([fake_model("en-de", SETTINGS, translator=translator)])
     config = uvicorn.Config(create_app(registry, SETTINGS), log_config=None, ws="none")
     server = uvicorn.Server(config)
@@ -169,9 +169,9 @@ def post(running: Running, text: str) -> bytes:
 
 def test_clients_that_leave_free_the_engine(running: Running) -> None:
     connections = []
-    for _ in range(20):
+    for number in range(20):
         connection = running.connect()
-        body = body_of("w " * 4000)
+        body = body_of(f"{number} " + "w " * 4000)
         connection.sendall(request_head(f"Content-Length: {len(body)}") + body)
         connections.append(connection)
     while len(running.translator.busy) < running.translator.slots:

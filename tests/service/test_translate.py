@@ -55,7 +55,7 @@ async def test_blank_texts_come_back_as_they_are(serving: Serving, texts: list[s
 
 
 async def test_requests_with_other_settings_share_the_steps(serving: Serving) -> None:
-    translator = FakeTranslator(step_s=0.001)
+    translator = FakeTranslator(delay_s=0.001)
     registry = Registry([fake_model("en-de", SETTINGS, translator=translator)])
     async with serving(registry) as client:
         answers = await asyncio.gather(

@@ -211,7 +211,7 @@ def test_while_loading(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_deadline(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(deadline_s=0.05)
-    translator = FakeTranslator(step_s=0.02)
+    translator = FakeTranslator(delay_s=0.02)
     registry = Registry([fake_model("en-de", settings, translator=translator)])
     with connected(start(registry, settings), monkeypatch) as client:
         wait_until_ready(registry)

@@ -237,7 +237,7 @@ async def test_nothing_is_supported_while_loading(serving: Serving) -> None:
 
 
 async def test_one_failing_language_ends_the_work_of_the_other(serving: Serving) -> None:
-    held = FakeTranslator(step_s=0.001)
+    held = FakeTranslator(delay_s=0.001)
     registry = Registry(
         [fake_model("en-de", SETTINGS, translator=held), fake_model("fr-de", SETTINGS)]
     )

@@ -1,0 +1,155 @@
+"""How much a model may have accepted and not yet answered; a full one lets requests wait a moment.
+
+Counted in texts, in characters, and in the seconds that they will take at the speed seen so far: a
+queue that is longer than the deadline would answer nobody. Lives on the event loop.
+"""
+
+import asyncio
+import contextlib
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from service.errors import QueueFull
+from service.settings import Settings
+
+MAX_RETRY_AFTER_S = 60
+
+# Requests that may wait for room at the same time: each holds its body in memory.
+_LONGEST_LINE = 64
+
+# More characters than this in one request are bulk: a second's work of a core, and more.
+_BULK_CHARACTERS = 10_000
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a request adds to a model's work."""
+
+    num_texts: int
+    num_characters: int
+
+    @property
+    def bulk(self) -> bool:
+        """True for so much that it lets all others pass."""
+        return self.num_characters > _BULK_CHARACTERS
+
+
+def load_of(texts: Sequence[str]) -> Load:
+    """What these texts add."""
+    return Load(len(texts), sum(map(len, texts)))
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A request in line for room."""
+
+    load: Load
+    deadline_s: float
+    admitted: asyncio.Future[None]
+
+
+class Admission:
+    """Room for the work of one model, called `name` in refusals."""
+
+    def __init__(self, name: str, settings: Settings, speed: Callable[[], float | None]) -> None:
+        """`speed`: characters a second with all engines at work; None while it is unknown."""
+        self.num_texts = 0
+        self.num_characters = 0
+        self._num_bulk_characters = 0
+        self._name = name
+        self._settings = settings
+        self._speed = speed
+        self._line: deque[_Waiting] = deque()
+
+    async def enter(self, load: Load, deadline_s: float) -> None:
+        """Takes room for a load, which `leave` gives back; waits a moment for it, in turn.
+
+        Raises QueueFull: at once when many wait already, else after `queue_wait_s`.
+        """
+        refusal = self._refusal(load, deadline_s)
+        if refusal is None and not self._line:
+            self._take(load)
+            return
+        wait_s = min(self._settings.queue_wait_s, deadline_s)
+        if refusal is not None and (wait_s == 0 or len(self._line) >= _LONGEST_LINE):
+            raise refusal
+        waiting = _Waiting(load, deadline_s, asyncio.get_running_loop().create_future())
+        self._line.append(waiting)
+        try:
+            with contextlib.suppress(TimeoutError):  # maybe admitted at the same moment
+                async with asyncio.timeout(wait_s):
+                    await waiting.admitted
+        except asyncio.CancelledError:
+            if waiting.admitted.done() and not waiting.admitted.cancelled():
+                self.leave(load)
+            raise
+        finally:
+            if waiting in self._line:
+                self._line.remove(waiting)
+        if not waiting.admitted.done() or waiting.admitted.cancelled():
+            raise self._refusal(load, deadline_s) or refusal or self._behind_others()
+
+    def leave(self, load: Load) -> None:
+        """Gives room back, to those who wait for it first."""
+        self.num_texts -= load.num_texts
+        self.num_characters -= load.num_characters
+        self._num_bulk_characters -= load.num_characters if load.bulk else 0
+        while self._line and self._refusal(self._line[0].load, self._line[0].deadline_s) is None:
+            waiting = self._line.popleft()
+            if not waiting.admitted.done():
+                self._take(waiting.load)
+                waiting.admitted.set_result(None)
+
+    def _take(self, load: Load) -> None:
+        self.num_texts += load.num_texts
+        self.num_characters += load.num_characters
+        self._num_bulk_characters += load.num_characters if load.bulk else 0
+
+    def _refusal(self, load: Load, deadline_s: float) -> QueueFull | None:
+        """Why there is no room now; None when there is."""
+        settings = self._settings
+        if self.num_texts + load.num_texts > settings.max_queue_texts:
+            return self._full(
+                f"{self.num_texts} texts are waiting",
+                f"{settings.max_queue_texts} may",
+                "max_queue_texts",
+            )
+        if self.num_characters + load.num_characters > settings.max_queue_characters:
+            return self._full(
+                f"{self.num_characters} characters are waiting",
+                f"{settings.max_queue_characters} may",
+                "max_queue_characters",
+            )
+        # Half is kept for requests that people wait for.
+        bulk = max(settings.max_characters, settings.max_queue_characters // 2)
+        if load.bulk and self._num_bulk_characters + load.num_characters > bulk:
+            return self._full(
+                f"{self._num_bulk_characters} characters of large requests are waiting",
+                f"{bulk} may",
+                "half of max_queue_characters",
+            )
+        longest_s = min(settings.max_queue_s, deadline_s)
+        if self.num_texts and self._expected_s(load) > longest_s:
+            return self._full(
+                "more texts are waiting", f"{longest_s:g} s of work may", "max_queue_s"
+            )
+        return None
+
+    def _expected_s(self, load: Load) -> float:
+        """How long a load will wait for those before it, which do not include bulk for others."""
+        speed = self._speed()
+        before = self.num_characters - (0 if load.bulk else self._num_bulk_characters)
+        return 0.0 if speed is None else before / speed
+
+    def _full(self, what: str, limit: str, setting: str) -> QueueFull:
+        speed = self._speed()
+        expected_s = 1.0 if speed is None else self.num_characters / speed
+        return QueueFull(
+            f"{what} for model {self._name}, at most {limit} ({setting}); try again later",
+            retry_after_s=min(max(math.ceil(expected_s), 1), MAX_RETRY_AFTER_S),
+        )
+
+    def _behind_others(self) -> QueueFull:
+        return self._full("others are waiting before this request", "so long", "queue_wait_s")
