@@ -1,7 +1,8 @@
 """Settings of the service, read from the environment (`DRAGOMAN_*`) and from command-line flags.
 
-Every limit that a refusal can name is a field here. Host, port and the models folder are
-arguments of `serve`: Kubernetes sets DRAGOMAN_PORT by itself beside a Service called dragoman.
+Every limit that a refusal can name is a field here, and its description is what the documentation
+says of it. Host, port and the models folder are arguments of `serve`: Kubernetes sets DRAGOMAN_PORT
+by itself beside a Service called dragoman.
 """
 
 import os
@@ -26,37 +27,87 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
     # Loading
-    device: str = "cpu"  # where the networks run: cpu, cuda, cuda:1
-    precision: str = "auto"  # fp32, bf16, int8; auto: see model/precision.py
-    shortlist: bool = True  # look only at likely target words, if the checkpoint knows them
-    max_slots: int = Field(64, ge=1, le=4096)  # sentences each engine translates at once
-    # engines of each model; unset shares this machine's cores among the models
-    threads_per_model: int | None = Field(None, ge=1, le=1024)
+    device: str = Field("cpu", description="where the networks run: `cpu`, `cuda`, `cuda:1`")
+    precision: str = Field(
+        "auto",
+        description="`fp32`, `bf16`, `int8`, or `auto`: int8 where it is clearly faster than fp32; "
+        "bf16 on a GPU",
+    )
+    shortlist: bool = Field(
+        True, description="look only at likely target words, if the checkpoint knows them"
+    )
+    max_slots: int = Field(
+        64, ge=1, le=4096, description="sentences that each engine translates at the same time"
+    )
+    threads_per_model: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="engines of each model, each a process of its own where there are several; "
+        "unset: a fair share of the cores",
+    )
 
-    # Told to people ("text"), or to a collector, as one JSON object a line
-    log_format: LogFormat = "text"
+    # Telling
+    log_format: LogFormat = Field(
+        "text",
+        description="`text` for people, or `json`: one object a line, with the request's id, "
+        "route, status, time and sizes as fields",
+    )
 
     # One request
-    max_body_bytes: int = Field(2 * 1024 * 1024, ge=1024)  # past it: 413, while still reading
-    body_timeout_s: float = Field(20.0, gt=0, le=600)  # a body that takes longer to arrive: 408
-    max_texts: int = Field(256, ge=1)  # texts (or pairs) in one request; past it: 413
-    max_characters: int = Field(100_000, ge=1)  # of all texts of one request; past it: 413
-    max_beam_size: int = Field(16, ge=1, le=256)  # largest beam a request may ask for
-    deadline_s: float = Field(8.0, gt=0, le=3600)  # 504 then; clients that retry do so at 10
+    max_body_bytes: int = Field(
+        2 * 1024 * 1024, ge=1024, description="size of a request; past it 413, while still reading"
+    )
+    body_timeout_s: float = Field(
+        20.0, gt=0, le=600, description="seconds for a request to arrive; past it 408"
+    )
+    max_texts: int = Field(256, ge=1, description="texts (or pairs) in a request; past it 413")
+    max_characters: int = Field(
+        100_000, ge=1, description="characters of all texts of a request; past it 413"
+    )
+    max_beam_size: int = Field(16, ge=1, le=256, description="largest beam a request may ask for")
+    # Clients that retry do so at 10.
+    deadline_s: float = Field(
+        8.0,
+        gt=0,
+        le=3600,
+        description="seconds for an answer; past it 504. A request's header `X-Deadline-Seconds` "
+        "lowers it",
+    )
 
-    # All requests of one model together: accepted and not yet answered; past it: 429
-    max_queue_texts: int = Field(1024, ge=1)
-    max_queue_characters: int = Field(400_000, ge=1)
-    # and seconds that what waits will take, at the speed seen so far; rather 429 than 504
-    max_queue_s: float = Field(4.0, gt=0, le=3600)
-    # a full queue keeps a request waiting for room so long before it is refused
-    queue_wait_s: float = Field(0.025, ge=0, le=60)
+    # All requests of one model together
+    max_queue_texts: int = Field(
+        1024, ge=1, description="texts accepted and not yet answered, of one model; past it 429"
+    )
+    max_queue_characters: int = Field(400_000, ge=1, description="their characters; past it 429")
+    max_queue_s: float = Field(
+        4.0,
+        gt=0,
+        le=3600,
+        description="seconds that they will take, at the speed seen so far; past it 429, since "
+        "who would wait longer than the deadline gets nothing",
+    )
+    queue_wait_s: float = Field(
+        0.025,
+        ge=0,
+        le=60,
+        description="seconds that a full queue lets a request wait for room before it says 429",
+    )
 
-    # Translations that are remembered, by their texts' characters; 0 remembers none
-    cache_characters: int = Field(500_000, ge=0)
+    # What was translated before
+    cache_characters: int = Field(
+        500_000,
+        ge=0,
+        description="size of the translations that are remembered, in characters; 0: none",
+    )
 
-    # SIGTERM: readiness turns red this long before the socket closes, for balancers to notice
-    drain_grace_s: float = Field(1.0, ge=0, le=600)
+    # SIGTERM: for balancers to notice
+    drain_grace_s: float = Field(
+        1.0,
+        ge=0,
+        le=600,
+        description="seconds between readiness turning red and the socket closing",
+    )
 
     @model_validator(mode="after")
     def _queue_holds_the_largest_request(self) -> "Settings":
