@@ -16,8 +16,8 @@ from service.settings import Settings
 
 MAX_RETRY_AFTER_S = 60
 
-# Requests that may wait for room at the same time: each holds its body in memory.
-_LONGEST_LINE = 64
+# Requests that may wait for room at the same time: so many at least get some in the time they have.
+_LONGEST_LINE = 8
 
 # More characters than this in one request are bulk: a second's work of a core, and more.
 _BULK_CHARACTERS = 10_000
@@ -90,6 +90,12 @@ class Admission:
                 self._line.remove(waiting)
         if not waiting.admitted.done() or waiting.admitted.cancelled():
             raise self._refusal(load, deadline_s) or refusal or self._behind_others()
+
+    def refuses_all(self) -> QueueFull | None:
+        """The refusal that even the smallest request would get at once; None when it would not."""
+        if self._settings.queue_wait_s > 0 and len(self._line) < _LONGEST_LINE:
+            return None
+        return self._refusal(Load(1, 1), self._settings.deadline_s)
 
     def leave(self, load: Load) -> None:
         """Gives room back, to those who wait for it first."""

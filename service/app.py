@@ -18,6 +18,7 @@ from model.errors import DragomanError
 from service.body_limit import BodyLimit
 from service.detection import Detector
 from service.dialects import error_response
+from service.door import Door
 from service.faces.apertium import apertium_router
 from service.faces.deepl import deepl_router
 from service.faces.google import google_router
@@ -73,6 +74,7 @@ def create_app(
     app.add_exception_handler(DragomanError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_error)
+    app.add_middleware(Door, registry=registry)  # behind the body, which has to be read anyway
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
     )

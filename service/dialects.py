@@ -76,6 +76,17 @@ _GOOGLE_PREFIX = "/language/translate/"
 _DEEPL_PREFIXES = ("/v2/", "/v3/")  # the official clients ask for some things under v3
 
 
+# What a request to one of these asks for waits in a model's queue.
+_TRANSLATION_PATHS = frozenset(
+    {"/v1/translate", "/v1/score", "/translate", "/v2/translate", "/language/translate/v2"}
+)
+
+
+def is_translation(path: str) -> bool:
+    """True for the paths that give work to a model, of whichever API."""
+    return path in _TRANSLATION_PATHS
+
+
 def dialect_of(scope: Scope) -> Dialect:
     """The API that a request speaks."""
     path: str = scope["path"]

@@ -1,0 +1,1 @@
+"""What the service does under load and fault; see `__main__.py` for the commands."""

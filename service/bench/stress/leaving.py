@@ -1,0 +1,72 @@
+"""Clients that hang up: the model must not go on working for them."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service.bench.http_load import translate_request
+from service.bench.open_loop import LatencySummary
+from service.bench.stress.client import Connections, Sentences, body_of, closed_loop
+from service.bench.stress.served import Served
+
+_TEXTS = 20  # in the request of each
+_STAY_S = 0.2
+_GIVE_UP_S = 60.0
+_IDLE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """What came of it."""
+
+    clients: int
+    texts_waiting_when_they_left: int
+    seconds_until_idle: float
+    texts_cancelled: int
+    alone_before: LatencySummary  # one client, one sentence
+    alone_after: LatencySummary
+
+
+async def leaving(service: Served, sentences: Sentences, model: str, *, clients: int) -> Leaving:
+    """All send a request at once and hang up a fifth of a second later."""
+
+    def bodies() -> Iterator[bytes]:
+        while True:
+            yield body_of(sentences.new(1), model)
+
+    connections = Connections(service.address)
+    await closed_loop(connections, bodies(), 1, _IDLE_S)
+    before = await closed_loop(connections, bodies(), 1, _IDLE_S)
+    cancelled_before = service.metrics()["dragoman_cancelled_texts_total"]
+    writers = []
+    for _ in range(clients):
+        _, writer = await asyncio.open_connection(*service.address)
+        writers.append(writer)
+    for writer in writers:
+        body = body_of(sentences.new(_TEXTS), model)
+        writer.write(translate_request(service.address[0], body))
+    await asyncio.sleep(_STAY_S)
+    waiting = service.metrics()["dragoman_waiting_texts"]
+    started = time.perf_counter()
+    for writer in writers:
+        writer.close()
+    while _busy(service) and time.perf_counter() - started < _GIVE_UP_S:
+        await asyncio.sleep(0.01)
+    until_idle = time.perf_counter() - started
+    after = await closed_loop(connections, bodies(), 1, _IDLE_S)
+    cancelled = service.metrics()["dragoman_cancelled_texts_total"] - cancelled_before
+    await connections.close()
+    return Leaving(
+        clients,
+        int(waiting),
+        until_idle,
+        int(cancelled),
+        LatencySummary.of([reply.seconds for reply in before]),
+        LatencySummary.of([reply.seconds for reply in after]),
+    )
+
+
+def _busy(service: Served) -> bool:
+    found = service.metrics()
+    return found["dragoman_waiting_texts"] > 0 or found["dragoman_slots_busy"] > 0

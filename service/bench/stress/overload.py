@@ -1,0 +1,81 @@
+"""Three times as many requests as can be done: what is done must not suffer, the rest is told."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service.bench.open_loop import LatencySummary
+from service.bench.stress.client import Connections, Reply, Sentences, body_of, closed_loop
+from service.bench.stress.client import open_loop as send_openly
+from service.bench.stress.served import Served, memory_samples
+
+_CLIENTS = 64
+_WARM_UP_S = 5.0
+_CAPACITY_S = 20.0
+_REST_S = 2.0
+
+
+@dataclass(frozen=True)
+class Overload:
+    """What came of it."""
+
+    texts_per_request: int
+    capacity_per_s: float  # requests answered when 64 clients wait for their answers
+    offered_per_s: float
+    seconds: float
+    goodput_per_s: float
+    goodput_of_capacity: float
+    statuses: dict[str, int]
+    refusals_without_retry_after: int
+    accepted: LatencySummary | None
+    refused: LatencySummary | None
+    memory_mb: tuple[float, float, float]  # before, at most while it lasted, after
+
+
+async def overload(
+    service: Served, sentences: Sentences, model: str, *, factor: float, seconds: float, texts: int
+) -> Overload:
+    """Measures the capacity, then offers `factor` times as much."""
+
+    def bodies() -> Iterator[bytes]:
+        while True:
+            yield body_of(sentences.new(texts), model)
+
+    connections = Connections(service.address)
+    await closed_loop(connections, bodies(), _CLIENTS, _WARM_UP_S)
+    full = await closed_loop(connections, bodies(), _CLIENTS, _CAPACITY_S)
+    capacity = len(_answered(full)) / _CAPACITY_S
+    before_mb = service.memory_mb()
+    samples: list[float] = []
+    watching = asyncio.create_task(memory_samples(service, 1.0, samples))
+    replies = await send_openly(connections, bodies(), factor * capacity, seconds)
+    watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
+    await connections.close()
+    await asyncio.sleep(_REST_S)
+    answered = _answered(replies)
+    refused = [reply for reply in replies if reply.status in (429, 503)]
+    return Overload(
+        texts_per_request=texts,
+        capacity_per_s=capacity,
+        offered_per_s=len(replies) / seconds,
+        seconds=seconds,
+        goodput_per_s=len(answered) / seconds,
+        goodput_of_capacity=len(answered) / seconds / capacity,
+        statuses=dict(Counter(str(reply.status) for reply in replies)),
+        refusals_without_retry_after=sum(not reply.retry_after for reply in refused),
+        accepted=_summary(answered),
+        refused=_summary(refused),
+        memory_mb=(before_mb, max(samples), service.memory_mb()),
+    )
+
+
+def _answered(replies: list[Reply]) -> list[Reply]:
+    return [reply for reply in replies if reply.status == 200]
+
+
+def _summary(replies: list[Reply]) -> LatencySummary | None:
+    return LatencySummary.of([reply.seconds for reply in replies]) if replies else None
