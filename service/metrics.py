@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from service.dispatcher import Dispatcher, ModelState
 from service.registry import Registry
+from service.reload import Result
 from service.request_log import RequestRecord
 from service.warning_signs import warnings_of
 
@@ -148,7 +149,12 @@ class _Models(Collector):
             waiting.add_metric((dispatcher.name,), dispatcher.num_texts)
             characters.add_metric((dispatcher.name,), dispatcher.num_characters)
             busy.add_metric((dispatcher.name,), dispatcher.busy_s)
-        yield from (state, waiting, characters, busy)
+        swaps = CounterMetricFamily(
+            "dragoman_swaps", "Models exchanged while the service ran.", labels=("result",)
+        )
+        for result in (Result.ADDED, Result.REPLACED, Result.REMOVED, Result.FAILED):
+            swaps.add_metric((result.value,), self._registry.reloader.results[result])
+        yield from (state, waiting, characters, busy, swaps)
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:

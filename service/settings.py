@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     max_queue_texts: int = Field(1024, ge=1)
     max_queue_characters: int = Field(400_000, ge=1)
 
+    # SHA-256, in hexadecimal, of the key that POST /admin/reload wants; unset: no such route
+    admin_key_sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$")
+
     # SIGTERM: readiness turns red this long before the socket closes, for balancers to notice
     drain_grace_s: float = Field(1.0, ge=0, le=600)
 

@@ -51,18 +51,28 @@ async def _client(
     try:
         for body in bodies:
             started = time.perf_counter()
-            writer.write(
-                b"POST /v1/translate HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n%b" % (address[0].encode(), len(body), body)
-            )
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
-            fields = dict(line.split(": ", 1) for line in head[1:-2])
-            await reader.readexactly(int(fields["content-length"]))
-            if head[0].split()[1] != "200":
-                raise InputError(f"the service answered {head[0]}")
+            writer.write(translate_request(address[0], body))
+            status_line, _ = await read_answer(reader)
+            if status_line.split()[1] != "200":
+                raise InputError(f"the service answered {status_line}")
             latencies_s.append(time.perf_counter() - started)
     finally:
         writer.close()
+
+
+def translate_request(host: str, body: bytes) -> bytes:
+    """A request as it goes over the wire."""
+    return (
+        b"POST /v1/translate HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (host.encode(), len(body), body)
+    )
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[str, bytes]:
+    """Its first line, in lower case, and its body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+    fields = dict(line.split(": ", 1) for line in head[1:-2])
+    return head[0], await reader.readexactly(int(fields["content-length"]))
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What a translator takes of the machine: its process, and those of its engines."""
 
+import contextlib
 import os
 import resource
 import sys
@@ -8,6 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _PROC = Path("/proc")
+
+
+def family(process_id: int) -> list[int]:
+    """A process and all that it and its threads have started, as far as they live; on Linux."""
+    found = [process_id]
+    for parent in found:  # grows while it is walked through
+        for task in _PROC.glob(f"{parent}/task/*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, task.read_text(encoding="ascii").split())
+    return found
 
 
 def cpu_seconds(process_ids: Iterable[int]) -> float:
@@ -19,7 +30,7 @@ def memory_mb(process_ids: Iterable[int]) -> float:
     """The peak of this process and, on Linux, what these have now; what they share counts once."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     own = peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # Linux counts KiB
-    return own + sum(map(_memory_mb, process_ids))
+    return own + sum(map(proportional_mb, process_ids))
 
 
 def _cpu_seconds(process_id: int) -> float:
@@ -32,7 +43,8 @@ def _cpu_seconds(process_id: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _memory_mb(process_id: int) -> float:
+def proportional_mb(process_id: int) -> float:
+    """What a process has now, its part of what it shares (Linux's PSS); 0 when it is gone."""
     try:
         lines = (_PROC / str(process_id) / "smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:
