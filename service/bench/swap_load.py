@@ -83,8 +83,8 @@ class Service:
     """`dragoman serve` in a process, over a folder with one link."""
 
     def __init__(self, folder: Path, options: Sequence[str]) -> None:
-        self._models = folder / "models"
-        self._models.mkdir()
+        self.folder = folder / "models"
+        self.folder.mkdir()
         self._log = folder / "log"
         self._options = options
 
@@ -97,7 +97,7 @@ class Service:
         with (
             self._log.open("wb") as log,
             subprocess.Popen(
-                [*command, str(self._models), "--port", "0", *self._options],
+                [*command, str(self.folder), "--port", "0", *self._options],
                 stderr=log,
                 env=environment,
             ) as self._process,
@@ -109,21 +109,30 @@ class Service:
             finally:
                 self._process.kill()
 
+    @property
+    def process_id(self) -> int:
+        """Of the service itself."""
+        return self._process.pid
+
     def point_to(self, checkpoint: Path) -> None:
         """Exchanges the link, in one step."""
-        temporary = self._models / f".{NAME}.tmp"
+        temporary = self.folder / f".{NAME}.tmp"
         temporary.symlink_to(checkpoint.resolve())
-        temporary.replace(self._models / NAME)
+        temporary.replace(self.folder / NAME)
 
     def hang_up(self) -> None:
         """Asks the service to look at its folder."""
         self._process.send_signal(signal.SIGHUP)
 
-    def version(self) -> str | None:
-        """That serves now."""
+    def models(self) -> dict[str, dict[str, str]]:
+        """What it says of each, by name."""
         host, port = self.address
         with urlopen(f"http://{host}:{port}/v1/models", timeout=30) as answer:
-            (model,) = json.loads(answer.read())["models"]
+            return {model["name"]: model for model in json.loads(answer.read())["models"]}
+
+    def version(self) -> str | None:
+        """That serves now."""
+        model = self.models()[NAME]
         return model["version"] if model["status"] == "ready" else None
 
     def holding(self, after_swaps: int) -> Holding:
