@@ -28,15 +28,15 @@ from model.products import ProductPrecision
 from model.seq2seq import Seq2Seq
 from model.shortlist import Shortlist
 from model.tokenizer import TokenizerPair
+from model.version import SUMS, version_of
 
 FORMAT_VERSION = 1
-CONFIG, WEIGHTS, SHORTLIST, METRICS, CARD, SUMS = (
+CONFIG, WEIGHTS, SHORTLIST, METRICS, CARD = (
     "config.json",
     "weights.safetensors",
     "shortlist.safetensors",
     "metrics.json",
     "README.md",
-    "SHA256SUMS",
 )
 
 
@@ -70,7 +70,7 @@ class Checkpoint:
     """A translator's parts, loaded and checked."""
 
     name: str
-    version: str  # first digits of the hash over all files: equal content, equal version
+    version: str  # see model/version.py: equal content, equal version
     config: CheckpointConfig
     network: Seq2Seq
     tokenizers: TokenizerPair
@@ -290,7 +290,7 @@ def _check_hashes(folder: Path) -> str:
                 f"{folder}: {name} does not match {SUMS}: it is damaged or was changed; "
                 f"copy the checkpoint again"
             )
-    return hashlib.sha256(content).hexdigest()[:12]
+    return version_of(content)
 
 
 def _write(path: Path, text: str) -> None:

@@ -139,8 +139,9 @@ def _end(process: "subprocess.Popen[bytes]", parent: Connection, engines: list[C
 
 def main() -> None:
     """Inside the new process: loads, then forks an engine for every socket that it is sent."""
-    # A service that is asked to end finishes what it accepted, also where its whole group is asked.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # A service that is asked to end finishes what it accepted, also where its whole group is asked,
+    # and one that is asked for newer models looks for them itself.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries engines at once
     tune_process()

@@ -53,14 +53,14 @@ class _Waiting:
 class Admission:
     """Room for the work of one model, called `name` in refusals."""
 
-    def __init__(self, name: str, settings: Settings, speed: Callable[[], float | None]) -> None:
-        """`speed`: characters a second with all engines at work; None while it is unknown."""
+    def __init__(self, name: str, settings: Settings) -> None:
+        # Characters a second with all engines at work; None while it is unknown.
+        self.speed: Callable[[], float | None] = lambda: None
         self.num_texts = 0
         self.num_characters = 0
         self._num_bulk_characters = 0
         self._name = name
         self._settings = settings
-        self._speed = speed
         self._line: deque[_Waiting] = deque()
 
     async def enter(self, load: Load, deadline_s: float) -> None:
@@ -145,12 +145,12 @@ class Admission:
 
     def _expected_s(self, load: Load) -> float:
         """How long a load will wait for those before it, which do not include bulk for others."""
-        speed = self._speed()
+        speed = self.speed()
         before = self.num_characters - (0 if load.bulk else self._num_bulk_characters)
         return 0.0 if speed is None else before / speed
 
     def _full(self, what: str, limit: str, setting: str) -> QueueFull:
-        speed = self._speed()
+        speed = self.speed()
         expected_s = 1.0 if speed is None else self.num_characters / speed
         return QueueFull(
             f"{what} for model {self._name}, at most {limit} ({setting}); try again later",

@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from model.errors import DragomanError
+from service.admin import admin_guard, admin_router
 from service.body_limit import BodyLimit
 from service.detection import Detector
 from service.dialects import error_response
@@ -34,6 +35,7 @@ from service.registry import Registry
 from service.request_log import RequestLog
 from service.result_cache import ResultCache
 from service.settings import Settings
+from service.visits import CountVisits
 from service.web_page import page_router
 
 # How long the models' threads get to end once nothing is left to answer.
@@ -53,6 +55,7 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         registry.start()
         yield
+        await registry.reloader.stop()
         await asyncio.to_thread(registry.close, CLOSE_TIMEOUT_S)
 
     # Its documentation page brings its own scripts: /docs works without the internet.
@@ -71,6 +74,8 @@ def create_app(
     app.include_router(google_router(interpreter))
     app.include_router(apertium_router(interpreter))
     app.include_router(page_router(settings))
+    if (guard := admin_guard(settings)) is not None:
+        app.include_router(admin_router(gate, guard))
     app.add_exception_handler(DragomanError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_error)
@@ -78,7 +83,8 @@ def create_app(
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
     )
-    app.add_middleware(RequestLog, count=metrics.count_request)  # added last, so outermost
+    app.add_middleware(RequestLog, count=metrics.count_request)
+    app.add_middleware(CountVisits, visits=registry.visits)  # added last, so outermost
     return app
 
 

@@ -94,7 +94,7 @@ class Dispatcher:
         self._load = load
         self._settings = settings
         self._worker: Worker | None = None
-        self.admission = Admission(name, settings, self._speed)
+        self.admission = Admission(name, settings)
         self.num_cancelled_texts = 0  # left by everybody before they were done
         self._flights: dict[object, _Flight] = {}  # by what is asked
         self._inbox: deque[Job] = deque()
@@ -124,9 +124,6 @@ class Dispatcher:
     def known_info(self) -> ModelInfo | None:
         """The description if there is one, whatever the state."""
         return self._info
-
-    def _speed(self) -> float | None:
-        return None if self._worker is None else self._worker.speed
 
     def start(self) -> None:
         """Begins loading, in the model's own thread."""
@@ -298,6 +295,7 @@ class Dispatcher:
         self._info = loaded.info
         settle()
         self._worker = Worker(loaded.translator, feed_ahead=self._settings.max_slots)
+        self.admission.speed = self._worker.speed
         self.state = ModelState.READY
         logger.info(
             "model %s ready after %.1f s: %s to %s, version %s, %s",

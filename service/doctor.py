@@ -13,7 +13,7 @@ from pathlib import Path
 
 from model.errors import DragomanError
 from model.process import num_cores
-from service.registry import checkpoint_folders
+from service.model_folder import checkpoint_folders
 from service.server import listen
 from service.settings import Settings, load_settings
 

@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 
 from service.dispatcher import Answer, Dispatcher, ModelState
 from service.registry import Registry
+from service.reload import Result
 from service.request_log import RequestRecord
 from service.result_cache import ResultCache
 from service.warning_signs import warnings_of
@@ -209,7 +210,12 @@ class _Models(Collector):
                 slots.add_metric(of_model, usage.num_slots)
                 slots_busy.add_metric(of_model, usage.num_busy)
                 steps.add_metric(of_model, usage.num_steps, usage.step_s)
-        yield from (state, waiting, characters, slots, slots_busy, busy, steps, cancelled)
+        swaps = CounterMetricFamily(
+            "dragoman_swaps", "Models exchanged while the service ran.", labels=("result",)
+        )
+        for result in (Result.ADDED, Result.REPLACED, Result.REMOVED, Result.FAILED):
+            swaps.add_metric((result.value,), self._registry.reloader.results[result])
+        yield from (state, waiting, characters, slots, slots_busy, busy, steps, cancelled, swaps)
 
 
 class _Cache(Collector):

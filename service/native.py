@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
 from service.dispatcher import Dispatcher, ModelInfo
 from service.errors import InvalidRequest
 from service.gate import Gate
+from service.registry import Registry
+from service.reload import Reloader
 from service.schemas import (
     AlternativeBody,
     ErrorBody,
@@ -105,7 +107,8 @@ def native_router(gate: Gate) -> APIRouter:
     @router.get("/models", summary="List the models", response_model_exclude_none=True)
     async def models() -> ModelsResponse:
         """Answers every model of the models folder, also one that failed to load."""
-        return ModelsResponse(models=[_model(model) for model in gate.registry.dispatchers])
+        registry = gate.registry
+        return ModelsResponse(models=[_model(model, registry) for model in registry.dispatchers])
 
     return router
 
@@ -133,7 +136,8 @@ def _search(body: TranslateRequest, defaults: "SearchConfig", max_beam_size: int
 
 
 def _used_model(dispatcher: Dispatcher) -> UsedModel:
-    info = dispatcher.info
+    info = dispatcher.known_info  # also of one that was replaced since it translated
+    assert info is not None
     return UsedModel(
         name=dispatcher.name,
         version=info.version,
@@ -142,10 +146,13 @@ def _used_model(dispatcher: Dispatcher) -> UsedModel:
     )
 
 
-def _model(dispatcher: Dispatcher) -> ModelBody:
+def _model(dispatcher: Dispatcher, registry: Registry) -> ModelBody:
     info: ModelInfo | None = dispatcher.known_info
+    replacement = _replacement(dispatcher, registry.reloader)
     if info is None:
-        return ModelBody(name=dispatcher.name, status=dispatcher.state.value)
+        return ModelBody(
+            name=dispatcher.name, status=dispatcher.state.value, replacement=replacement
+        )
     return ModelBody(
         name=dispatcher.name,
         status=dispatcher.state.value,
@@ -156,7 +163,15 @@ def _model(dispatcher: Dispatcher) -> ModelBody:
         max_source_tokens=info.max_source_tokens,
         beam_size=info.search.beam_size,
         metrics={key: info.metrics[key] for key in _SHOWN_METRICS if key in info.metrics},
+        replacement=replacement,
     )
+
+
+def _replacement(dispatcher: Dispatcher, reloader: Reloader) -> Literal["loading", "failed"] | None:
+    newcomer = reloader.newcomer
+    if newcomer is not None and newcomer is not dispatcher and newcomer.name == dispatcher.name:
+        return "loading"
+    return "failed" if dispatcher.name in reloader.failed_versions else None
 
 
 def _render(

@@ -1,26 +1,38 @@
-"""The models of a folder, each with its own thread, chosen by name or by language pair."""
+"""The models that are served, each with its own thread, chosen by name or by language pair.
 
-import logging
-import os
+How they are exchanged while the service runs stands in `reload.py`.
+"""
+
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.errors import CheckpointError
-from model.process import num_cores
-from service.dispatcher import Dispatcher, LoadedModel, ModelInfo, ModelState
+from service.dispatcher import Dispatcher, ModelInfo, ModelState
 from service.errors import InvalidRequest, ModelLoading, UnknownLanguagePair, UnknownModel
 from service.languages import wider_codes
+from service.model_folder import ModelFolder
+from service.reload import ModelSource, Reloader
 from service.settings import Settings
-
-logger = logging.getLogger("dragoman.registry")
+from service.visits import Visits
 
 
 class Registry:
-    """All models of the service. A list in name order; where two serve one pair, the first does."""
+    """All models of the service. A list in name order; where two serve one pair, the first does.
 
-    def __init__(self, dispatchers: Sequence[Dispatcher]) -> None:
-        self.dispatchers = sorted(dispatchers, key=lambda dispatcher: dispatcher.name)
+    Changed by the event loop only, a whole list at a time.
+    """
+
+    def __init__(
+        self,
+        dispatchers: Sequence[Dispatcher],
+        source: ModelSource | None = None,
+        *,
+        drain_s: float = 9.0,
+    ) -> None:
+        """`source`: where models come from later; a replaced one gets `drain_s` to finish."""
+        self.dispatchers = _in_order(dispatchers)
+        self.visits = Visits()
+        self.reloader = Reloader(self, source, drain_s)
 
     def start(self) -> None:
         """Begins loading all models, each in its own thread."""
@@ -32,9 +44,25 @@ class Registry:
         deadline = time.monotonic() + timeout_s
         closed = [
             dispatcher.close(max(deadline - time.monotonic(), 0.01))
-            for dispatcher in self.dispatchers
+            for dispatcher in {*self.dispatchers, *self.reloader.dispatchers}
         ]
         return all(closed)
+
+    def get(self, name: str) -> Dispatcher | None:
+        """The model of this name, in any state."""
+        return next((each for each in self.dispatchers if each.name == name), None)
+
+    def put(self, dispatcher: Dispatcher) -> Dispatcher | None:
+        """Gives its name to a model, in one step; the one that had it."""
+        old = self.get(dispatcher.name)
+        self.dispatchers = _in_order(
+            [*(each for each in self.dispatchers if each is not old), dispatcher]
+        )
+        return old
+
+    def drop(self, dispatcher: Dispatcher) -> None:
+        """Takes a model off the list; whoever has chosen it may still use it."""
+        self.dispatchers = [each for each in self.dispatchers if each is not dispatcher]
 
     @property
     def loading(self) -> bool:
@@ -43,14 +71,19 @@ class Registry:
 
     @property
     def ready(self) -> bool:
-        """True when every model that could be loaded has translated a sentence, and still can."""
-        states = {model.state for model in self.dispatchers} - {ModelState.FAILED}
-        return states == {ModelState.READY}
+        """True when every model that could be loaded has translated a sentence, and still can.
+
+        One that is added to others does not turn this red while it loads.
+        """
+        newcomer = self.reloader.newcomer
+        states = {model.state for model in self.dispatchers if model is not newcomer}
+        return states - {ModelState.FAILED} == {ModelState.READY}
 
     @property
     def none_loads(self) -> bool:
-        """True when all models failed to load: there is nothing to serve."""
-        return all(model.state is ModelState.FAILED for model in self.dispatchers)
+        """True when all models failed to load at the start: there is nothing to serve."""
+        states = {model.state for model in self.dispatchers}
+        return states == {ModelState.FAILED} and not self.reloader.has_begun
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -99,80 +132,18 @@ def open_models(models: Path, settings: Settings) -> Registry:
 
     Raises CheckpointError when there is nothing to load.
     """
-    folders = checkpoint_folders(models)
-    threads = settings.threads_per_model or max(1, num_cores() // len(folders))
+    folder = ModelFolder(models, settings)
+    found = folder.look()
     return Registry(
-        [
-            # As the folder lists it: a link `en-de` to a dated checkpoint serves as en-de.
-            Dispatcher(
-                Path(os.path.abspath(folder)).name, _loader(folder, settings, threads), settings
-            )
-            for folder in folders
-        ]
+        [folder.dispatcher(each, len(found)) for each in found],
+        folder,
+        # No request may hold a model for longer; what is rendered then has a moment more.
+        drain_s=settings.deadline_s + 1.0,
     )
 
 
-def checkpoint_folders(models: Path) -> list[Path]:
-    """Those of a models folder, or the one that it is; CheckpointError when there is none."""
-    if not models.is_dir():
-        raise CheckpointError(f"there is no models folder {models}; check the path")
-    if _is_checkpoint(models):
-        return [models]
-    # Hidden names are checkpoints that are just being written.
-    folders = [
-        folder
-        for folder in sorted(models.iterdir())
-        if not folder.name.startswith(".") and _is_checkpoint(folder)
-    ]
-    if not folders:
-        raise CheckpointError(
-            f"{models} holds no checkpoint; put one there with `dragoman export RUN {models}/NAME`"
-        )
-    return folders
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    # Either file is enough: a checkpoint that lost one of them is to be reported, not overlooked.
-    return any((folder / name).is_file() for name in ("config.json", "SHA256SUMS"))
-
-
-def _loader(folder: Path, settings: Settings, threads: int) -> Callable[[], LoadedModel]:
-    """How a model's thread loads it; torch is imported there, while the loop already answers."""
-
-    def load() -> LoadedModel:
-        import torch
-
-        from model.translator import Translator
-
-        torch.set_num_threads(threads)  # counts for the calling thread, which is the model's own
-        translator = Translator.load(
-            folder,
-            device=settings.device,
-            precision=settings.precision,
-            shortlist=settings.shortlist,
-            max_slots=settings.max_slots,
-            num_engines=threads,
-            # Several are all apart: the event loop needs this process' interpreter.
-            own_engine=threads == 1,
-        )
-        try:
-            translator.start()
-        except BaseException:
-            translator.close()
-            raise
-        checkpoint = translator.checkpoint
-        info = ModelInfo(
-            source_language=checkpoint.config.source_language,
-            target_language=checkpoint.config.target_language,
-            version=checkpoint.version,
-            precision=checkpoint.precision,
-            max_source_tokens=checkpoint.config.max_source_tokens,
-            search=translator.search,
-            metrics=checkpoint.metrics,
-        )
-        return LoadedModel(translator, info)
-
-    return load
+def _in_order(dispatchers: Sequence[Dispatcher]) -> list[Dispatcher]:
+    return sorted(dispatchers, key=lambda dispatcher: dispatcher.name)
 
 
 def _wider_pairs(source: str, target: str) -> Iterator[tuple[str, str]]:

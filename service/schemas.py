@@ -222,6 +222,13 @@ class ModelBody(BaseModel):
     metrics: Annotated[
         dict[str, object] | None, Field(description="Scores and provenance from training.")
     ] = None
+    replacement: Annotated[
+        Literal["loading", "failed"] | None,
+        Field(
+            description="A newer checkpoint of this name that does not serve yet; after `failed` "
+            "this one goes on, and the log says why."
+        ),
+    ] = None
 
 
 class ModelsResponse(BaseModel):

@@ -1,7 +1,8 @@
 """The process around the application: socket, signals, logging, exit.
 
 SIGTERM: readiness turns red, after `drain_grace_s` the socket closes, accepted work is finished,
-exit code 0. Ctrl-C does the same without the grace. A second signal leaves at once.
+exit code 0. Ctrl-C does the same without the grace. A second signal leaves at once. SIGHUP has the
+models folder looked at anew.
 """
 
 import contextlib
@@ -87,6 +88,7 @@ class _Server(uvicorn.Server):
         self._settings = settings
         self._closes_at: float | None = None
         self._told = False  # that it is ending
+        self._reload_wished = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -96,6 +98,7 @@ class _Server(uvicorn.Server):
             return
         caught = (signal.SIGTERM, signal.SIGINT)
         before = {number: signal.signal(number, self.handle_exit) for number in caught}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._handle_hangup)
         try:
             yield
         finally:
@@ -109,6 +112,9 @@ class _Server(uvicorn.Server):
         self._lifecycle.phase = Phase.LEAVING  # nothing more: logging is not safe in a handler
         self._closes_at = time.monotonic() + grace_s
 
+    def _handle_hangup(self, _signal: int, _frame: FrameType | None) -> None:
+        self._reload_wished = True
+
     async def on_tick(self, counter: int) -> bool:
         if self._closes_at is not None and not self._told:
             self._told = True
@@ -116,6 +122,10 @@ class _Server(uvicorn.Server):
         if self._closes_at is not None and time.monotonic() >= self._closes_at:
             self._lifecycle.phase = Phase.CLOSING
             self.should_exit = True
+        if self._reload_wished and self._closes_at is None:
+            self._reload_wished = False
+            logger.info("asked to look for other models")
+            self._registry.reloader.reload()
         if self._registry.none_loads:
             self.should_exit = True
         return await super().on_tick(counter)

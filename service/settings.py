@@ -101,6 +101,12 @@ class Settings(BaseSettings):
         description="size of the translations that are remembered, in characters; 0: none",
     )
 
+    admin_key_sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-fA-F]{64}$",
+        description="SHA-256 of the key that POST /admin/reload wants; unset: no such route",
+    )
+
     # SIGTERM: for balancers to notice
     drain_grace_s: float = Field(
         1.0,

@@ -42,7 +42,6 @@ class Worker:
         self._full_s = 0.0  # time with more to do than engines can take, of late
         self._full_characters = 0.0  # what was done in it
 
-    @property
     def speed(self) -> float | None:
         """Characters a second when all engines have as much to do as they can take.
 

@@ -22,7 +22,6 @@ from model.checkpoint import (
     CONFIG,
     FORMAT_VERSION,
     METRICS,
-    SUMS,
     WEIGHTS,
     Checkpoint,
     CheckpointConfig,
@@ -37,6 +36,7 @@ from model.errors import CheckpointError, ConfigError
 from model.seq2seq import Seq2Seq
 from model.shortlist import Shortlist
 from model.tokenizer import BOS, EOS, JOINT_FILE, SOURCE_FILE, TARGET_FILE, TokenizerPair
+from model.version import SUMS
 from tests.tiny_checkpoint import fit_tiny_tokenizers
 
 ROOT = Path(__file__).parents[2]

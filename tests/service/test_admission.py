@@ -21,7 +21,9 @@ AT_ONCE = SMALL.model_copy(update={"queue_wait_s": 0.0})
 
 
 def admission(settings: Settings, speed: float | None = None) -> Admission:
-    return Admission("en-de", settings, lambda: speed)
+    room = Admission("en-de", settings)
+    room.speed = lambda: speed
+    return room
 
 
 async def waiting(room: Admission, load: Load) -> "asyncio.Task[None]":

@@ -1,0 +1,136 @@
+"""The models folder: which checkpoints it holds at this moment, and how one of them is loaded."""
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.errors import CheckpointError, DragomanError
+from model.process import num_cores
+from model.version import read_version
+from service.dispatcher import Dispatcher, LoadedModel, ModelInfo
+from service.settings import Settings
+
+_LOOKS = 3  # at a folder that changes while it is loaded
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint as it lies there now."""
+
+    name: str  # the folder's, also where that is a link to a dated one
+    folder: Path  # behind all links, which may lead elsewhere a moment later
+    version: str | None  # None: it does not say
+
+
+class ModelFolder:
+    """A folder of checkpoints, or the one that it is."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = path
+        self._settings = settings
+
+    def look(self, served: Collection[str] = ()) -> list[Found]:
+        """What is there, by name; CheckpointError when there is nothing or it cannot be read.
+
+        `served` names are told of as long as there is anything of the name: what is damaged or
+        half removed is not meant to be gone.
+        """
+        return [
+            Found(
+                # As the folder lists it: a link `en-de` to a dated checkpoint serves as en-de.
+                Path(os.path.abspath(folder)).name,
+                Path(os.path.realpath(folder)),
+                read_version(folder),
+            )
+            for folder in checkpoint_folders(self.path, served)
+        ]
+
+    def dispatcher(self, found: Found, num_models: int) -> Dispatcher:
+        """A model that is not loading yet, with its share of the cores among so many."""
+        threads = self._settings.threads_per_model or max(1, num_cores() // num_models)
+        return Dispatcher(
+            found.name, _loader(found.folder, self._settings, threads), self._settings
+        )
+
+
+def checkpoint_folders(models: Path, served: Collection[str] = ()) -> list[Path]:
+    """Those of a models folder, or the one that it is; CheckpointError when there is none."""
+    try:
+        if not models.is_dir():
+            raise CheckpointError(f"there is no models folder {models}; check the path")
+        if _is_checkpoint(models):
+            return [models]
+        # Hidden names are checkpoints that are just being written.
+        folders = [
+            folder
+            for folder in sorted(models.iterdir())
+            if not folder.name.startswith(".") and (folder.name in served or _is_checkpoint(folder))
+        ]
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CheckpointError(f"{models} cannot be read: {reason}; check its owner") from None
+    if not any(_is_checkpoint(folder) for folder in folders):
+        raise CheckpointError(
+            f"{models} holds no checkpoint; put one there with `dragoman export RUN {models}/NAME`"
+        )
+    return folders
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    # Either file is enough: a checkpoint that lost one of them is to be reported, not overlooked.
+    return any((folder / name).is_file() for name in ("config.json", "SHA256SUMS"))
+
+
+def _loader(folder: Path, settings: Settings, threads: int) -> Callable[[], LoadedModel]:
+    """How a model's thread loads it; torch is imported there, while the loop already answers."""
+
+    def load() -> LoadedModel:
+        for _ in range(_LOOKS):
+            before = read_version(folder)
+            try:
+                loaded = _load(folder, settings, threads)
+            except DragomanError:
+                if read_version(folder) == before:
+                    raise
+                continue  # a newer checkpoint took its place: files of both were read
+            if read_version(folder) == loaded.info.version:
+                return loaded
+            loaded.translator.close()
+        raise CheckpointError(f"{folder} was exchanged again and again while it was loaded")
+
+    return load
+
+
+def _load(folder: Path, settings: Settings, threads: int) -> LoadedModel:
+    import torch
+
+    from model.translator import Translator
+
+    torch.set_num_threads(threads)  # counts for the calling thread, which is the model's own
+    translator = Translator.load(
+        folder,
+        device=settings.device,
+        precision=settings.precision,
+        shortlist=settings.shortlist,
+        max_slots=settings.max_slots,
+        num_engines=threads,
+        # Several are all apart: the event loop needs this process' interpreter.
+        own_engine=threads == 1,
+    )
+    try:
+        translator.start()
+    except BaseException:
+        translator.close()
+        raise
+    checkpoint = translator.checkpoint
+    info = ModelInfo(
+        source_language=checkpoint.config.source_language,
+        target_language=checkpoint.config.target_language,
+        version=checkpoint.version,
+        precision=checkpoint.precision,
+        max_source_tokens=checkpoint.config.max_source_tokens,
+        search=translator.search,
+        metrics=checkpoint.metrics,
+    )
+    return LoadedModel(translator, info)

@@ -1,0 +1,233 @@
+"""Models exchanged while the service runs: added, replaced and removed as their folder says.
+
+A newcomer loads beside the model whose name it wants, which serves until the newcomer has
+translated a sentence; then the name changes hands in one step of the event loop. The old one
+finishes what it accepted and gives back its memory and its engines. A newcomer that cannot be
+loaded changes nothing.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from model.errors import DragomanError
+from model.process import give_back_memory
+from service.dispatcher import Dispatcher, ModelState
+from service.errors import describe
+
+if TYPE_CHECKING:
+    from service.model_folder import Found
+    from service.registry import Registry
+
+logger = logging.getLogger("dragoman.reload")
+
+_POLL_S = 0.02  # models say how far they are from threads of their own, not to the event loop
+
+
+class ModelSource(Protocol):
+    """Where models come from: see ModelFolder."""
+
+    def look(self, served: Collection[str]) -> "list[Found]": ...
+
+    def dispatcher(self, found: "Found", num_models: int) -> Dispatcher: ...
+
+
+class Result(StrEnum):
+    """What became of a name. FAILED: what was there before is there still."""
+
+    ADDED = "added"
+    REPLACED = "replaced"
+    REMOVED = "removed"
+    FAILED = "failed"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One name's part in a reload."""
+
+    name: str
+    result: Result
+    version: str | None  # the newcomer's; of what is unchanged or removed its own
+    previous: str | None = None  # version that had the name before
+    reason: str | None = None  # why it failed
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a reload came to."""
+
+    changes: Sequence[Change] = ()
+    problem: str | None = None  # why the folder could not be read, and nothing was changed
+
+    @property
+    def ok(self) -> bool:
+        """True when what the folder holds is what is served."""
+        failed = any(change.result is Result.FAILED for change in self.changes)
+        return self.problem is None and not failed
+
+
+class Reloader:
+    """Brings a registry up to date with its source, one reload at a time."""
+
+    def __init__(self, registry: "Registry", source: ModelSource | None, drain_s: float) -> None:
+        self.has_begun = False  # ever
+        self.newcomer: Dispatcher | None = None  # that is loading
+        self.failed_versions: dict[str, str | None] = {}  # of newcomers whose name another serves
+        self.results: Counter[Result] = Counter()
+        self._registry = registry
+        self._source = source
+        self._drain_s = drain_s
+        self._leaving: dict[Dispatcher, asyncio.Task[None]] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._reloads: set[asyncio.Task[Report]] = set()
+        self._next: asyncio.Task[Report] | None = None  # has not looked at the source yet
+
+    @property
+    def dispatchers(self) -> list[Dispatcher]:
+        """Models that are on their way in or out."""
+        newcomer = [] if self.newcomer is None else [self.newcomer]
+        return [*newcomer, *self._leaving]
+
+    def reload(self) -> asyncio.Task[Report]:
+        """Has the source looked at after this moment, behind a reload that is under way.
+
+        Whoever asks while one waits for its turn is given that one: the last wish is in it.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._take_turn())
+            self._reloads.add(self._next)
+            self._next.add_done_callback(self._reloads.discard)
+        return self._next
+
+    async def stop(self) -> None:
+        """Leaves everything as it is now; the models are closed by others."""
+        tasks = [*self._reloads, *self._leaving.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _take_turn(self) -> Report:
+        async with self._one_at_a_time:
+            self._next = None
+            try:
+                return await self._reload()
+            except Exception as error:  # noqa: BLE001 - whatever it is, what is served goes on
+                logger.error("models could not be exchanged: %s", describe(error))
+                return Report(problem="the service failed on this; the log says why")
+
+    async def _reload(self) -> Report:
+        if self._source is None:
+            return Report(problem="these models come from no folder; nothing was changed")
+        served = [dispatcher.name for dispatcher in self._registry.dispatchers]
+        try:
+            found = await asyncio.to_thread(self._source.look, served)
+        except DragomanError as error:
+            logger.error("no model was exchanged: %s", error)
+            return Report(problem=str(error))
+        self.has_begun = True
+        changes: list[Change] = []
+        names = {each.name for each in found}
+        # Under a new name may come what shall do the work of one that goes.
+        if names <= set(served):
+            changes += self._remove_all_but(names)
+        for each in found:
+            changes.append(await self._bring(each, len(found)))
+        changes += self._remove_all_but(names)
+        self.results.update(change.result for change in changes)
+        if all(change.result is Result.UNCHANGED for change in changes):
+            logger.info("looked for other models: nothing has changed")
+        return Report(sorted(changes, key=lambda change: change.name))
+
+    async def _bring(self, found: "Found", num_models: int) -> Change:
+        """Has the name serve what was found under it, unless it does already."""
+        assert self._source is not None
+        name = found.name
+        current = self._registry.get(name)
+        while current is not None and current.state is ModelState.LOADING:
+            await asyncio.sleep(_POLL_S)  # what was asked for at the start may be the same
+        if current is not None and _serves(current, found):
+            self.failed_versions.pop(name, None)
+            return Change(name, Result.UNCHANGED, found.version)
+        await self._wait_for_the_last(name)
+        newcomer = self._source.dispatcher(found, num_models)
+        previous = None if current is None else _version(current)
+        if not await self._load(newcomer, listed=current is None):
+            if current is not None and current.state is ModelState.FAILED:
+                self._registry.put(newcomer)  # it knows the latest reason
+            elif current is not None:
+                self.failed_versions[name] = found.version
+                logger.warning("model %s: version %s goes on", name, previous)
+            return Change(name, Result.FAILED, found.version, previous, newcomer.failure)
+        version = _version(newcomer)
+        self._registry.put(newcomer)
+        self.failed_versions.pop(name, None)
+        if current is None:
+            logger.info("model %s: version %s added", name, version)
+            return Change(name, Result.ADDED, version)
+        self._let_go(current)
+        logger.info("model %s: version %s replaced by %s", name, previous, version)
+        return Change(name, Result.REPLACED, version, previous)
+
+    async def _load(self, newcomer: Dispatcher, *, listed: bool) -> bool:
+        """False when it could not be loaded. `listed`: it is shown while it loads."""
+        self.newcomer = newcomer
+        if listed:
+            self._registry.put(newcomer)
+        try:
+            newcomer.start()
+        except RuntimeError as error:  # no more threads
+            newcomer.state, newcomer.failure = ModelState.FAILED, describe(error)
+            logger.error("model %s failed to load: %s", newcomer.name, newcomer.failure)
+        while newcomer.state is ModelState.LOADING:
+            await asyncio.sleep(_POLL_S)
+        self.newcomer = None
+        return newcomer.state is ModelState.READY
+
+    def _remove_all_but(self, names: Collection[str]) -> list[Change]:
+        changes = []
+        for dispatcher in self._registry.dispatchers:
+            if dispatcher.name in names:
+                continue
+            version = _version(dispatcher)
+            self._registry.drop(dispatcher)
+            self.failed_versions.pop(dispatcher.name, None)
+            self._let_go(dispatcher)
+            logger.info("model %s: version %s removed", dispatcher.name, version)
+            changes.append(Change(dispatcher.name, Result.REMOVED, version))
+        return changes
+
+    async def _wait_for_the_last(self, name: str) -> None:
+        """Until no older model of this name holds memory: two versions are enough at a time."""
+        leaving = [task for dispatcher, task in self._leaving.items() if dispatcher.name == name]
+        await asyncio.gather(*leaving)
+
+    def _let_go(self, old: Dispatcher) -> None:
+        age = self._registry.visits.end_age()
+        self._leaving[old] = asyncio.create_task(self._drain(old, age))
+
+    async def _drain(self, old: Dispatcher, age: int) -> None:
+        """Closes a model when no request that may have chosen it is left."""
+        until = time.monotonic() + self._drain_s
+        while old.admission.num_texts or not self._registry.visits.over(age):
+            if time.monotonic() > until:
+                break
+            await asyncio.sleep(_POLL_S)
+        while not old.close(0.0):
+            await asyncio.sleep(_POLL_S)
+        del self._leaving[old]
+        await asyncio.to_thread(give_back_memory)
+        logger.info("model %s: version %s closed", old.name, _version(old))
+
+
+def _version(dispatcher: Dispatcher) -> str | None:
+    return None if dispatcher.known_info is None else dispatcher.known_info.version
+
+
+def _serves(current: Dispatcher, found: "Found") -> bool:
+    return current.state is ModelState.READY and _version(current) == found.version
