@@ -30,6 +30,7 @@ from service.worker import Worker
 
 if TYPE_CHECKING:  # importing torch is left to the model's thread
     from model.beam_search import SearchConfig
+    from model.segmenter import Segmentation
     from model.translator import ForcedScore, Translation
 
 logger = logging.getLogger("dragoman.dispatcher")
@@ -133,6 +134,7 @@ class Dispatcher:
         search: "SearchConfig | None",
         *,
         alignments: bool,
+        segmentation: "Segmentation",
         deadline_s: float,
         name_of: Callable[[int], str],
     ) -> "list[Translation]":
@@ -150,6 +152,7 @@ class Dispatcher:
             texts=texts,
             search=search,
             alignments=alignments,
+            segmentation=segmentation,
             name_of=name_of,
         )
         return await self._run(job, sum(map(len, texts)), deadline_s)

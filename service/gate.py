@@ -24,6 +24,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
+    from model.segmenter import Segmentation
     from model.translator import ForcedScore, Translation
 
 Result = TypeVar("Result")
@@ -39,6 +40,7 @@ class Part:
     dispatcher: Dispatcher
     texts: Sequence[str]
     search: "SearchConfig"
+    segmentation: "Segmentation"
     name_of: Callable[[int], str]  # what an error calls the text at an index
 
 
@@ -65,18 +67,21 @@ class Gate:
         search: "SearchConfig",
         *,
         alignments: bool = False,
+        segmentation: "Segmentation | None" = None,
         name_of: Callable[[int], str],
     ) -> "list[Translation]":
         """One translation a text, in order; stops the work when the client hangs up.
 
         All texts are looked at before any is translated: one that cannot be refuses the request.
-        `name_of` gives an error its name for the text at an index.
+        `name_of` gives an error its name for the text at an index; without `segmentation` the
+        setting counts.
         """
         self.admit(request, texts, name_of, model=dispatcher.name)
         work = dispatcher.translate(
             texts,
             search,
             alignments=alignments,
+            segmentation=segmentation or self.settings.segmentation,
             deadline_s=self._deadline_s(request),
             name_of=name_of,
         )
@@ -95,6 +100,7 @@ class Gate:
                 part.texts,
                 part.search,
                 alignments=False,
+                segmentation=part.segmentation,
                 deadline_s=deadline_s,
                 name_of=part.name_of,
             )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # torch is the engine thread's affair
     from model.beam_search import SearchConfig
+    from model.segmenter import Segmentation
     from model.translator import ForcedScore, Translation
 
 
@@ -27,7 +28,12 @@ class TranslatorFace(Protocol):
         """How many segments wait for a slot."""
 
     def add(
-        self, text: str, search: "SearchConfig | None" = None, *, alignments: bool = False
+        self,
+        text: str,
+        search: "SearchConfig | None" = None,
+        *,
+        alignments: bool = False,
+        segmentation: "Segmentation" = "line",
     ) -> int:
         """Queues a text; the ticket under which `step` will return it."""
 
@@ -87,6 +93,7 @@ class TranslateJob(Job):
     texts: Sequence[str]
     search: "SearchConfig | None"
     alignments: bool
+    segmentation: "Segmentation"
     name_of: Callable[[int], str]  # what an error calls the text at an index
     num_fed: int = 0  # texts that the translator has been given
 

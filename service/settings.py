@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.errors import ConfigError
+from model.segmenter import Segmentation
 from service.logs import LogFormat
 
 ENV_PREFIX = "DRAGOMAN_"
@@ -43,6 +44,9 @@ class Settings(BaseSettings):
     max_characters: int = Field(100_000, ge=1)  # of all texts of one request; past it: 413
     max_beam_size: int = Field(16, ge=1, le=256)  # largest beam a request may ask for
     deadline_s: float = Field(8.0, gt=0, le=3600)  # 504 then; clients that retry do so at 10
+
+    # What is translated in one go, unless the request says so itself: a sentence, a line, or all
+    segmentation: Segmentation = "sentence"
 
     # All requests of one model together: accepted and not yet answered; past it: 429
     max_queue_texts: int = Field(1024, ge=1)

@@ -97,7 +97,12 @@ class Worker:
 
     def _add(self, job: TranslateJob, index: int) -> None:
         try:
-            ticket = self._translator.add(job.texts[index], job.search, alignments=job.alignments)
+            ticket = self._translator.add(
+                job.texts[index],
+                job.search,
+                alignments=job.alignments,
+                segmentation=job.segmentation,
+            )
         except DragomanError as error:
             job.fail(InvalidRequest(f"{job.name_of(index)}: {error}", field=job.name_of(index)))
         except Exception as error:  # noqa: BLE001 - a fault of ours that must stay with this one request

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.errors import InputError
+from model.segmenter import Segmentation, Span
 from service.dispatcher import Dispatcher, LoadedModel, ModelInfo
 from service.registry import Registry
 from service.settings import Settings
+
+NOWHERE = Span(0, 0)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class FakeSegment:
     target_pieces: tuple[str, ...]
     token_log_probs: tuple[float, ...]
     alignment: list[list[float]] | None
+    source_span: Span = NOWHERE
+    target_span: Span = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ def translated(text: str, search: FakeSearch, alignments: bool) -> FakeTranslati
         tuple(piece.upper() for piece in pieces),
         (-0.25,) * (len(pieces) + 1),
         rows if alignments else None,
+        Span(0, len(text)),
+        Span(0, len(text.upper())),
     )
     return FakeTranslation(
         text=text.upper(),
@@ -109,6 +116,7 @@ class FakeTranslator:
     max_busy: int = 0
     num_steps: int = 0
     num_tickets: int = 0
+    segmentations: list[Segmentation] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
     searches_together: set[int] = field(default_factory=set)
     threads: set[str] = field(default_factory=set)
@@ -124,7 +132,15 @@ class FakeTranslator:
     def num_waiting(self) -> int:
         return len(self.waiting)
 
-    def add(self, text: str, search: FakeSearch | None = None, *, alignments: bool = False) -> int:
+    def add(
+        self,
+        text: str,
+        search: FakeSearch | None = None,
+        *,
+        alignments: bool = False,
+        segmentation: Segmentation = "line",
+    ) -> int:
+        self.segmentations.append(segmentation)
         if "REFUSE" in text:
             raise InputError("this cannot be cut into segments")
         if "CRASH-ADD" in text:

@@ -35,7 +35,12 @@ async def started(translator: FakeTranslator, settings: Settings | None = None) 
 
 async def texts(dispatcher: Dispatcher, *texts: str, deadline_s: float = 5.0) -> list[str]:
     translations = await dispatcher.translate(
-        texts, None, alignments=False, deadline_s=deadline_s, name_of=lambda i: f"text[{i}]"
+        texts,
+        None,
+        alignments=False,
+        segmentation="line",
+        deadline_s=deadline_s,
+        name_of=lambda i: f"text[{i}]",
     )
     return [translation.text for translation in translations]
 
