@@ -167,15 +167,16 @@ def _stripped(text: str, start: int, end: int) -> Iterator[Span]:
 def _sentences(line: str, language: str) -> Iterator[Span]:
     """The sentences of a line.
 
-    What has fewer than two letters ("1.", "M.", "...") tells the network nothing by itself: it goes
-    with the next sentence, or, at the line's end, with the one before.
+    What has no word ("1.", "M.", "...") tells the network nothing by itself: it goes with the next
+    sentence, or, at the line's end, with the one before.
     """
+    fewest_letters = 1 if _primary_subtag(language) in _UNSPACED_LANGUAGES else 2
     ends: list[int] = []
     begin = num_letters = 0
     for end in (*_sentence_ends(line, language), len(line)):
         num_letters += sum(map(str.isalpha, line[begin:end]))
         begin = end
-        if num_letters >= 2:
+        if num_letters >= fewest_letters:
             ends.append(end)
             num_letters = 0
     ends[-1:] = [len(line)]
@@ -189,7 +190,7 @@ def _sentence_ends(line: str, language: str) -> Iterator[int]:
     """Where sentences end within a line, the white space behind them included.
 
     The line is looked at in windows, since sentencex takes time with the square of its length. A
-    sentence that fills a window goes on in the next one.
+    sentence that fills half a window or more goes on in the next one.
     """
     begin = 0
     while True:
@@ -203,7 +204,7 @@ def _sentence_ends(line: str, language: str) -> Iterator[int]:
                 yield end
         if limit >= len(line):
             return
-        begin = limit if last is None else last
+        begin = limit if last is None else max(last, begin + _SENTENCE_WINDOW // 2)
 
 
 def _stands_apart(line: str, end: int, language: str) -> bool:

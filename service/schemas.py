@@ -55,7 +55,8 @@ class TranslateRequest(ModelChoice):
         Annotated[str, Tag(TEXT_TAGS[0])] | Annotated[list[str], Tag(TEXT_TAGS[1])],
         Discriminator(lambda value: TEXT_TAGS[isinstance(value, list)]),
         Field(
-            description="One text or a list; line breaks are kept, blank texts come back blank.",
+            description="One text or a list; white space and line breaks between segments are "
+            "kept, blank texts come back blank.",
             examples=[["Good morning.", "Where is the station?"]],
         ),
     ]
