@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from model.errors import InputError
+from model.segmenter import Segmentation
 
 if TYPE_CHECKING:  # whoever only wants to know the face need not import torch
     from model.beam_search import SearchConfig
@@ -18,7 +19,12 @@ class IncrementalTranslator(Protocol):
     """The face of model.translator.Translator that takes texts one by one."""
 
     def add(
-        self, text: str, search: "SearchConfig | None" = None, *, alignments: bool = False
+        self,
+        text: str,
+        search: "SearchConfig | None" = None,
+        *,
+        alignments: bool = False,
+        segmentation: Segmentation = "line",
     ) -> int: ...
 
     def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]": ...
@@ -35,6 +41,7 @@ def translate_in_order(
     search: "SearchConfig | None" = None,
     *,
     alignments: bool = False,
+    segmentation: Segmentation = "line",
     name_of: Callable[[int], str] = lambda index: f"text {index + 1}",
     progress: Callable[[int], None] = lambda num_done: None,
 ) -> "list[Translation]":
@@ -52,7 +59,10 @@ def translate_in_order(
             while longest_first and translator.num_waiting < _FEED_AHEAD:
                 index = longest_first.popleft()
                 try:
-                    tickets[translator.add(texts[index], search, alignments=alignments)] = index
+                    ticket = translator.add(
+                        texts[index], search, alignments=alignments, segmentation=segmentation
+                    )
+                    tickets[ticket] = index
                 except InputError as error:
                     raise InputError(f"{name_of(index)}: {error}") from None
             finished = translator.step()

@@ -5,11 +5,17 @@ segments and the white space between them rebuild the input exactly.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import regex  # type: ignore[import-untyped, unused-ignore]
 import sentencex
+
+# What a segment is, as long as it fits: a sentence; a line; or the whole text, whose line breaks
+# the network then sees as spaces.
+Segmentation = Literal["sentence", "line", "none"]
 
 # Written without spaces between sentences. Thai, Lao, Khmer and Burmese are not here: they leave
 # out the spaces between words, but put one between sentences.
@@ -17,18 +23,23 @@ _UNSPACED_LANGUAGES = {"zh", "cmn", "yue", "wuu", "hak", "nan", "lzh", "ja"}
 
 # The end of a clause: after a mark. A comma or colon inside "1,000" or "12:30" is none.
 _CLAUSE_END = re.compile(r"[,;:–](?=\s)|[—、，；：،؛]")
+_LINE_BREAK = re.compile(r"[\n\v\f\r\x85\u2028\u2029]")  # mandatory breaks of UAX 14
 _WORD_END = re.compile(r"\S(?=[^\S\u00a0\u2007\u202f])")  # a no-break space keeps words together
 _BLANK = re.compile(r"\s*")
+_OPENING = {"Ps", "Pi"}  # brackets and quotation marks, by Unicode category
+_CLOSING = {"Pe", "Pf"}
 _GRAPHEME = regex.compile(r"\X")
 
 _FIRST_GUESS = 256  # characters in the first segment tried; later ones start from their neighbour
 _SMALLEST_GUESS = 16
-_SENTENCE_WINDOW = 4000  # characters before the limit in which a sentence end is looked for
-_LOOKAHEAD = 64  # characters after the limit that help to tell a full stop from an abbreviation
+_SENTENCE_WINDOW = 4000  # characters in which sentence ends are looked for at once
+_LOOKAHEAD = 64  # characters behind them that help to tell a full stop from an abbreviation
 
 # sentencex (1.0.32) panics on some white space that is longer than one byte, and treats empty lines
 # on its own; each such character is shown to it as a space, so that positions stay true.
 _ODD_SPACE = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f]")
+# Nor does it know these; they are shown to it as the Burmese one.
+_KHMER_STOP = re.compile("[\u17d4\u17d5]")
 
 
 @dataclass(frozen=True)
@@ -40,15 +51,38 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class Span:
+    """Where something stands in a text: from `start` up to `end`, in code points."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class SplitText:
     """`"".join(s.before + s.text for s in segments) + after` is the input, exactly."""
 
     segments: tuple[Segment, ...]
     after: str  # the white space behind the last segment; all of a blank text
 
+    @property
+    def spans(self) -> list[Span]:
+        """Where each segment stands in the input."""
+        return _spans((segment.before, segment.text) for segment in self.segments)
 
-def split(text: str, *, language: str, fits: Callable[[str], bool]) -> Segmentation:
-    """Lines stay apart; a line that fits is one segment; a longer one is split into some.
+
+@dataclass(frozen=True)
+class JoinedText:
+    """A text made of translated segments, and where each of them stands in it."""
+
+    text: str
+    spans: list[Span]
+
+
+def split(
+    text: str, *, language: str, fits: Callable[[str], bool], segmentation: Segmentation = "line"
+) -> SplitText:
+    """What `segmentation` calls a segment is one if it fits; a longer one is split into some.
 
     Each of its segments is as long as fits and ends with a sentence; if no sentence ends there,
     with a clause, else with a word, else with a whole character as a reader sees it. A single code
@@ -57,55 +91,140 @@ def split(text: str, *, language: str, fits: Callable[[str], bool]) -> Segmentat
     """
     segments = []
     done = 0
-    for line_start, line_end in _lines(text):
-        line = text[line_start:line_end]
-        for start, end in _split_line(line, language=language, fits=fits):
-            before = text[done : line_start + start]
-            segments.append(Segment(text=line[start:end], before=before))
-            done = line_start + end
-    return Segmentation(segments=tuple(segments), after=text[done:])
+    for stretch in _stretches(text, language, segmentation):
+        content = text[stretch.start : stretch.end]
+        for start, end in _split_stretch(content, language=language, fits=fits):
+            before = text[done : stretch.start + start]
+            segments.append(Segment(text=content[start:end], before=before))
+            done = stretch.start + end
+    return SplitText(segments=tuple(segments), after=text[done:])
 
 
-def join(segmentation: Segmentation, translations: Sequence[str], *, target_language: str) -> str:
+def join(source: SplitText, translations: Sequence[str], *, target_language: str) -> JoinedText:
     """The translations, one per segment, with the white space of the source between them.
 
-    Within a line, the space between two sentences follows the target language: Chinese and Japanese
-    have none, others at least one.
+    The space between two sentences follows the target language: a single one is left out in
+    Chinese and Japanese, and where there is none, other languages get one. All other white space,
+    and every line break that is not inside a segment, stays as it is.
     """
     unspaced = _primary_subtag(target_language) in _UNSPACED_LANGUAGES
-    parts: list[str] = []
-    previous = ""
-    for segment, translation in zip(segmentation.segments, translations, strict=True):
+    parts: list[tuple[str, str]] = []
+    for segment, translation in zip(source.segments, translations, strict=True):
         gap = segment.before
         if parts and not unspaced and gap == "":
             gap = " "
         elif parts and unspaced and gap == " ":
             # "Windows 11 Pro" stays three words in a Chinese text
-            both_latin = previous[-1:].isascii() and translation[:1].isascii()
+            both_latin = parts[-1][1][-1:].isascii() and translation[:1].isascii()
             gap = " " if both_latin else ""
-        parts += (gap, translation)
-        previous = translation
-    return "".join(parts) + segmentation.after
+        parts.append((gap, translation))
+    text = "".join(gap + translation for gap, translation in parts) + source.after
+    return JoinedText(text, _spans(parts))
 
 
-def _lines(text: str) -> Iterator[tuple[int, int]]:
-    """Start and end of the text on each line that is not blank, without white space around it."""
+def _spans(parts: Iterable[tuple[str, str]]) -> list[Span]:
+    """Where the second of each pair stands when all are joined."""
+    spans = []
+    end = 0
+    for gap, content in parts:
+        start = end + len(gap)
+        end = start + len(content)
+        spans.append(Span(start, end))
+    return spans
+
+
+def _stretches(text: str, language: str, segmentation: Segmentation) -> Iterator[Span]:
+    """What would be a segment if all fitted; not blank, without white space around it."""
+    if segmentation == "none":
+        yield from _stripped(text, 0, len(text))
+        return
+    for line in _lines(text):
+        if segmentation == "line":
+            yield line
+        else:
+            for sentence in _sentences(text[line.start : line.end], language):
+                yield Span(line.start + sentence.start, line.start + sentence.end)
+
+
+def _lines(text: str) -> Iterator[Span]:
+    """Each line that is not blank, without white space around it."""
     start = 0
-    while start < len(text):
-        newline = text.find("\n", start)
-        end = len(text) if newline < 0 else newline
-        line = text[start:end]
-        content = line.strip()
-        if content:
-            indent = len(line) - len(line.lstrip())
-            yield start + indent, start + indent + len(content)
-        start = end + 1
+    for line_break in _LINE_BREAK.finditer(text):
+        yield from _stripped(text, start, line_break.start())
+        start = line_break.end()
+    yield from _stripped(text, start, len(text))
 
 
-def _split_line(
+def _stripped(text: str, start: int, end: int) -> Iterator[Span]:
+    """The part without the white space at its ends; nothing if it is blank."""
+    part = text[start:end]
+    content = part.lstrip()
+    if content:
+        start += len(part) - len(content)
+        yield Span(start, start + len(content.rstrip()))
+
+
+def _sentences(line: str, language: str) -> Iterator[Span]:
+    """The sentences of a line.
+
+    What has no word ("1.", "M.", "...") tells the network nothing by itself: it goes with the next
+    sentence, or, at the line's end, with the one before.
+    """
+    fewest_letters = 1 if _primary_subtag(language) in _UNSPACED_LANGUAGES else 2
+    ends: list[int] = []
+    begin = num_letters = 0
+    for end in (*_sentence_ends(line, language), len(line)):
+        num_letters += sum(map(str.isalpha, line[begin:end]))
+        begin = end
+        if num_letters >= fewest_letters:
+            ends.append(end)
+            num_letters = 0
+    ends[-1:] = [len(line)]
+    start = 0
+    for end in ends:
+        yield from _stripped(line, start, end)
+        start = end
+
+
+def _sentence_ends(line: str, language: str) -> Iterator[int]:
+    """Where sentences end within a line, the white space behind them included.
+
+    The line is looked at in windows, since sentencex takes time with the square of its length. A
+    sentence that fills half a window or more goes on in the next one.
+    """
+    begin = 0
+    while True:
+        limit = begin + _SENTENCE_WINDOW
+        last = None
+        for end in _ends_in_window(line, begin, limit + _LOOKAHEAD, language):
+            if end > limit:
+                break
+            if _stands_apart(line, end, language):
+                last = end
+                yield end
+        if limit >= len(line):
+            return
+        begin = limit if last is None else max(last, begin + _SENTENCE_WINDOW // 2)
+
+
+def _stands_apart(line: str, end: int, language: str) -> bool:
+    """Whether what sentencex takes for a sentence's end can be one without a space behind it.
+
+    Not so in `Node.js`; nor in 「はい。」と言った, where the quotation goes on.
+    """
+    last, following = line[end - 1], line[end]
+    if last.isspace():
+        return True
+    if unicodedata.category(last) in _CLOSING:
+        return unicodedata.category(following) in _OPENING
+    unspaced = _primary_subtag(language) in _UNSPACED_LANGUAGES
+    return not last.isascii() or (unspaced and not following.isascii())
+
+
+def _split_stretch(
     line: str, *, language: str, fits: Callable[[str], bool]
 ) -> Iterator[tuple[int, int]]:
-    """Start and end of each segment of a line that neither starts nor ends with white space."""
+    """Start and end of each segment of what neither starts nor ends with white space."""
     if fits(line):
         yield 0, len(line)
         return
@@ -164,23 +283,37 @@ def _best_end(line: str, start: int, limit: int, *, language: str) -> int:
 
 def _last_sentence_end(line: str, start: int, limit: int, *, language: str) -> int | None:
     """End, white space not counted, of the last sentence that is whole before the limit."""
-    end = max(start, limit - _SENTENCE_WINDOW)
-    window = _ODD_SPACE.sub(" ", line[end : limit + _LOOKAHEAD])
+    begin = max(start, limit - _SENTENCE_WINDOW)
+    last = None
+    for end in _ends_in_window(line, begin, limit + _LOOKAHEAD, language):
+        content = line[begin:end].rstrip()
+        content_end = begin + len(content)
+        if content_end > limit:
+            break
+        if content:
+            last = content_end
+        begin = end
+    return last
+
+
+def _ends_in_window(line: str, begin: int, end: int, language: str) -> Iterator[int]:
+    """Where sentencex sees sentences end in a part of a line.
+
+    Not the last one: where the window ends, it does not.
+    """
+    end = min(end, len(line))
+    window = _KHMER_STOP.sub("\u104b", _ODD_SPACE.sub(" ", line[begin:end]))
     try:
         sentences = sentencex.segment(_primary_subtag(language), window)
     except BaseException as error:  # a panic in Rust is not an Exception; it must not end a thread
         if type(error).__name__ != "PanicException":
             raise
-        return None
-    last = None
-    for sentence in sentences[:-1]:  # where the window ends, the last one does not
-        content_end = end + len(sentence.rstrip())
-        if content_end > limit:
-            break
-        if sentence.strip():
-            last = content_end
-        end += len(sentence)
-    return last
+        return
+    for sentence in filter(None, sentences[:-1]):
+        begin += len(sentence)
+        if begin == end:
+            return
+        yield begin
 
 
 def _skip_blank(line: str, position: int) -> int:

@@ -5,7 +5,7 @@ joined. Blank texts, and segments in which the tokenizer finds nothing, pass unc
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,8 +22,11 @@ from model.forced_scoring import score_targets
 from model.packed import PackedNetwork
 from model.precision import resolve_device, resolve_precision
 from model.request import Request, Usage
-from model.segmenter import Segmentation, join, split
+from model.segmenter import JoinedText, Segmentation, Span, SplitText, join, split
 from model.tokenizer import check_text
+
+# Of a segment that the network has not seen.
+_PASSED = Hypothesis((), 0.0, 0.0, (), attention=None, finished=True)
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,15 @@ class Alternative:
 
 @dataclass(frozen=True)
 class SegmentTranslation:
-    """One segment of a text, as the network translated it."""
+    """One segment of a text, as the network translated it.
+
+    What the tokenizer finds nothing in passes as it is: no pieces, and a score of 0.
+    """
 
     source: str
     text: str
+    source_span: Span  # where it stands in the text, and in its translation
+    target_span: Span
     score: float
     source_pieces: tuple[str, ...]  # without EOS
     target_pieces: tuple[str, ...]  # without EOS
@@ -57,7 +65,7 @@ class Translation:
     score: float
     log_prob: float
     alternatives: tuple[Alternative, ...]  # n_best - 1 others, best first; fewer where fewer exist
-    segments: tuple[SegmentTranslation, ...]  # those the network translated
+    segments: tuple[SegmentTranslation, ...]  # in order; between them is white space only
     source_tokens: int  # pieces of all segments, EOS not counted
     target_tokens: int
     truncated: bool  # a segment reached the length limit before its end
@@ -197,13 +205,16 @@ class Translator:
         search: SearchConfig | None = None,
         *,
         alignments: bool = False,
+        segmentation: Segmentation = "line",
     ) -> list[Translation]:
         """One Translation per text, in order; InputError names the text by its number from 1.
 
         Only while nothing else is under way: results of `add` would be lost here.
         """
         assert self.idle
-        return translate_in_order(self, texts, search, alignments=alignments)
+        return translate_in_order(
+            self, texts, search, alignments=alignments, segmentation=segmentation
+        )
 
     def add(
         self,
@@ -211,6 +222,7 @@ class Translator:
         search: SearchConfig | None = None,
         *,
         alignments: bool = False,
+        segmentation: Segmentation = "line",
         bulk: bool = False,
     ) -> int:
         """Queues a text; the ticket under which `step` will return it. InputError refuses it.
@@ -228,8 +240,10 @@ class Translator:
             return True
 
         config = self.checkpoint.config
-        segmentation = split(text, language=config.source_language, fits=fits)
-        sources = [segment.text for segment in segmentation.segments]
+        source_text = split(
+            text, language=config.source_language, fits=fits, segmentation=segmentation
+        )
+        sources = [segment.text for segment in source_text.segments]
         if not all(source in token_ids or fits(source) for source in sources):
             raise InputError(
                 f"a single character has more than {self._max_source_tokens} tokens, the limit; "
@@ -238,7 +252,7 @@ class Translator:
         self._num_tickets += 1
         job = _Job(
             ticket=self._num_tickets,
-            segmentation=segmentation,
+            source=source_text,
             source_ids=[token_ids[source] for source in sources],
             search=search or self.search,
         )
@@ -372,10 +386,7 @@ class Translator:
             score=ranked[0].score,
             log_prob=ranked[0].log_prob,
             alternatives=tuple(ranked[1:]),
-            segments=tuple(
-                self._segment(job, index, job.hypotheses[index][0])
-                for index in sorted(job.hypotheses)
-            ),
+            segments=self._segments(job),
             source_tokens=sum(len(source_ids) for source_ids in job.source_ids),
             target_tokens=sum(len(hypothesis.token_ids) for hypothesis in best),
             truncated=not all(hypothesis.finished for hypothesis in best),
@@ -383,34 +394,48 @@ class Translator:
 
     def _ranked(self, job: "_Job", rank: int) -> Alternative:
         """The whole text from every segment's hypothesis of this rank, or its last."""
-        texts = [segment.text for segment in job.segmentation.segments]
-        log_prob, length = 0.0, 0
-        for index, hypotheses in sorted(job.hypotheses.items()):
-            hypothesis = hypotheses[min(rank, len(hypotheses) - 1)]
-            texts[index] = self.checkpoint.tokenizers.target.decode(hypothesis.token_ids)
-            log_prob += hypothesis.log_prob
-            length += len(hypothesis.token_log_probs)
+        chosen = {
+            index: hypotheses[min(rank, len(hypotheses) - 1)]
+            for index, hypotheses in sorted(job.hypotheses.items())
+        }
+        log_prob = sum((hypothesis.log_prob for hypothesis in chosen.values()), 0.0)
+        length = sum(len(hypothesis.token_log_probs) for hypothesis in chosen.values())
         return Alternative(
-            text=join(
-                job.segmentation,
-                texts,
-                target_language=self.checkpoint.config.target_language,
-            ),
+            text=self._joined(job, chosen).text,
             score=log_prob / length_penalty(length, job.search.length_penalty),
             log_prob=log_prob,
         )
 
-    def _segment(self, job: "_Job", index: int, hypothesis: Hypothesis) -> SegmentTranslation:
+    def _joined(self, job: "_Job", chosen: Mapping[int, Hypothesis]) -> JoinedText:
+        """The text with these hypotheses, by segment, for its translated segments."""
+        texts = [segment.text for segment in job.source.segments]
+        for index, hypothesis in chosen.items():
+            texts[index] = self.checkpoint.tokenizers.target.decode(hypothesis.token_ids)
+        return join(job.source, texts, target_language=self.checkpoint.config.target_language)
+
+    def _segments(self, job: "_Job") -> tuple[SegmentTranslation, ...]:
         tokenizers = self.checkpoint.tokenizers
-        return SegmentTranslation(
-            source=job.segmentation.segments[index].text,
-            text=tokenizers.target.decode(hypothesis.token_ids),
-            score=hypothesis.score,
-            source_pieces=tuple(tokenizers.source.pieces(job.source_ids[index])),
-            target_pieces=tuple(tokenizers.target.pieces(hypothesis.token_ids)),
-            token_log_probs=hypothesis.token_log_probs,
-            alignment=hypothesis.attention,
-        )
+        best = {index: hypotheses[0] for index, hypotheses in job.hypotheses.items()}
+        joined = self._joined(job, best)
+        segments = []
+        for index, (segment, source_ids, source_span, target_span) in enumerate(
+            zip(job.source.segments, job.source_ids, job.source.spans, joined.spans, strict=True)
+        ):
+            hypothesis = best.get(index, _PASSED)
+            segments.append(
+                SegmentTranslation(
+                    source=segment.text,
+                    text=joined.text[target_span.start : target_span.end],
+                    source_span=source_span,
+                    target_span=target_span,
+                    score=hypothesis.score,
+                    source_pieces=tuple(tokenizers.source.pieces(source_ids)),
+                    target_pieces=tuple(tokenizers.target.pieces(hypothesis.token_ids)),
+                    token_log_probs=hypothesis.token_log_probs,
+                    alignment=hypothesis.attention,
+                )
+            )
+        return tuple(segments)
 
 
 @dataclass
@@ -418,7 +443,7 @@ class _Job:
     """One text on its way through the engine."""
 
     ticket: int
-    segmentation: Segmentation
+    source: SplitText
     source_ids: list[list[int]]  # by segment
     search: SearchConfig
     waiting_for: dict[int, int] = field(default_factory=dict)  # request id -> segment

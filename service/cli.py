@@ -17,6 +17,7 @@ import typer
 
 from model.errors import DragomanError
 from model.process import tune_process
+from model.segmenter import Segmentation
 from service.file_translation import Interrupted
 from service.loading import Loading
 
@@ -170,6 +171,14 @@ def translate(
         float | None,
         typer.Option("--max-length-ratio", min=0, help="Most target pieces per source piece."),
     ] = None,
+    segmentation: Annotated[
+        Segmentation,
+        typer.Option(
+            "--segmentation",
+            help="What is translated in one go: each sentence of a line (as the service does), or "
+            "the line, which `none` means too. What is too long is split in any case.",
+        ),
+    ] = "line",
     alignments: Annotated[
         bool,
         typer.Option("--alignments", help="Add pieces and their attention, as JSON lines."),
@@ -206,6 +215,7 @@ def translate(
             "min_length_ratio": min_length_ratio,
             "max_length_ratio": max_length_ratio,
         },
+        segmentation=segmentation,
         resume=resume,
     )
 

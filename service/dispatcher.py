@@ -30,6 +30,7 @@ from service.worker import Worker
 if TYPE_CHECKING:  # importing torch is left to the model's thread
     from model.beam_search import SearchConfig
     from model.request import Usage
+    from model.segmenter import Segmentation
     from model.translator import ForcedScore, Translation
 
 logger = logging.getLogger("dragoman.dispatcher")
@@ -144,6 +145,7 @@ class Dispatcher:
         search: "SearchConfig | None",
         *,
         alignments: bool,
+        segmentation: "Segmentation",
         deadline_s: float,
         name_of: Callable[[int], str],
     ) -> Answer:
@@ -156,11 +158,17 @@ class Dispatcher:
         self._require_ready()
         if not texts:
             return Answer([], shared=False, queue_s=0.0, decode_s=0.0)
-        asked = (tuple(texts), search, alignments)
+        asked = (tuple(texts), search, alignments, segmentation)
         flight = self._flights.get(asked)
         shared = flight is not None
         if flight is None:
-            work = self._translate(texts, search, alignments=alignments, deadline_s=deadline_s)
+            work = self._translate(
+                texts,
+                search,
+                alignments=alignments,
+                segmentation=segmentation,
+                deadline_s=deadline_s,
+            )
             flight = _Flight(asyncio.create_task(work))
             self._flights[asked] = flight
         flight.num_waiting += 1
@@ -185,6 +193,7 @@ class Dispatcher:
         search: "SearchConfig | None",
         *,
         alignments: bool,
+        segmentation: "Segmentation",
         deadline_s: float,
     ) -> Answer:
         loop = asyncio.get_running_loop()
@@ -196,6 +205,7 @@ class Dispatcher:
             texts=texts,
             search=search,
             alignments=alignments,
+            segmentation=segmentation,
             bulk=load.bulk,
         )
         translations = await self._perform(job, load, deadline_s)

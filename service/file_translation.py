@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from model.errors import InputError
 from model.feeding import IncrementalTranslator, translate_in_order
 from model.files import replaced_file
+from model.segmenter import Segmentation
 from service.job_journal import JobError, JobFiles, job_paths
 from service.line_format import LineFormat
 from service.text_lines import LineSource, Survey, read_lines
@@ -43,6 +44,7 @@ class FileJob:
     output: Path
     form: LineFormat
     search: "SearchConfig | None" = None  # None: the checkpoint's own settings
+    segmentation: Segmentation = "line"
     window_lines: int = WINDOW_LINES
 
     def check_paths(self) -> None:
@@ -99,6 +101,7 @@ def translate_file(
                     window,
                     job.search,
                     alignments=job.form.alignments,
+                    segmentation=job.segmentation,
                     name_of=functools.partial(_line_name, job.source, done + 1),
                     progress=functools.partial(_after, done, progress),
                 )
@@ -144,6 +147,7 @@ def translate_stream(
     form: LineFormat,
     search: "SearchConfig | None",
     *,
+    segmentation: Segmentation = "line",
     write: Callable[[bytes], object],
 ) -> JobReport:
     """Translate lines as they come and write each as soon as those before it are written.
@@ -159,7 +163,8 @@ def translate_stream(
         if refusal is None and not source.ended and len(waiting) < _STREAM_LINES:
             try:
                 for number, text in source.take(_STREAM_LINES - len(waiting), wait=not waiting):
-                    ticket = _add_line(translator, text, search, form, f"{name}, line {number}")
+                    where = f"{name}, line {number}"
+                    ticket = _add_line(translator, text, search, form, segmentation, where)
                     waiting.append((number, ticket))
                     num_lines += 1
             except InputError as error:
@@ -186,10 +191,11 @@ def _add_line(
     text: str,
     search: "SearchConfig | None",
     form: LineFormat,
+    segmentation: Segmentation,
     where: str,
 ) -> int:
     try:
-        return translator.add(text, search, alignments=form.alignments)
+        return translator.add(text, search, alignments=form.alignments, segmentation=segmentation)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 

@@ -25,6 +25,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
+    from model.segmenter import Segmentation
     from model.translator import ForcedScore, Translation
 
 Result = TypeVar("Result")
@@ -40,6 +41,7 @@ class Part:
     dispatcher: Dispatcher
     texts: Sequence[str]
     search: "SearchConfig"
+    segmentation: "Segmentation"
     name_of: Callable[[int], str]  # what an error calls the text at an index
 
 
@@ -67,15 +69,18 @@ class Gate:
         search: "SearchConfig",
         *,
         alignments: bool = False,
+        segmentation: "Segmentation | None" = None,
         name_of: Callable[[int], str],
     ) -> "list[Translation]":
         """One translation a text, in order; stops the work when the client hangs up.
 
         All texts are looked at before any is translated: one that cannot be refuses the request.
-        `name_of` gives an error its name for the text at an index.
+        `name_of` gives an error its name for the text at an index; without `segmentation` the
+        setting counts.
         """
         self.admit(request, texts, name_of, model=dispatcher.name)
-        part = Part(dispatcher, texts, search, name_of)
+        cut = segmentation or self.settings.segmentation
+        part = Part(dispatcher, texts, search, cut, name_of)
         work = self._translate(part, alignments=alignments, deadline_s=self._deadline_s(request))
         return await _unless_disconnected(request, work)
 
@@ -113,7 +118,8 @@ class Gate:
         dispatcher = part.dispatcher
         info = dispatcher.info
         keys = {
-            text: CacheKey(info.version, info.precision, part.search, text) for text in part.texts
+            text: CacheKey(info.version, info.precision, part.search, part.segmentation, text)
+            for text in part.texts
         }
         found: dict[str, Translation] = {}
         if not alignments:  # matrices are not remembered: they are far larger than texts
@@ -126,6 +132,7 @@ class Gate:
                 missing,
                 part.search,
                 alignments=alignments,
+                segmentation=part.segmentation,
                 deadline_s=deadline_s,
                 name_of=lambda index: part.name_of(part.texts.index(missing[index])),
             )

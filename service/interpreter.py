@@ -19,6 +19,7 @@ from service.markup import Document, plain_document
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
+    from model.segmenter import Segmentation
     from model.translator import Translation
 
 
@@ -42,6 +43,7 @@ class Order:
     name_of: Callable[[int], str]  # what an error calls the text at an index
     num_alternatives: int = 0
     read: Callable[[str], Document] = plain_document  # what of a text is to be translated
+    segmentation: "Segmentation | None" = None  # None: the setting's
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Interpreter:
             dispatcher,
             [text for index in indices for text in documents[index].texts],
             self._search(dispatcher.info.search, order.num_alternatives),
+            order.segmentation or self.gate.settings.segmentation,
             lambda position: order.name_of(owners[position]),
         )
 

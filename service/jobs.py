@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:  # torch is the engine thread's affair
     from model.beam_search import SearchConfig
     from model.request import Usage
+    from model.segmenter import Segmentation
     from model.translator import ForcedScore, Translation
 
 
@@ -39,6 +40,7 @@ class TranslatorFace(Protocol):
         search: "SearchConfig | None" = None,
         *,
         alignments: bool = False,
+        segmentation: "Segmentation" = "line",
         bulk: bool = False,
     ) -> int:
         """Queues a text; the ticket under which `step` will return it."""
@@ -112,6 +114,7 @@ class TranslateJob(Job):
     texts: Sequence[str]
     search: "SearchConfig | None"
     alignments: bool
+    segmentation: "Segmentation"
     bulk: bool  # so much that it lets all others pass
     num_fed: int = 0  # texts that the translator has been given
 

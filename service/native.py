@@ -21,13 +21,16 @@ from service.schemas import (
     ScoreRequest,
     ScoreResponse,
     SegmentBody,
+    SourceWordBody,
     TranslateRequest,
     TranslateResponse,
     TranslationBody,
     UsedModel,
+    WordBody,
 )
 from service.strict_json import StrictRoute
 from service.warning_signs import warnings_of
+from service.words import Word, words_of
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
@@ -75,10 +78,11 @@ def native_router(gate: Gate) -> APIRouter:
             dispatcher,
             body.texts,
             _search(body, dispatcher.info.search, gate.settings.max_beam_size),
-            alignments=body.alignments,
+            alignments=body.alignments or body.words,
+            segmentation=body.segmentation,
             name_of=body.text_field,
         )
-        if body.alignments or sum(map(len, body.texts)) > _RENDERED_AT_ONCE:
+        if body.alignments or body.words or sum(map(len, body.texts)) > _RENDERED_AT_ONCE:
             # Attention of long texts is megabytes: writing it must not keep the loop from others.
             content = await asyncio.to_thread(_render, dispatcher, translations, body)
         else:
@@ -192,7 +196,7 @@ def _translation(text: str, translation: "Translation", body: TranslateRequest) 
         AlternativeBody(text=other.text, score=other.score, log_prob=other.log_prob)
         for other in translation.alternatives
     ]
-    detailed = body.alignments or body.token_log_probs
+    detailed = body.alignments or body.token_log_probs or body.offsets or body.words
     segments = [_segment(segment, body) for segment in translation.segments] if detailed else None
     return TranslationBody(
         text=translation.text,
@@ -208,14 +212,37 @@ def _translation(text: str, translation: "Translation", body: TranslateRequest) 
 
 
 def _segment(segment: "SegmentTranslation", body: TranslateRequest) -> SegmentBody:
+    pieces = body.alignments or body.token_log_probs
+    source, target = segment.source_span, segment.target_span
     return SegmentBody(
         source=segment.source,
         text=segment.text,
         score=segment.score,
-        source_pieces=list(segment.source_pieces),
-        target_pieces=list(segment.target_pieces),
+        source_start=source.start if body.offsets else None,
+        source_end=source.end if body.offsets else None,
+        target_start=target.start if body.offsets else None,
+        target_end=target.end if body.offsets else None,
+        words=[_word(word) for word in words_of(segment)] if body.words else None,
+        source_pieces=list(segment.source_pieces) if pieces else None,
+        target_pieces=list(segment.target_pieces) if pieces else None,
         token_log_probs=list(segment.token_log_probs) if body.token_log_probs else None,
         alignment=_matrix(segment.alignment) if body.alignments else None,
+    )
+
+
+def _word(word: Word) -> WordBody:
+    sources = word.sources and [
+        SourceWordBody(
+            text=source.text, start=source.start, end=source.end, weight=round(source.weight, 4)
+        )
+        for source in word.sources
+    ]
+    return WordBody(
+        text=word.text,
+        start=word.start,
+        end=word.end,
+        confidence=round(word.confidence, 4),
+        sources=sources,
     )
 
 

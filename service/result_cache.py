@@ -11,6 +11,7 @@ from cachetools import LRUCache
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
+    from model.segmenter import Segmentation
     from model.translator import Translation
 
 _OWN_SIZE = 100  # characters that an entry costs by itself: numbers, pieces' objects
@@ -23,6 +24,7 @@ class CacheKey:
     version: str  # of the checkpoint
     precision: str  # another one may choose another word
     search: "SearchConfig"
+    segmentation: "Segmentation"
     text: str
 
 

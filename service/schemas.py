@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from model.segmenter import Segmentation
 from service.warning_signs import Sign
 
 # Part of the position in a validation error, not of the body: see `text` below.
@@ -54,7 +55,8 @@ class TranslateRequest(ModelChoice):
         Annotated[str, Tag(TEXT_TAGS[0])] | Annotated[list[str], Tag(TEXT_TAGS[1])],
         Discriminator(lambda value: TEXT_TAGS[isinstance(value, list)]),
         Field(
-            description="One text or a list; line breaks are kept, blank texts come back blank.",
+            description="One text or a list; white space and line breaks between segments are "
+            "kept, blank texts come back blank.",
             examples=[["Good morning.", "Where is the station?"]],
         ),
     ]
@@ -76,6 +78,25 @@ class TranslateRequest(ModelChoice):
         float | None,
         Field(gt=0, le=10, allow_inf_nan=False, description="Target pieces per source piece."),
     ] = None
+    segmentation: Annotated[
+        Segmentation | None,
+        Field(
+            description="What is translated in one go: each `sentence`, each `line`, or with "
+            "`none` the whole text, in which line breaks become spaces. What is too long for the "
+            "model is split further in any case. Default: the service's setting, `sentence` "
+            "unless changed."
+        ),
+    ] = None
+    offsets: Annotated[
+        bool, Field(description="Add where each segment stands in the text and its translation.")
+    ] = False
+    words: Annotated[
+        bool,
+        Field(
+            description="Add the words of each segment's translation: how sure the model was of "
+            "each, and from which words of the text it came."
+        ),
+    ] = False
     alignments: Annotated[
         bool, Field(description="Add the attention of each target piece to the source pieces.")
     ] = False
@@ -136,14 +157,60 @@ class AlternativeBody(BaseModel):
     log_prob: float
 
 
+class SourceWordBody(BaseModel):
+    """A word of the text that a word of the translation came from."""
+
+    text: str
+    start: Annotated[int, Field(description="In the text, in code points.")]
+    end: int
+    weight: Annotated[
+        float, Field(description="Its part of the attention; those of one word sum to 1.")
+    ]
+
+
+class WordBody(BaseModel):
+    """A word of the translation."""
+
+    text: str
+    start: Annotated[int, Field(description="In the translation, in code points.")]
+    end: int
+    confidence: Annotated[
+        float,
+        Field(
+            description="Probability of the word's pieces after all that stands before it, 0 to 1."
+        ),
+    ]
+    sources: Annotated[
+        list[SourceWordBody] | None,
+        Field(description="Heaviest first; left out by models without attention."),
+    ] = None
+
+
 class SegmentBody(BaseModel):
-    """A piece of the text that was translated as a whole, usually a line or a sentence."""
+    """A piece of the text that was translated as a whole, usually a line or a sentence.
+
+    One that the model can read nothing in, control characters for one, comes back as it is.
+    """
 
     source: str
     text: str
     score: float
-    source_pieces: list[str]
-    target_pieces: list[str]
+    source_start: Annotated[
+        int | None,
+        Field(
+            description="With `offsets`, in Unicode code points. Between two segments, and before "
+            "and behind all, stands white space only: with it the segments make up text and "
+            "translation exactly."
+        ),
+    ] = None
+    source_end: int | None = None
+    target_start: int | None = None
+    target_end: int | None = None
+    words: Annotated[list[WordBody] | None, Field(description="With `words`.")] = None
+    source_pieces: Annotated[
+        list[str] | None, Field(description="With `alignments` or `token_log_probs`.")
+    ] = None
+    target_pieces: list[str] | None = None
     token_log_probs: Annotated[
         list[float] | None, Field(description="Natural logarithms, one a target piece and the end.")
     ] = None
@@ -170,7 +237,7 @@ class TranslationBody(BaseModel):
     alternatives: list[AlternativeBody] | None = None
     segments: Annotated[
         list[SegmentBody] | None,
-        Field(description="With `alignments` or `token_log_probs`."),
+        Field(description="With `offsets`, `words`, `alignments` or `token_log_probs`."),
     ] = None
     warnings: Annotated[
         list[Sign] | None,

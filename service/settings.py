@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.errors import ConfigError
+from model.segmenter import Segmentation
 from service.logs import LogFormat
 
 ENV_PREFIX = "DRAGOMAN_"
@@ -73,6 +74,12 @@ class Settings(BaseSettings):
         le=3600,
         description="seconds for an answer; past it 504. A request's header `X-Deadline-Seconds` "
         "lowers it",
+    )
+
+    segmentation: Segmentation = Field(
+        "sentence",
+        description="what is translated in one go unless a request says so: `sentence`, `line`, "
+        "or `none`: the whole text",
     )
 
     # All requests of one model together

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from model.errors import InputError
+from model.segmenter import Segmentation
 from service.file_translation import (
     FileJob,
     JobReport,
@@ -36,6 +37,7 @@ def translate_text(
     form: LineFormat,
     chosen: Chosen,
     *,
+    segmentation: Segmentation,
     resume: bool,
 ) -> None:
     """Translate `source` (None: standard input) into `output` (None: standard output).
@@ -45,7 +47,7 @@ def translate_text(
     found = None if source is None or _is_special(source) else survey(source)
     whole = output is not None and not _is_special(output)
     if source is not None and found is not None and output is not None and whole:
-        job = FileJob(source, output.resolve(), form)
+        job = FileJob(source, output.resolve(), form, segmentation=segmentation)
         job.check_paths()
         _run_job(loading, job, found, chosen, resume=resume)
         return
@@ -58,7 +60,9 @@ def translate_text(
         search = search_settings(translator, chosen)
 
         def write_all(write: Callable[[bytes], object]) -> None:
-            report = translate_stream(translator, lines, name, form, search, write=write)
+            report = translate_stream(
+                translator, lines, name, form, search, segmentation=segmentation, write=write
+            )
             _warn_of_truncation(report)
 
         if output is None:
@@ -81,6 +85,7 @@ def _run_job(
             "shortlist": translator.checkpoint.shortlist is not None,
             "device": loading.device,
             "search settings": repr(job.search),
+            "segmentation": job.segmentation,
             "output form": asdict(job.form),
         }
         started = time.monotonic()

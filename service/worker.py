@@ -131,7 +131,11 @@ class Worker:
         job.begun_at = job.begun_at or time.monotonic()
         try:
             ticket = self._translator.add(
-                job.texts[index], job.search, alignments=job.alignments, bulk=job.bulk
+                job.texts[index],
+                job.search,
+                alignments=job.alignments,
+                segmentation=job.segmentation,
+                bulk=job.bulk,
             )
         except DragomanError as error:
             _refuse_item(job, index, str(error))

@@ -80,6 +80,7 @@ def run_offline(
         work.Lengths(source=len(segment.source_pieces) + 1, target=len(segment.token_log_probs))
         for translation in translations
         for segment in translation.segments
+        if segment.source_pieces
     ]
     if not lengths:
         raise InputError("the sentences hold nothing to translate; choose others with --source")

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import Field, model_validator
 
+from model.segmenter import Segmentation
 from service.errors import InvalidRequest, KeyRefused
 from service.faces.fields import Fields, LanguageCode, Texts, documented, read_fields
 from service.interpreter import Interpretation, Interpreter, Order
@@ -52,7 +53,10 @@ class TranslateFields(Fields):
     show_billed_characters: Annotated[bool, Field(description="They always are.")] = True
     # Other values of these would have to change the translation.
     formality: Literal["default", "prefer_more", "prefer_less"] = "default"
-    split_sentences: Literal["1"] = "1"
+    split_sentences: Annotated[
+        Literal["0", "1"] | None,
+        Field(description="`0` keeps a text whole, `1` cuts it into sentences."),
+    ] = None
     context: Literal[""] = ""
     preserve_formatting: Annotated[bool, Field(description="It always is.")] = True
     model_type: Literal["latency_optimized", "prefer_quality_optimized"] | None = None
@@ -68,6 +72,13 @@ class TranslateFields(Fields):
         given = [self.ignore_tags] if isinstance(self.ignore_tags, str) else self.ignore_tags
         tags = [tag.strip() for names in given for tag in names.split(",")]
         return partial(tagged_document, ignored_tags=tags)
+
+    @property
+    def segmentation(self) -> Segmentation | None:
+        """What is translated in one go; None for the service's own choice."""
+        if self.split_sentences is None:
+            return None
+        return "none" if self.split_sentences == "0" else "sentence"
 
     @model_validator(mode="after")
     def _tags_are_handled(self) -> "TranslateFields":
@@ -108,6 +119,7 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
             fields.target_lang,
             name_of=lambda index: f"text[{index}]",
             read=fields.read,
+            segmentation=fields.segmentation,
         )
         results = await interpreter.translate(request, order)
         usage.num_characters += sum(map(len, order.texts))

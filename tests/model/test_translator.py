@@ -3,16 +3,20 @@
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.batch import SourceBatch
 from model.beam_search import SearchConfig, length_penalty
 from model.checkpoint import load_checkpoint
 from model.errors import CheckpointError, InputError
+from model.segmenter import Segmentation, Span
 from model.tokenizer import BOS, EOS
-from model.translator import Translation, Translator
+from model.translator import SegmentTranslation, Translation, Translator
 from tests.slow_step import slow_step
 
 TEXTS = [
@@ -104,8 +108,60 @@ def test_blank_texts_skip_the_network(translator: Translator, text: str) -> None
 def test_what_has_no_pieces_stays_as_it_is(translator: Translator) -> None:
     text = "\u200b"  # not blank, but the tokenizer's normalisation drops it
     assert translator.checkpoint.tokenizers.source.encode(text) == []
-    (found,) = translator.translate([text])
-    assert (found.text, found.segments) == (text, ())
+    (found,) = translator.translate([f"{text}\nten"])
+    assert found.text.startswith(f"{text}\n")
+    passed, seen = found.segments
+    assert passed == SegmentTranslation(
+        text, text, Span(0, 1), Span(0, 1), 0.0, (), (), (), alignment=None
+    )
+    assert (found.score, found.log_prob) == pytest.approx((seen.score, sum(seen.token_log_probs)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.text(st.sampled_from([*"ab Ä.!?。\n\r\u2028\u3000\u200b😀é", "\u0301", "ש"]), max_size=40),
+    st.sampled_from(get_args(Segmentation)),
+)
+def test_offsets_rebuild_text_and_translation(
+    offsets_translator: Translator, text: str, mode: Segmentation
+) -> None:
+    (found,) = offsets_translator.translate([text], segmentation=mode)
+    for whole, pieces in (
+        (text, [(s.source_span, s.source) for s in found.segments]),
+        (found.text, [(s.target_span, s.text) for s in found.segments]),
+    ):
+        end = 0
+        for span, piece in pieces:
+            assert whole[end : span.start].strip() == ""
+            assert whole[span.start : span.end] == piece
+            end = span.end
+        assert whole[end:].strip() == ""
+    if mode != "none":
+        breaks = [character for character in text if character in "\n\r\u2028"]
+        assert [character for character in found.text if character in "\n\r\u2028"] == breaks
+
+
+@pytest.fixture(scope="module")
+def offsets_translator(checkpoint: Path) -> Translator:
+    loaded = load_checkpoint(checkpoint, precision="fp32")
+    config = loaded.config.model_copy(update={"max_source_tokens": 12})
+    search = loaded.config.search.model_copy(update={"beam_size": 1})
+    config = config.model_copy(update={"search": search})
+    return Translator(dataclasses.replace(loaded, config=config))
+
+
+def test_each_sentence_is_translated_as_if_alone(translator: Translator) -> None:
+    sentences = ["Two pears.", "Ten apples.", "six"]
+    text = f"{sentences[0]}  {sentences[1]}\n\n{sentences[2]}"
+    first, second, third = (found.text for found in translator.translate(sentences))
+    (by_sentence,) = translator.translate([text], segmentation="sentence")
+    assert by_sentence.text == f"{first}  {second}\n\n{third}"
+    (by_line,) = translator.translate([text], segmentation="line")
+    assert [segment.source for segment in by_line.segments] == text.split("\n\n")
+    (whole,) = translator.translate([text], segmentation="none")
+    assert [segment.source for segment in whole.segments] == [text]
+    spaced = translator.translate([text.replace("\n", " ")], segmentation="none")[0]
+    assert whole.text == spaced.text  # a line break is a space to the network
 
 
 def test_lines_stay_lines(translator: Translator) -> None:
@@ -169,13 +225,13 @@ def test_impossible_texts_are_refused_by_number(
 
 
 def test_tickets_come_back_with_their_own_translation(translator: Translator) -> None:
-    settings = [None, SearchConfig(beam_size=1), SearchConfig(beam_size=5, length_penalty=0.0)]
+    searches = [None, SearchConfig(beam_size=1), SearchConfig(beam_size=5, length_penalty=0.0)]
     expected, tickets = {}, {}
     for number, text in enumerate([*TEXTS, "", LONG]):
-        search = settings[number % 3]
+        search = searches[number % 3]
         expected[number] = translator.translate([text], search)[0]
     for number, text in enumerate([*TEXTS, "", LONG]):
-        tickets[translator.add(text, settings[number % 3])] = number
+        tickets[translator.add(text, searches[number % 3])] = number
     assert not translator.idle
     found = {}
     while not translator.idle:

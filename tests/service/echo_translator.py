@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from model.errors import InputError
+from model.segmenter import Segmentation
 from service.file_translation import FileJob, JobReport, translate_file
 from service.line_format import LineFormat
 from service.text_lines import survey
@@ -48,7 +49,12 @@ class EchoTranslator:
     waiting: dict[int, str] = field(default_factory=dict)
 
     def add(
-        self, text: str, search: "SearchConfig | None" = None, *, alignments: bool = False
+        self,
+        text: str,
+        search: "SearchConfig | None" = None,
+        *,
+        alignments: bool = False,
+        segmentation: Segmentation = "line",
     ) -> int:
         if "refuse" in text:
             raise InputError("text is refused; leave it out")

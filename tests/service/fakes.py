@@ -8,9 +8,12 @@ from typing import Any
 
 from model.errors import InputError
 from model.request import Usage
+from model.segmenter import Segmentation, Span
 from service.dispatcher import Dispatcher, LoadedModel, ModelInfo
 from service.registry import Registry
 from service.settings import Settings
+
+NOWHERE = Span(0, 0)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class FakeSegment:
     target_pieces: tuple[str, ...]
     token_log_probs: tuple[float, ...]
     alignment: list[list[float]] | None
+    source_span: Span = NOWHERE
+    target_span: Span = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ def translated(text: str, search: FakeSearch, alignments: bool) -> FakeTranslati
         tuple(piece.upper() for piece in pieces),
         (-0.25,) * (len(pieces) + 1),
         rows if alignments else None,
+        Span(0, len(text)),
+        Span(0, len(text.upper())),
     )
     return FakeTranslation(
         text=text.upper(),
@@ -110,6 +117,7 @@ class FakeTranslator:
     max_busy: int = 0
     num_steps: int = 0
     num_tickets: int = 0
+    segmentations: list[Segmentation] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
     searches_together: set[int] = field(default_factory=set)
     threads: set[str] = field(default_factory=set)
@@ -135,8 +143,10 @@ class FakeTranslator:
         search: FakeSearch | None = None,
         *,
         alignments: bool = False,
+        segmentation: Segmentation = "line",
         bulk: bool = False,
     ) -> int:
+        self.segmentations.append(segmentation)
         if "REFUSE" in text:
             raise InputError("this cannot be cut into segments")
         if "CRASH-ADD" in text:

@@ -316,6 +316,47 @@ def test_the_same_text_gives_the_same_translation_however_it_comes(
         assert capsysbinary.readouterr().out == streamed.split(b"\n")[number] + b"\n"
 
 
+def test_lines_are_cut_into_sentences_when_asked(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("Two pears. Ten apples.\n")
+    found = {}
+    for mode in ("sentence", "line", "none"):
+        options = ["--segmentation", mode, "--alignments"]
+        assert cli.run(["translate", str(tiny_checkpoint), str(source), *options]) == 0
+        (row,) = [json.loads(line) for line in capsys.readouterr().out.split("\n")[:-1]]
+        found[mode] = [segment["source"] for segment in row["segments"]]
+    whole = ["Two pears. Ten apples."]
+    assert found == {"sentence": ["Two pears.", "Ten apples."], "line": whole, "none": whole}
+
+
+def test_a_job_goes_on_only_with_the_segmentation_it_began_with(
+    echo: EchoModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, output = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("a\n" * 3000)
+    step = echo.step
+
+    def interrupted(timeout_s: float | None = None) -> Any:
+        if len(echo.added) > 2500:
+            raise KeyboardInterrupt
+        return step(timeout_s)
+
+    monkeypatch.setattr(echo, "step", interrupted)
+    command = ["translate", "ckpt", str(source), "-o", str(output)]
+    assert cli.run([*command, "--segmentation", "sentence"]) == 130
+    monkeypatch.setattr(echo, "step", step)
+    echo.waiting.clear()
+    capsys.readouterr()
+    assert cli.run([*command, "--resume"]) == 1
+    assert "this changed: segmentation" in one_line_error(capsys)
+    assert cli.run([*command, "--segmentation", "sentence", "--resume"]) == 0
+
+
 def test_alignments_and_alternatives(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

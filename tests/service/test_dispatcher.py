@@ -36,7 +36,12 @@ async def started(translator: FakeTranslator, settings: Settings | None = None) 
 
 async def texts(dispatcher: Dispatcher, *texts: str, deadline_s: float = 5.0) -> list[str]:
     answer = await dispatcher.translate(
-        texts, None, alignments=False, deadline_s=deadline_s, name_of=lambda i: f"text[{i}]"
+        texts,
+        None,
+        alignments=False,
+        segmentation="line",
+        deadline_s=deadline_s,
+        name_of=lambda i: f"text[{i}]",
     )
     return [translation.text for translation in answer.translations]
 
@@ -149,6 +154,7 @@ async def test_an_error_that_is_shared_names_the_text_as_everybody_calls_it() ->
                 ["fine", "REFUSE"],
                 None,
                 alignments=False,
+                segmentation="line",
                 deadline_s=5,
                 name_of=lambda index: f"{name} {index}",
             )

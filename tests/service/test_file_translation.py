@@ -115,7 +115,7 @@ def test_line_ends(tmp_path: Path, content: bytes, lines: list[str]) -> None:
 
 def test_a_newline_inside_a_translation_does_not_add_a_line(tmp_path: Path) -> None:
     class Verbose(EchoTranslator):
-        def add(self, text: str, search: object = None, *, alignments: bool = False) -> int:
+        def add(self, text: str, search: object = None, **how: object) -> int:
             return super().add("one\r\ntwo\nthree\rfour"[::-1])
 
     source = tmp_path / "in.txt"

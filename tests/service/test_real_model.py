@@ -36,7 +36,7 @@ async def post(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> An
 async def test_http_gives_what_the_translator_gives(
     serving: Serving, tiny_checkpoint: Path
 ) -> None:
-    expected = Translator.load(tiny_checkpoint).translate(TEXTS)
+    expected = Translator.load(tiny_checkpoint).translate(TEXTS, segmentation="sentence")
     async with serving(open_models(tiny_checkpoint, SETTINGS), SETTINGS) as client:
         assert (await client.get("/health/ready")).status_code == 200
         together = (await post(client, "/v1/translate", {"text": TEXTS}))["translations"]
@@ -58,7 +58,8 @@ async def test_engines_in_processes_translate_alike_and_can_be_lost(
 ) -> None:
     settings = SETTINGS.model_copy(update={"threads_per_model": 2})
     with Translator.load(tiny_checkpoint) as translator:
-        expected = [translation.text for translation in translator.translate(TEXTS)]
+        found = translator.translate(TEXTS, segmentation="sentence")
+        expected = [translation.text for translation in found]
     registry = open_models(tiny_checkpoint, settings)
     async with serving(registry, settings) as client:
 
@@ -75,8 +76,9 @@ async def test_engines_in_processes_translate_alike_and_can_be_lost(
         asked = [asyncio.ensure_future(ask(number)) for number in range(40)]
         await asyncio.sleep(0.05)
         os.kill(engines[1], signal.SIGKILL)
-        found = await asyncio.gather(*asked)
-        assert found == [expected[number % len(TEXTS)] for number in range(40)]
+        assert await asyncio.gather(*asked) == [
+            expected[number % len(TEXTS)] for number in range(40)
+        ]
         assert (await client.get("/health/ready")).status_code == 200
 
 
@@ -101,6 +103,45 @@ async def test_details_of_a_translation(serving: Serving, tiny_checkpoint: Path)
     for row in segment["alignment"]:
         assert len(row) == len(segment["source_pieces"]) + 1
         assert sum(row) == pytest.approx(1, abs=0.01)
+
+
+async def test_segments_rebuild_text_and_translation(
+    serving: Serving, tiny_checkpoint: Path
+) -> None:
+    text = " Ten apples. 👍 Two\u2028pears!\r\n\u200b\n\n3. seven\u3000"
+    body = {"text": text, "offsets": True, "words": True}
+    async with serving(open_models(tiny_checkpoint, SETTINGS), SETTINGS) as client:
+        answers = {
+            mode: (await post(client, "/v1/translate", {**body, "segmentation": mode}))[
+                "translations"
+            ][0]
+            for mode in ("sentence", "line", "none")
+        }
+    sources = {mode: [s["source"] for s in found["segments"]] for mode, found in answers.items()}
+    assert sources == {
+        "sentence": ["Ten apples.", "👍 Two", "pears!", "\u200b", "3. seven"],
+        "line": ["Ten apples. 👍 Two", "pears!", "\u200b", "3. seven"],
+        "none": [text.strip()],
+    }
+    for translation in answers.values():
+        for whole, side, key in (
+            (text, "source", "source"),
+            (translation["text"], "target", "text"),
+        ):
+            rest = whole
+            for segment in reversed(translation["segments"]):
+                start, end = segment[f"{side}_start"], segment[f"{side}_end"]
+                assert whole[start:end] == segment[key]
+                rest = rest[:start] + rest[end:]
+            assert rest.strip() == ""
+        words = [word for segment in translation["segments"] for word in segment["words"]]
+        assert words
+        for word in words:
+            assert translation["text"][word["start"] : word["end"]] == word["text"]
+            assert 0 <= word["confidence"] <= 1
+            assert sum(each["weight"] for each in word["sources"]) == pytest.approx(1, abs=0.01)
+            for each in word["sources"]:
+                assert text[each["start"] : each["end"]] == each["text"]
 
 
 async def test_scores_of_given_translations(serving: Serving, tiny_checkpoint: Path) -> None:

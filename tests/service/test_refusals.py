@@ -72,6 +72,10 @@ def check(answer: httpx.Response, status: int, code: str, field: str | None = No
          "invalid_request", None, "above max_length_ratio"),
         ({**PAIR, "text": "a", "alignments": "yes"}, 422, "invalid_request", "alignments",
          "boolean"),
+        ({**PAIR, "text": "a", "segmentation": MARK}, 422, "invalid_request", "segmentation",
+         "'sentence', 'line' or 'none'"),
+        ({**PAIR, "text": "a", "offsets": 1}, 422, "invalid_request", "offsets", "boolean"),
+        ({**PAIR, "text": "a", "words": "yes"}, 422, "invalid_request", "words", "boolean"),
         # the texts
         ({**PAIR, "text": ["a", "b\0c"]}, 422, "invalid_request", "text[1]", "NUL"),
         ({**PAIR, "text": "\ud800"}, 422, "invalid_request", "text", "surrogate"),

@@ -175,7 +175,7 @@ async def test_a_request_that_has_chosen_the_old_one_is_answered_by_it(serving: 
             assert registry.choose(model=None, source="en", target="de") is not chosen
             await asyncio.sleep(0.1)  # time to close it by mistake
             answer = await chosen.translate(
-                ["a"], None, alignments=False, deadline_s=5, name_of=str
+                ["a"], None, alignments=False, segmentation="line", deadline_s=5, name_of=str
             )
             (translation,) = answer.translations
             assert translation.text == "a by 1"

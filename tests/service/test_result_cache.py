@@ -11,7 +11,7 @@ from tests.service.conftest import Serving
 from tests.service.fakes import FakeSearch, FakeTranslator, fake_model, translated
 from tests.service.test_metrics import read
 
-KEY = CacheKey("v1", "fp32", FakeSearch(), "a b")  # type: ignore[arg-type]
+KEY = CacheKey("v1", "fp32", FakeSearch(), "line", "a b")  # type: ignore[arg-type]
 
 
 def put(cache: ResultCache, key: CacheKey, text: str) -> None:
@@ -28,6 +28,7 @@ def test_another_model_setting_or_text_is_another_question() -> None:
         replace(KEY, version="v2"),
         replace(KEY, precision="int8"),
         replace(KEY, search=FakeSearch(beam_size=1)),  # type: ignore[arg-type]
+        replace(KEY, segmentation="none"),
         replace(KEY, text="a b "),
     ):
         assert cache.get(other) is None

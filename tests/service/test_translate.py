@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from model.segmenter import Segmentation
 from service.registry import Registry
 from service.settings import Settings
 from tests.service.conftest import Serving
@@ -98,6 +99,48 @@ async def test_alignments_and_token_log_probs(serving: Serving) -> None:
     }
     assert "token_log_probs" not in aligned["translations"][0]["segments"][0]
     assert "alignment" not in scored["translations"][0]["segments"][0]
+
+
+async def test_offsets_and_words(serving: Serving) -> None:
+    async with serving(fake_registry(SETTINGS, "en-de")) as client:
+        answer = await translate(client, text="a b", offsets=True, words=True)
+        offsets = await translate(client, text="a b", offsets=True)
+    (segment,) = answer["translations"][0]["segments"]
+    places = {"source_start": 0, "source_end": 3, "target_start": 0, "target_end": 3}
+    sources = [
+        {"text": "a", "start": 0, "end": 1, "weight": 0.5},
+        {"text": "b", "start": 2, "end": 3, "weight": 0.5},
+    ]
+    assert segment == {
+        "source": "a b",
+        "text": "A B",
+        "score": -1.0,
+        **places,
+        "words": [  # exp(-0.25)
+            {"text": "A", "start": 0, "end": 1, "confidence": 0.7788, "sources": sources},
+            {"text": "B", "start": 2, "end": 3, "confidence": 0.7788, "sources": sources},
+        ],
+    }
+    (segment,) = offsets["translations"][0]["segments"]
+    assert segment == {"source": "a b", "text": "A B", "score": -1.0, **places}
+
+
+@pytest.mark.parametrize(
+    ("setting", "asked", "used"),
+    [
+        ("sentence", {}, "sentence"),
+        ("line", {}, "line"),
+        ("line", {"segmentation": "none"}, "none"),
+    ],
+)
+async def test_segmentation_is_the_settings_unless_asked(
+    serving: Serving, setting: Segmentation, asked: dict[str, str], used: str
+) -> None:
+    settings, translator = Settings(segmentation=setting), FakeTranslator()
+    registry = Registry([fake_model("en-de", settings, translator=translator)])
+    async with serving(registry, settings) as client:
+        await translate(client, text="a", **asked)
+    assert translator.segmentations[1:] == [used]  # the first was the model's own
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 import pytest
 
+from service.registry import Registry
 from service.settings import Settings
 from tests.service.conftest import Serving
-from tests.service.fakes import fake_registry
+from tests.service.fakes import FakeTranslator, fake_model, fake_registry
 
 pytestmark = pytest.mark.anyio
 SETTINGS = Settings(max_texts=4, max_body_bytes=2048)
@@ -32,6 +33,20 @@ async def test_text_is_translated_between_variants_where_there_is_a_model(servin
         same = await client.post("/v2/translate", json={**body, "target_lang": "ZH-HANS"})
     assert answer.json()["translations"][0]["text"] == "火车站 ABC"
     assert same.json()["translations"][0]["text"] == body["text"][0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "used"),
+    [({}, "line"), ({"split_sentences": "0"}, "none"), ({"split_sentences": "1"}, "sentence")],
+)
+async def test_split_sentences(serving: Serving, asked: dict[str, str], used: str) -> None:
+    settings, translator = Settings(segmentation="line"), FakeTranslator()
+    registry = Registry([fake_model("en-de", settings, translator=translator)])
+    async with serving(registry, settings) as client:
+        body = {"text": ["a"], "source_lang": "EN", "target_lang": "DE", **asked}
+        answer = await client.post("/v2/translate", json=body)
+    assert answer.status_code == 200
+    assert translator.segmentations[1:] == [used]  # the first was the model's own
 
 
 async def test_every_refusal_is_a_message(serving: Serving) -> None:

@@ -114,7 +114,7 @@ def test_tags(client: deepl.DeepLClient) -> None:
     ("option", "value"),
     [
         ("formality", "more"),
-        ("split_sentences", "0"),
+        ("split_sentences", "nonewlines"),
         ("context", "a letter to a friend"),
         ("splitting_tags", ["p"]),
         ("glossary", "0a1b"),
