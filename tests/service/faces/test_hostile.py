@@ -42,6 +42,7 @@ ROUTES = {
     "GET /v2/usage": ("unknown",),
     "POST /language/translate/v2": ("q", "target", "source", "format", "model"),
     "POST /language/translate/v2/detect": ("q",),
+    "GET /language/translate/v2": ("q", "target"),
     "GET /language/translate/v2/languages": ("target",),
 }
 # Azure's fields: those of the query string, those of the body's texts, those of their targets.
