@@ -30,6 +30,10 @@ from service.strict_json import StrictRoute
 _PREFIX = "/translator/text"
 _VERSION = "api-version"
 _USAGE = "X-Metered-Usage"  # characters translated, times the languages they went into
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": 'Refused: `{"error": {"code": 400036, "message": "..."}}`'},
+    "5XX": {"description": "Not possible now, or failed; the same body; see Retry-After"},
+}
 _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 
@@ -188,7 +192,7 @@ class _Kind:
 
 def azure_router(interpreter: Interpreter) -> APIRouter:
     """Azure's routes, at the root as its clients expect them and under their long names."""
-    router = APIRouter(tags=["as Azure Translator"])
+    router = APIRouter(tags=["as Azure Translator"], responses=_ERRORS)
     for version, face in (
         ("3.0", _router_3(interpreter)),
         ("2026-06-06", _router_2026(interpreter)),
@@ -207,10 +211,7 @@ def _router_3(interpreter: Interpreter) -> APIRouter:
         "/translate", summary="Translate (3.0)", openapi_extra=documented_query(TranslateQuery3)
     )
     async def translate(request: Request, response: Response, body: Texts) -> list[dict[str, Any]]:
-        """Answers as Azure does, also at `/translate?api-version=3.0`.
-
-        Errors are `{"error": {"code": 400036, "message": "..."}}`.
-        """
+        """Answers as Azure does, also at `/translate?api-version=3.0`."""
         query = validated(TranslateQuery3, read_query(request, max_texts))
         kinds = [
             _Kind(query.source, target, query.textType == "html", query.suggestedFrom)
@@ -266,7 +267,7 @@ def _router_2026(interpreter: Interpreter) -> APIRouter:
     ) -> dict[str, Any]:
         """Answers as Azure does, also at `/translate?api-version=2026-06-06`.
 
-        Errors are `{"error": {"code": "400036", "message": "..."}}`.
+        In this version the code of an error is a string.
         """
         validated(_Query, read_query(request, max_texts))
         kinds = [

@@ -97,6 +97,7 @@ async def test_the_documentation_has_both_versions(serving: Serving) -> None:
     newer = document["paths"]["/translator/text/v2026-06-06/translate"]["post"]
     assert {"api-version", "to", "from"} <= {field["name"] for field in older["parameters"]}
     assert [field["name"] for field in newer["parameters"] if field["required"]] == ["api-version"]
+    assert newer["responses"].keys() == {"200", "4XX", "5XX"}
     schema = newer["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     assert schema.rpartition("/")[2] in document["components"]["schemas"]
     assert document["paths"]["/translate"]["post"]["tags"] == ["as LibreTranslate"]
