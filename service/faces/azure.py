@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from service.detection import Guess
 from service.dialects import AZURE, AZURE_3, DialectRoute
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, RequestTooLarge
 from service.faces.fields import Fields, LanguageCode, documented_query, read_query
 from service.interpreter import Interpretation, Interpreter, Order
 from service.invalid import validated
@@ -213,16 +213,20 @@ def _router_3(interpreter: Interpreter) -> APIRouter:
     async def translate(request: Request, response: Response, body: Texts) -> list[dict[str, Any]]:
         """Answers as Azure does, also at `/translate?api-version=3.0`."""
         query = validated(TranslateQuery3, read_query(request, max_texts))
-        kinds = [
-            _Kind(query.source, target, query.textType == "html", query.suggestedFrom)
-            for target in query.to
-        ]
         texts = [item.text for item in body]
+        kinds = [
+            [
+                _Kind(query.source, target, query.textType == "html", query.suggestedFrom)
+                for target in query.to
+            ]
+        ] * len(texts)
         results = await _translate(
-            interpreter, request, texts, [kinds] * len(texts), lambda index: f"body[{index}]"
+            interpreter, request, texts, kinds, lambda index: f"body[{index}]"
         )
-        response.headers[_USAGE] = str(sum(map(len, texts)) * len(kinds))
-        return [_translated(of_text, kinds, "to") for of_text in results]
+        response.headers[_USAGE] = str(_usage(texts, kinds))
+        return [
+            _translated(of_text, into, "to") for of_text, into in zip(results, kinds, strict=True)
+        ]
 
     @router.post(
         "/detect", summary="Detect languages (3.0)", openapi_extra=documented_query(_Query3)
@@ -281,8 +285,7 @@ def _router_2026(interpreter: Interpreter) -> APIRouter:
         results = await _translate(
             interpreter, request, texts, kinds, lambda index: f"inputs[{index}].text"
         )
-        usage = [len(text) * len(of_text) for text, of_text in zip(texts, kinds, strict=True)]
-        response.headers[_USAGE] = str(sum(usage))
+        response.headers[_USAGE] = str(_usage(texts, kinds))
         value = [
             _translated(of_text, into, "language")
             for of_text, into in zip(results, kinds, strict=True)
@@ -321,6 +324,13 @@ async def _translate(
     name_of: Callable[[int], str],
 ) -> list[list[Interpretation]]:
     """For each text, one interpretation for each of its kinds."""
+    # Tags go to no model and so to no limit there, but come back once for each target.
+    limit = interpreter.gate.settings.max_body_bytes
+    if _usage(texts, kinds) > limit:
+        raise RequestTooLarge(
+            f"all texts times their targets have more than {limit} characters (max_body_bytes); "
+            "send fewer targets at once"
+        )
     wanted: dict[_Kind, dict[int, None]] = {}  # as sets that keep their order
     for index, of_text in enumerate(kinds):
         for kind in of_text:
@@ -333,6 +343,11 @@ async def _translate(
         for index, result in zip(indices, results, strict=True)
     }
     return [[found[kind, index] for kind in of_text] for index, of_text in enumerate(kinds)]
+
+
+def _usage(texts: Sequence[str], kinds: Sequence[Sequence[_Kind]]) -> int:
+    """Characters, times the languages that each text goes into."""
+    return sum(len(text) * len(of_text) for text, of_text in zip(texts, kinds, strict=True))
 
 
 def _order(

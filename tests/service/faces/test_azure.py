@@ -112,3 +112,13 @@ async def test_many_targets_count_before_they_are_read(serving: Serving) -> None
     answer = await ask(serving, "POST", url, [{"text": text}])
     assert answer.status_code == 413
     assert answer.json()["error"]["message"].startswith("body holds 6 items, the limit is 4")
+
+
+async def test_tags_do_not_come_back_a_hundredfold(serving: Serving) -> None:
+    settings = Settings(max_body_bytes=4096)
+    targets = "&".join(["to=de"] * 100)
+    url = f"/translate?{V3}&{targets}&from=en&textType=html"
+    async with serving(fake_registry(settings, "en-de"), settings) as client:
+        answer = await client.post(url, json=[{"text": "<br>" * 20}])
+    assert answer.status_code == 413
+    assert "max_body_bytes" in answer.json()["error"]["message"]
