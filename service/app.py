@@ -21,6 +21,7 @@ from service.detection import Detector
 from service.dialects import error_response
 from service.door import Door
 from service.faces.apertium import apertium_router
+from service.faces.azure import azure_router
 from service.faces.deepl import deepl_router
 from service.faces.google import google_router
 from service.faces.libretranslate import libretranslate_router
@@ -69,6 +70,7 @@ def create_app(
     app.include_router(native_router(gate))
     app.include_router(health_router(gate))
     app.include_router(metrics_router(metrics))
+    app.include_router(azure_router(interpreter))
     app.include_router(libretranslate_router(interpreter))
     app.include_router(deepl_router(interpreter))
     app.include_router(google_router(interpreter))

@@ -2,14 +2,18 @@
 
 A client understands only its own API's error bodies and statuses: FastAPI's stock 422, for one,
 crashes the official deepl client. The middleware refuses too, before any route is found or
-body read, so the dialect is known by path and query alone.
+body read, so the dialect is known by method, path and query alone. Where APIs share a path, their
+routes ask the same function whose request it is.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import ClassVar
 
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.routing import Match
 from starlette.types import Scope
 
 from service.error_table import Refusal, refusal_of
@@ -52,6 +56,35 @@ def _apertium(refusal: Refusal) -> object:
     }
 
 
+# Azure's codes are its status and three digits more, zeros unless the culprit is one of these.
+_AZURE_CULPRITS = {
+    "api-version": 400021,
+    "category": 400002,
+    "from": 400035,
+    "scope": 400001,
+    "source": 400035,
+    "target": 400036,
+    "textType": 400071,
+    "to": 400036,
+}
+
+
+def _azure_code(refusal: Refusal) -> int:
+    if refusal.status != HTTPStatus.BAD_REQUEST:
+        return refusal.status * 1000
+    if refusal.code == "malformed_body":
+        return 400074
+    return _AZURE_CULPRITS.get(refusal.field or "", 400000)
+
+
+def _azure_3(refusal: Refusal) -> object:
+    return {"error": {"code": _azure_code(refusal), "message": refusal.message}}
+
+
+def _azure(refusal: Refusal) -> object:
+    return {"error": {"code": str(_azure_code(refusal)), "message": refusal.message}}
+
+
 # None of these APIs knows 422, and all keep 404 for what has an address of its own.
 _BAD_REQUESTS = {"invalid_request": 400, "unknown_language_pair": 400}
 
@@ -60,6 +93,8 @@ LIBRETRANSLATE = Dialect(_libretranslate, _BAD_REQUESTS)
 DEEPL = Dialect(_deepl, _BAD_REQUESTS)
 GOOGLE = Dialect(_google, _BAD_REQUESTS)
 APERTIUM = Dialect(_apertium, _BAD_REQUESTS)
+AZURE_3 = Dialect(_azure_3, {**_BAD_REQUESTS, "key_refused": 401})  # api-version=3.0
+AZURE = Dialect(_azure, AZURE_3.statuses)  # all later ones
 
 _LIBRETRANSLATE_PATHS = frozenset(
     {
@@ -72,6 +107,18 @@ _LIBRETRANSLATE_PATHS = frozenset(
         "/translate_file",
     }
 )
+_AZURE_PATHS = frozenset(
+    {
+        "/breaksentence",
+        "/detect",
+        "/dictionary/examples",
+        "/dictionary/lookup",
+        "/languages",
+        "/translate",
+        "/transliterate",
+    }
+)
+_AZURE_PREFIX = "/translator/text/"
 _GOOGLE_PREFIX = "/language/translate/"
 _DEEPL_PREFIXES = ("/v2/", "/v3/")  # the official clients ask for some things under v3
 
@@ -84,13 +131,21 @@ _TRANSLATION_PATHS = frozenset(
 
 def is_translation(path: str) -> bool:
     """True for the paths that give work to a model, of whichever API."""
-    return path in _TRANSLATION_PATHS
+    at_azures = path.startswith(_AZURE_PREFIX) and path.endswith("/translate")
+    return at_azures or path in _TRANSLATION_PATHS
 
 
 def dialect_of(scope: Scope) -> Dialect:
     """The API that a request speaks."""
     path: str = scope["path"]
-    if path == "/listPairs" or (path == "/translate" and b"langpair=" in scope["query_string"]):
+    asked = _query(scope) if path in _AZURE_PATHS else {}
+    if path.startswith(_AZURE_PREFIX):
+        return AZURE_3 if path.startswith(f"{_AZURE_PREFIX}v3.0/") else AZURE
+    if "api-version" in asked:
+        return AZURE_3 if asked["api-version"] == "3.0" else AZURE
+    if path == "/listPairs" or (
+        path == "/translate" and ("langpair" in asked or scope["method"] == "GET")
+    ):
         return APERTIUM
     if path in _LIBRETRANSLATE_PATHS:
         return LIBRETRANSLATE
@@ -103,6 +158,25 @@ def dialect_of(scope: Scope) -> Dialect:
 
 # Where a request's scope keeps the code of the error that was answered.
 REFUSAL = "dragoman.refusal"
+
+
+class DialectRoute(APIRoute):
+    """A route for requests in one dialect; to all others it is not there."""
+
+    dialect: ClassVar[Dialect]
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        if match is Match.NONE or dialect_of(scope) is not self.dialect:
+            return Match.NONE, {}
+        return match, child_scope
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    """Names and values in the query string as they were sent."""
+    query: bytes = scope["query_string"]
+    fields = (field.partition("=") for field in query.decode("latin-1").split("&"))
+    return {name: value for name, _, value in fields}
 
 
 def error_response(scope: Scope, error: Exception) -> JSONResponse:

@@ -4,7 +4,7 @@ They say `auto`, or nothing, where our own face wants a pair: languages are dete
 here to the models there are, and each model gets its texts. Order and limits are the request's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ class Order:
     target: str
     name_of: Callable[[int], str]  # what an error calls the text at an index
     num_alternatives: int = 0
+    suggested: str | None = None  # the source of a text that does not tell its own
     read: Callable[[str], Document] = plain_document  # what of a text is to be translated
     segmentation: "Segmentation | None" = None  # None: the setting's
 
@@ -72,25 +73,50 @@ class Interpreter:
 
         A text that is found to be in the target language already comes back as it is.
         """
-        documents = [order.read(text) for text in order.texts]
-        # All that goes to a model counts, be it a hundred texts or one with a hundred tags.
-        pieces = [text for document in documents for text in document.texts]
-        self.gate.admit(request, pieces, order.name_of, model="-")
+        (results,) = await self.translate_all(request, [order])
+        return results
+
+    async def translate_all(
+        self, request: Request, orders: Sequence[Order]
+    ) -> list[list[Interpretation]]:
+        """What `translate` gives, for each of at least one order; they count as one request."""
+        documents = self._documents(request, orders)
         served = self.served()
+        plans = [
+            await self._plan(served, order, ours)
+            for order, ours in zip(orders, documents, strict=True)
+        ]
+        parts = [part for plan in plans for part in plan.parts]
+        translated = iter(await self.gate.translate_parts(request, parts))
+        return [plan.filled(translated) for plan in plans]
+
+    def _documents(self, request: Request, orders: Sequence[Order]) -> list[list[Document]]:
+        """Each order's texts, read; raises RequestTooLarge as soon as they are too much."""
+        read: dict[tuple[Callable[[str], Document], str], Document] = {}
+        documents: list[list[Document]] = []
+        # All that goes to a model counts, be it a hundred texts or one with a hundred tags.
+        pieces: list[str] = []
+        for order in orders:
+            for text in order.texts:
+                if (order.read, text) not in read:  # the same text may go into many languages
+                    read[order.read, text] = order.read(text)
+            ours = [read[order.read, text] for text in order.texts]
+            pieces += [text for document in ours for text in document.texts]
+            self.gate.admit(request, pieces, orders[0].name_of, model="-")
+            documents.append(ours)
+        return documents
+
+    async def _plan(
+        self, served: ServedPairs, order: Order, documents: Sequence[Document]
+    ) -> "_Plan":
         sources = await self._sources(served, order, documents)
-        results = [
+        unchanged = [
             Interpretation(text, guess.language, None if order.source else guess.confidence)
             for text, guess in zip(order.texts, sources, strict=True)
         ]
         groups = _group(served, order, sources)
         parts = [self._part(order, documents, pair, indices) for pair, indices in groups.items()]
-        translated = await self.gate.translate_parts(request, parts)
-        for indices, translations in zip(groups.values(), translated, strict=True):
-            coming = iter(translations)
-            for index in indices:
-                mine = list(islice(coming, len(documents[index].texts)))
-                results[index] = _filled(results[index], documents[index], mine)
-        return results
+        return _Plan(unchanged, documents, list(groups.values()), parts)
 
     async def _sources(
         self, served: ServedPairs, order: Order, documents: Sequence[Document]
@@ -100,7 +126,7 @@ class Interpreter:
             return [Guess(served.match_source(order.source), 1.0)] * len(documents)
         texts = [" ".join(document.texts) for document in documents]
         guesses = await self.detector.detect(texts, served.sources)
-        return [_likeliest(served, order.target, of_text) for of_text in guesses]
+        return [_likeliest(served, order, of_text) for of_text in guesses]
 
     def _part(
         self,
@@ -132,6 +158,26 @@ class Interpreter:
         return replace(defaults, beam_size=max(defaults.beam_size, num_best), n_best=num_best)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What one order makes of its texts: which go to which model, and what comes back."""
+
+    unchanged: Sequence[Interpretation]  # for each text, as if it needed no model
+    documents: Sequence[Document]
+    groups: Sequence[Sequence[int]]  # indices of the texts that go between the same languages
+    parts: Sequence[Part]  # one a group
+
+    def filled(self, translated: "Iterator[Sequence[Translation]]") -> list[Interpretation]:
+        """The order's interpretations; takes as many answers as it has parts."""
+        results = list(self.unchanged)
+        for indices in self.groups:
+            coming = iter(next(translated))
+            for index in indices:
+                mine = list(islice(coming, len(self.documents[index].texts)))
+                results[index] = _filled(results[index], self.documents[index], mine)
+        return results
+
+
 def _filled(
     result: Interpretation, document: Document, translations: "Sequence[Translation]"
 ) -> Interpretation:
@@ -145,12 +191,14 @@ def _filled(
     )
 
 
-def _likeliest(served: ServedPairs, target: str, guesses: Sequence[Guess]) -> Guess:
-    """The first guess; for a text that tells nothing, any language that has a model."""
+def _likeliest(served: ServedPairs, order: Order, guesses: Sequence[Guess]) -> Guess:
+    """The first guess; for a text that tells nothing what is suggested, or what has a model."""
     if guesses and guesses[0].confidence > 0:
         return guesses[0]
+    if order.suggested is not None:
+        return Guess(served.match_source(order.suggested), 0.0)
     for guess in guesses:
-        if match_code(target, served.targets_of(guess.language)) is not None:
+        if match_code(order.target, served.targets_of(guess.language)) is not None:
             return guess
     raise served.unknown_target()
 

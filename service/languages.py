@@ -16,6 +16,8 @@ from service.errors import UnknownLanguagePair
 # In CLDR's measure: regions of one language are 5 apart or less, two scripts 19 and more.
 _MAX_DISTANCE = 5
 
+_RIGHT_TO_LEFT = frozenset({"Adlm", "Arab", "Hebr", "Mand", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa"})
+
 
 def match_code(asked: str, codes: Iterable[str]) -> str | None:
     """The one of `codes` that a client means by `asked`, in any case; None when there is none.
@@ -49,6 +51,15 @@ def language_name(code: str, in_language: str = "en") -> str:
         return language.display_name(in_language) if language.is_valid() else code
     except LanguageTagError:
         return code
+
+
+@lru_cache(maxsize=1024)
+def is_right_to_left(code: str) -> bool:
+    """True for a language whose usual script runs that way, such as Arabic or Hebrew."""
+    try:
+        return Language.get(code).maximize().script in _RIGHT_TO_LEFT
+    except LanguageTagError:
+        return False
 
 
 def wider_codes(code: str) -> list[str]:

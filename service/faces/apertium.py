@@ -1,6 +1,6 @@
 """The face that Apertium's clients speak, OmegaT for one: all in the query of a GET.
 
-Its `/translate` is LibreTranslate's path too; a `langpair` in the query tells them apart.
+Its `/translate` is LibreTranslate's path too, which takes no GET there.
 """
 
 from typing import Annotated, Any, Literal
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import Field
 
+from service.dialects import APERTIUM, DialectRoute
 from service.errors import InvalidRequest
 from service.faces.fields import Fields, read_fields
 from service.interpreter import Interpreter, Order
@@ -25,9 +26,13 @@ class TranslateFields(Fields):
     key: str | None = None
 
 
+class _Route(DialectRoute):
+    dialect = APERTIUM
+
+
 def apertium_router(interpreter: Interpreter) -> APIRouter:
     """Apertium's routes, at the root as its clients expect them."""
-    router = APIRouter(tags=["as Apertium"])
+    router = APIRouter(tags=["as Apertium"], route_class=_Route)
     max_texts = interpreter.gate.settings.max_texts
 
     @router.get("/translate", summary="Translate")

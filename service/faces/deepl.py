@@ -34,7 +34,6 @@ _UNSUPPORTED = frozenset(
         "glossary_id",
         "glossary_ids",
         "non_splitting_tags",
-        "outline_detection",
         "splitting_tags",
         "style_id",
         "tag_handling_version",
@@ -62,6 +61,8 @@ class TranslateFields(Fields):
     model_type: Literal["latency_optimized", "prefer_quality_optimized"] | None = None
     enable_beta_languages: bool = False
     tag_handling: Literal["html", "xml"] | None = None
+    # Written out by DeepL's command; to turn it off would give the tags another meaning.
+    outline_detection: Literal[True, "1", "true"] = True
     ignore_tags: Annotated[list[str] | str, Field(description="A list, or with commas.")] = ""
 
     @property

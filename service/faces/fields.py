@@ -47,6 +47,23 @@ async def read_fields(request: Request, max_texts: int) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def read_query(request: Request, max_texts: int) -> dict[str, object]:
+    """The fields in a request's query string alone; what is sent without a value stays empty."""
+    return _parse_form(request.scope["query_string"], max_texts + _OTHER_FIELDS, "the query string")
+
+
+def documented_query(kind: type[Fields]) -> dict[str, Any]:
+    """What the API's documentation page says of fields that are read with `read_query`."""
+    schema = kind.model_json_schema()
+    required = schema.get("required", ())
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": name in required, "schema": of_field}
+            for name, of_field in schema["properties"].items()
+        ]
+    }
+
+
 def documented(kind: type[Fields]) -> dict[str, Any]:
     """What the API's documentation page says of a body that is read with `read_fields`."""
     schema = kind.model_json_schema()

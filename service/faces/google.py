@@ -21,6 +21,7 @@ _RELIABLE = 0.5  # likelier than all others together
 
 class _GoogleFields(Fields):
     key: str | None = None
+    alt: Literal["json"] = "json"
     prettyPrint: Annotated[bool, Field(description="Changes nothing.")] = False
 
 
@@ -53,6 +54,8 @@ def google_router(interpreter: Interpreter) -> APIRouter:
     router = APIRouter(prefix="/language/translate/v2", tags=["as Google Translate"])
     max_texts = interpreter.gate.settings.max_texts
 
+    # Google takes a GET, too, as those write who write no client.
+    @router.get("", include_in_schema=False)
     @router.post("", summary="Translate", openapi_extra=documented(TranslateFields))
     async def translate(request: Request) -> dict[str, Any]:
         """Answers as Google does; errors are `{"error": {"code": ..., "message": ...}}`."""
@@ -67,6 +70,7 @@ def google_router(interpreter: Interpreter) -> APIRouter:
         results = await interpreter.translate(request, order)
         return {"data": {"translations": [_translation(result, fields) for result in results]}}
 
+    @router.get("/detect", include_in_schema=False)
     @router.post("/detect", summary="Detect languages", openapi_extra=documented(DetectFields))
     async def detect(request: Request) -> dict[str, Any]:
         """Answers the likeliest language of each text."""

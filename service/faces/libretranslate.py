@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, Field
 
+from service.dialects import LIBRETRANSLATE, DialectRoute
 from service.errors import ModelLoading
 from service.faces.fields import Fields, LanguageCode, Texts, documented, read_fields
 from service.interpreter import Interpretation, Interpreter, Order
@@ -41,9 +42,13 @@ class DetectFields(Fields):
     api_key: ApiKey = None
 
 
+class _Route(DialectRoute):
+    dialect = LIBRETRANSLATE
+
+
 def libretranslate_router(interpreter: Interpreter) -> APIRouter:
     """LibreTranslate's routes, at the root as its clients expect them."""
-    router = APIRouter(tags=["as LibreTranslate"])
+    router = APIRouter(tags=["as LibreTranslate"], route_class=_Route)
     settings = interpreter.gate.settings
 
     @router.post("/translate", summary="Translate", openapi_extra=documented(TranslateFields))

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+import httpx
 import pytest
 import uvicorn
 
 from service.app import create_app
 from service.registry import Registry
 from service.settings import Settings
-from tests.service.fakes import fake_registry
+from tests.service.fakes import FakeTranslator, fake_model, fake_registry
 
 Start = Callable[[Registry, Settings], str]
 
@@ -48,9 +49,55 @@ def address() -> Iterator[str]:
     settings = Settings(max_texts=60, max_characters=2000)
     registry = fake_registry(settings, "en-de", "de-en", "fr-de", "en-pt")
     with _running(registry, settings) as address:
-        while registry.loading:
-            time.sleep(0.005)
+        wait_until_ready(registry)
         yield address
+
+
+@pytest.fixture
+def full(start: Start) -> Iterator[str]:
+    """A server from en to de that has all the work it may have."""
+    settings = Settings(max_texts=1, max_queue_texts=1)
+    translator = FakeTranslator()
+    registry = Registry([fake_model("en-de", settings, translator=translator)])
+    address = start(registry, settings)
+    wait_until_ready(registry)
+    translator.running.clear()
+    body = {"q": "a", "source": "en", "target": "de"}
+    first = threading.Thread(
+        target=httpx.post, args=(f"{address}/translate",), kwargs={"json": body}
+    )
+    first.start()
+    while not translator.num_tickets > 1:  # the first was the model's own
+        time.sleep(0.005)
+    yield address
+    translator.running.set()
+    first.join()
+
+
+@pytest.fixture
+def loading(start: Start) -> Iterator[str]:
+    """A server from en to de whose model is not there yet."""
+    loaded = threading.Event()
+    registry = Registry([fake_model("en-de", Settings(), before=held_back(loaded))])
+    yield start(registry, Settings())
+    loaded.set()
+    wait_until_ready(registry)
+
+
+@pytest.fixture
+def slow(start: Start) -> str:
+    """A server from en to de that finishes three words at most before its deadline."""
+    settings = Settings(deadline_s=0.05)
+    translator = FakeTranslator(delay_s=0.02)
+    registry = Registry([fake_model("en-de", settings, translator=translator)])
+    address = start(registry, settings)
+    wait_until_ready(registry)
+    return address
+
+
+def wait_until_ready(registry: Registry) -> None:
+    while registry.loading:
+        time.sleep(0.005)
 
 
 def held_back(until: threading.Event) -> Callable[[], None]:

@@ -1,9 +1,12 @@
 """The official deepl client, unmodified, does its whole job against us."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import deepl
 import pytest
@@ -236,3 +239,27 @@ def test_one_variant_of_a_language_is_listed_as_it_is(
     assert (source.code, source.name) == ("ZH", "Chinese")
     assert isinstance(result, deepl.TextResult)
     assert result.detected_source_lang == "ZH"
+
+
+def test_the_command(address: str) -> None:
+    """`deepl`, which speaks for itself: what it sends of its own accord has to be understood."""
+
+    def asked(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "deepl", "--auth-key", "k", "--server-url", address]
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, encoding="utf-8", timeout=60, **options
+        )
+
+    texts = asked(
+        *("text", "--to", "DE", "--show-detected-source", "--show-billed-characters"),
+        *("Where is the train station?", "Où est la gare ?"),
+    )
+    assert (texts.returncode, texts.stderr) == (0, "")
+    assert texts.stdout.splitlines()[2::3] == ["WHERE IS THE TRAIN STATION?", "OÙ EST LA GARE ?"]
+    typed = asked("text", "--from", "DE", "--to", "EN-US", "-", input="a b")
+    assert (typed.returncode, typed.stdout, typed.stderr) == (0, "A B\n", "")
+    assert "DE: German" in asked("languages").stdout
+    assert " of 1000000000000" in asked("usage").stdout
+    refused = asked("text", "--from", "EN", "--to", "DE", "--outline-detection-off", "a")
+    assert refused.returncode != 0
+    assert "outline_detection" in refused.stderr

@@ -40,6 +40,16 @@ async def test_plain_text_with_a_source_and_a_model(serving: Serving) -> None:
     assert answer.json()["data"]["translations"] == [{"translatedText": "A <B", "model": "nmt"}]
 
 
+async def test_all_in_the_query(serving: Serving) -> None:
+    async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
+        query = "key=abc&alt=json&q=a&q=b%20%26amp%3B&target=de&source=en"
+        translated = (await client.get(f"{URL}?{query}")).json()
+        detected = (await client.get(f"{URL}/detect?key=abc&q=Where+is+it")).json()
+    texts = [one["translatedText"] for one in translated["data"]["translations"]]
+    assert texts == ["A", "B &amp;"]
+    assert detected["data"]["detections"][0][0]["language"] == "en"
+
+
 async def test_languages(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         plain = (await client.get(f"{URL}/languages")).json()

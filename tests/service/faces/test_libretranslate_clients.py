@@ -1,6 +1,7 @@
 """libretranslatepy and deep-translator, unmodified, do their whole job against us."""
 
 import json
+from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
@@ -85,3 +86,26 @@ def test_deep_translator_is_told_of_errors(address: str) -> None:
         translator(address, "fr", "pt").translate("a")
     with pytest.raises(ServerException, match="INTERNAL"):
         translator(address).translate("CRASH-ADD")
+
+
+def test_deep_translator_translates_a_file(address: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("one\ntwo", encoding="utf-8")
+    assert translator(address).translate_file(str(path)) == "ONE\nTWO"
+
+
+def test_a_server_that_cannot_answer_now(full: str, loading: str, slow: str) -> None:
+    text = "w " * 100
+    for address, status, words, code in (
+        (full, 429, "max_queue_texts", "TOO_MANY"),
+        (loading, 503, "loading", "NOT_AVAIBLE"),  # its spelling
+        (slow, 504, "deadline_s", "API server error"),
+    ):
+        with pytest.raises(HTTPError) as caught:
+            LibreTranslateAPI(address).translate(text, "en", "de")
+        with caught.value as answer:
+            assert words in json.load(answer)["error"]
+            assert answer.headers["Retry-After"]
+        assert caught.value.code == status
+        with pytest.raises(ServerException, match=code):
+            translator(address).translate(text)
