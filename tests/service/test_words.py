@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.segmenter import Span
 from model.translator import SegmentTranslation, Translator
@@ -137,6 +139,39 @@ def test_letters() -> None:
     ]
     pieces = ("▁", "▁ab", "<0x41>", "<0xE9>", "<0xBE>")
     assert [piece_letters(piece) for piece in pieces] == [0, 2, 1, 1, 0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(), st.text(), st.data())
+def test_any_text_and_any_pieces(source: str, target: str, data: st.DataObject) -> None:
+    """Also pieces that are not the text's: no word is lost, nothing is out of bounds."""
+    pieces = st.lists(st.text(max_size=5) | st.sampled_from(["▁", "▁a", "<0xE9>", "<0xBE>"]))
+    source_pieces, target_pieces = data.draw(pieces), data.draw(pieces)
+    size = len(source_pieces) + 1
+    row = st.lists(st.floats(0, 1), min_size=size, max_size=size)
+    found = words_of(
+        segment(
+            (source, 3, source_pieces),
+            (target, 5, target_pieces),
+            [data.draw(st.floats(1e-9, 1)) for _ in target_pieces],
+            [data.draw(row) for _ in target_pieces],
+        )
+    )
+    end = 5
+    for word in found:
+        assert end <= word.start < word.end
+        assert target[word.start - 5 : word.end - 5] == word.text == word.text.strip()
+        assert 0 <= word.confidence <= 1
+        assert word.sources is not None
+        for each in word.sources:
+            assert source[each.start - 3 : each.end - 3] == each.text
+        total = math.fsum(each.weight for each in word.sources)
+        assert not word.sources or total == pytest.approx(1)
+        end = word.end
+    if target_pieces:
+        covered = {place - 5 for word in found for place in range(word.start, word.end)}
+        letters = {place for place, letter in enumerate(target) if num_letters(letter)}
+        assert letters <= covered
 
 
 def test_of_a_real_tokenizer_and_network(tiny_checkpoint: Path) -> None:
