@@ -13,8 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from model.errors import DragomanError
+from service.access.guard import Access, Guard
 from service.body_limit import BodyLimit
 from service.detection import Detector
 from service.dialects import error_response
@@ -41,9 +43,13 @@ CLOSE_TIMEOUT_S = 2.0
 def create_app(
     registry: Registry, settings: Settings, lifecycle: Lifecycle | None = None
 ) -> FastAPI:
-    """The service as an ASGI application; its lifespan starts and ends the models' threads."""
+    """The service as an ASGI application; its lifespan starts and ends the models' threads.
+
+    Raises ConfigError for a keys file or a usage file that cannot be used.
+    """
     metrics = Metrics(registry)
-    gate = Gate(registry, settings, lifecycle or Lifecycle(), metrics)
+    access = Access(settings)
+    gate = Gate(registry, settings, lifecycle or Lifecycle(), metrics, access)
     interpreter = Interpreter(gate, Detector())
 
     @asynccontextmanager
@@ -51,6 +57,7 @@ def create_app(
         registry.start()
         yield
         await asyncio.to_thread(registry.close, CLOSE_TIMEOUT_S)
+        access.close()
 
     # Its documentation page brings its own scripts: /docs works without the internet.
     app = FastAPIOffline(
@@ -71,10 +78,14 @@ def create_app(
     app.add_exception_handler(DragomanError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_error)
+    app.state.access = access
+    app.add_middleware(Guard, access=access)  # added first, so innermost: it may read the body
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
     )
-    app.add_middleware(RequestLog, count=metrics.count_request)  # added last, so outermost
+    app.add_middleware(RequestLog, count=metrics.count_request)
+    if settings.trusted_proxies is not None:  # else whoever asks could choose an address
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     return app
 
 

@@ -73,7 +73,7 @@ class Interpreter:
         documents = [order.read(text) for text in order.texts]
         # All that goes to a model counts, be it a hundred texts or one with a hundred tags.
         pieces = [text for document in documents for text in document.texts]
-        self.gate.admit(request, pieces, order.name_of, model="-")
+        self.gate.admit(request, pieces, order.name_of, model="-", sent=order.texts)
         served = self.served()
         sources = await self._sources(served, order, documents)
         results = [

@@ -1,7 +1,8 @@
 """The face that DeepL's clients speak: the official libraries, with their server's URL set to ours.
 
-Every key is accepted as long as it comes the way DeepL wants it. Of DeepL's options those are
-taken that ask for what is done anyway; all others are refused by name, never ignored.
+Where the service needs no keys, any is accepted as long as it comes the way DeepL wants it. Of
+DeepL's options those are taken that ask for what is done anyway; all others are refused by name,
+never ignored.
 """
 
 from collections.abc import Callable
@@ -84,7 +85,7 @@ class LanguagesFields(Fields):
 
 @dataclass
 class Usage:
-    """Characters translated by this face since the service started."""
+    """Characters translated by this face since the service started, where it needs no keys."""
 
     num_characters: int = 0
 
@@ -135,8 +136,14 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
 
     @router.get("/usage", summary="Count what was translated")
     async def usage_so_far(request: Request) -> dict[str, int]:
-        """Answers the characters translated by this face since the service started."""
+        """Answers the key's characters of this month and its quota.
+
+        Without keys, the characters translated by this face since the service started.
+        """
         _check_key(request)
+        if (used := interpreter.gate.access.usage(request)) is not None:
+            limit = _NO_LIMIT if used.limit is None else used.limit
+            return {"character_count": used.num_characters, "character_limit": limit}
         return {"character_count": usage.num_characters, "character_limit": _NO_LIMIT}
 
     return router

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from service.errors import InvalidRequest, MalformedBody, UnsupportedMediaType
 from service.schemas import TEXT_TAGS
-from service.strict_json import check_encoding, check_value, media_type, parse_json, plain_name
+from service.strict_json import check_charset, check_value, media_type, parse_json, plain_name
 
 # One text or a list of them, told apart before an error is worded.
 Texts = Annotated[
@@ -58,7 +58,7 @@ async def _read_body(request: Request, max_fields: int) -> dict[str, object]:
     body = await request.body()
     if not body:
         return {}
-    check_encoding(request)
+    check_charset(request)
     kind = media_type(request)
     if kind == "application/json":
         value = parse_json(body)

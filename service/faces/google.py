@@ -1,6 +1,6 @@
 """The face that clients of Google Translate's version 2 speak, google-cloud-translate for one.
 
-As with Google a text is HTML unless `format` says otherwise. Keys are accepted and not looked at.
+As with Google a text is HTML unless `format` says otherwise. Keys are the guard's affair.
 """
 
 from collections.abc import Callable

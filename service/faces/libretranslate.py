@@ -1,6 +1,6 @@
 """The face that LibreTranslate's clients speak: libretranslatepy, Mastodon, Weblate and others.
 
-A list of texts gets lists, a lone text plain values. Keys are accepted and not looked at.
+A list of texts gets lists, a lone text plain values. Keys are the guard's affair.
 """
 
 from collections.abc import Sequence
@@ -87,8 +87,8 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
             "charLimit": settings.max_characters,
             "batchLimit": settings.max_texts,
             "frontendTimeout": 500,
-            "apiKeys": False,
-            "keyRequired": False,
+            "apiKeys": interpreter.gate.access.needs_keys,
+            "keyRequired": interpreter.gate.access.needs_keys,
             "suggestions": False,
             "filesTranslation": False,
             "supportedFilesFormat": [],
