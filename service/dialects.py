@@ -121,7 +121,7 @@ _DEEPL_PREFIXES = ("/v2/", "/v3/")  # the official clients ask for some things u
 def dialect_of(scope: Scope) -> Dialect:
     """The API that a request speaks."""
     path: str = scope["path"]
-    if path == "/listPairs" or (path == "/translate" and b"langpair=" in scope["query_string"]):
+    if path == "/listPairs" or (path == "/translate" and _is_apertium(scope)):
         return APERTIUM
     if path in _LIBRETRANSLATE_PATHS:
         return LIBRETRANSLATE
@@ -130,6 +130,11 @@ def dialect_of(scope: Scope) -> Dialect:
     if path.startswith(_GOOGLE_PREFIX):
         return GOOGLE
     return NATIVE
+
+
+def _is_apertium(scope: Scope) -> bool:
+    # Of those who share the path Apertium alone asks with GET, and without a langpair in vain.
+    return scope["method"] == "GET" or b"langpair=" in scope["query_string"]
 
 
 def error_response(scope: Scope, error: Exception) -> JSONResponse:

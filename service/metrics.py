@@ -20,7 +20,9 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.dialects import NATIVE
 from service.dispatcher import Dispatcher, ModelState
+from service.documented import documented_errors
 from service.registry import Registry
 from service.request_log import RequestRecord
 from service.warning_signs import warnings_of
@@ -153,7 +155,7 @@ class _Models(Collector):
 
 def metrics_router(metrics: Metrics) -> APIRouter:
     """The route; outside the gate, so that overload can be seen."""
-    router = APIRouter(tags=["health"])
+    router = APIRouter(tags=["health"], responses=documented_errors(NATIVE))
 
     @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
     async def read() -> Response:

@@ -47,13 +47,6 @@ async def read_fields(request: Request, max_texts: int) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def documented(kind: type[Fields]) -> dict[str, Any]:
-    """What the API's documentation page says of a body that is read with `read_fields`."""
-    schema = kind.model_json_schema()
-    types = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
-    return {"requestBody": {"content": {name: {"schema": schema} for name in types}}}
-
-
 async def _read_body(request: Request, max_fields: int) -> dict[str, object]:
     body = await request.body()
     if not body:
