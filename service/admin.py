@@ -1,23 +1,19 @@
-"""Routes for whoever runs the service, behind a key of their own: `POST /admin/reload`."""
+"""Routes for whoever runs the service, for keys with the scope `admin`: `POST /admin/reload`."""
 
 import asyncio
-import hashlib
-import hmac
 import time
-from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel
 
-from service.errors import KeyRefused, ShuttingDown
+from service.access.callers import require
+from service.access.keys import Scope
+from service.errors import ShuttingDown
 from service.gate import DEADLINE_HEADER, Gate
 from service.lifecycle import Phase
 from service.reload import Report, Result
 from service.schemas import ErrorBody
-from service.settings import Settings
-
-Guard = Callable[[Request], None]
 
 _WAIT_S = 50.0  # for models to load; proxies commonly give up after 60
 _LOOK_S = 0.1  # how soon a service that ends lets go of who waits
@@ -42,27 +38,13 @@ class ReloadResponse(BaseModel):
     models: list[ModelChange] = []
 
 
-def admin_guard(settings: Settings) -> Guard | None:
-    """Lets only the administrator's requests pass; None when there is no administrator."""
-    if settings.admin_key_sha256 is None:
-        return None
-    expected = bytes.fromhex(settings.admin_key_sha256)
-
-    def guard(request: Request) -> None:
-        kind, _, key = request.headers.get("authorization", "").partition(" ")
-        # Hashes are compared: they have one length, and in a time that tells nothing.
-        found = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
-        if not hmac.compare_digest(found, expected) or kind.lower() != "bearer":
-            raise KeyRefused(
-                "this needs the administrator's key; send it as `Authorization: Bearer KEY`"
-            )
-
-    return guard
+def _admins_only(request: Request) -> None:
+    require(request, Scope.ADMIN)
 
 
-def admin_router(gate: Gate, guard: Guard) -> APIRouter:
+def admin_router(gate: Gate) -> APIRouter:
     """Routes under /admin."""
-    router = APIRouter(prefix="/admin", tags=["operation"], dependencies=[Depends(guard)])
+    router = APIRouter(prefix="/admin", tags=["operation"], dependencies=[Depends(_admins_only)])
 
     @router.post(
         "/reload",
@@ -71,7 +53,8 @@ def admin_router(gate: Gate, guard: Guard) -> APIRouter:
         response_model_exclude_none=True,
         responses={
             202: {"model": ReloadResponse, "description": "Not done yet; it goes on"},
-            403: {"model": ErrorBody, "description": "The key is missing or another"},
+            401: {"model": ErrorBody, "description": "A key is missing"},
+            403: {"model": ErrorBody, "description": "The key is none, or lacks the scope admin"},
             422: {"model": ReloadResponse, "description": "Something could not be loaded"},
         },
     )

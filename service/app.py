@@ -13,9 +13,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from model.errors import DragomanError
-from service.admin import admin_guard, admin_router
+from service.access.guard import Access, Guard
+from service.admin import admin_router
 from service.body_limit import BodyLimit
 from service.detection import Detector
 from service.dialects import error_response
@@ -46,10 +48,14 @@ CLOSE_TIMEOUT_S = 2.0
 def create_app(
     registry: Registry, settings: Settings, lifecycle: Lifecycle | None = None
 ) -> FastAPI:
-    """The service as an ASGI application; its lifespan starts and ends the models' threads."""
+    """The service as an ASGI application; its lifespan starts and ends the models' threads.
+
+    Raises ConfigError for a keys file or a usage file that cannot be used.
+    """
     cache = ResultCache(settings.cache_characters)
     metrics = Metrics(registry, cache)
-    gate = Gate(registry, settings, lifecycle or Lifecycle(), metrics, cache)
+    access = Access(settings)
+    gate = Gate(registry, settings, lifecycle or Lifecycle(), metrics, cache, access)
     interpreter = Interpreter(gate, Detector())
 
     @asynccontextmanager
@@ -58,6 +64,7 @@ def create_app(
         yield
         await registry.reloader.stop()
         await asyncio.to_thread(registry.close, CLOSE_TIMEOUT_S)
+        access.close()
 
     # Its documentation page brings its own scripts: /docs works without the internet.
     app = FastAPIOffline(
@@ -76,16 +83,20 @@ def create_app(
     app.include_router(google_router(interpreter))
     app.include_router(apertium_router(interpreter))
     app.include_router(page_router(settings))
-    if (guard := admin_guard(settings)) is not None:
-        app.include_router(admin_router(gate, guard))
+    if access.needs_keys:  # without keys nobody is an admin
+        app.include_router(admin_router(gate))
     app.add_exception_handler(DragomanError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_error)
+    app.state.access = access
+    app.add_middleware(Guard, access=access)  # added first, so innermost: it may read the body
     app.add_middleware(Door, registry=registry)  # behind the body, which has to be read anyway
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
     )
     app.add_middleware(RequestLog, count=metrics.count_request)
+    if settings.trusted_proxies is not None:  # else whoever asks could choose an address
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     app.add_middleware(CountVisits, visits=registry.visits)  # added last, so outermost
     return app
 

@@ -1,4 +1,4 @@
-"""ASGI middleware that reads request bodies, and stops reading the ones too large or too slow.
+"""ASGI middleware that reads request bodies; stops at the too large, the too slow, the packed.
 
 FastAPI's own limit answers in plain text and waits for ever for a slow body. Reading the whole
 body before the application sees the request also means that a refusal costs no work, and that
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.dialects import error_response
-from service.errors import BodyTooSlow, RequestTooLarge
+from service.errors import BodyTooSlow, RequestTooLarge, UnsupportedMediaType
 
 # A client that is still sending cannot read our refusal if we close on it: the system would
 # discard the answer with the connection. So what it sends is thrown away for a moment first.
@@ -21,7 +21,7 @@ LINGER_BYTES = 64 * 1024 * 1024
 
 
 class BodyLimit:
-    """Passes requests on with their body complete; answers 413 or 408 by itself."""
+    """Passes requests on with their body complete; answers 413, 415 or 408 by itself."""
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float) -> None:
         self.app = app
@@ -37,7 +37,7 @@ class BodyLimit:
             self._check_declared(scope)
             async with asyncio.timeout(self.timeout_s):
                 body = await self._read(incoming)
-        except RequestTooLarge as error:
+        except (RequestTooLarge, UnsupportedMediaType) as error:
             await _refuse(error_response(scope, error), scope, incoming, send)
         except TimeoutError:
             late = BodyTooSlow(
@@ -46,10 +46,15 @@ class BodyLimit:
             await _refuse(error_response(scope, late), scope, incoming, send)
         else:
             if body is not None:
-                await self.app(scope, _replay(body, receive), send)
+                await self.app(scope, replay(body, receive), send)
 
     def _check_declared(self, scope: Scope) -> None:
         for name, value in scope["headers"]:
+            # Never unpacked: a thousandth of a body's limit may hold a bomb.
+            if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+                raise UnsupportedMediaType(
+                    "the body is compressed; send it without Content-Encoding"
+                )
             if name == b"content-length" and value.isdigit() and _exceeds(value, self.max_bytes):
                 raise self._too_large()
 
@@ -90,7 +95,8 @@ def _exceeds(digits: bytes, limit: int) -> bool:
     return len(digits) >= 20 or int(digits) > limit
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body which was read already, and then what comes after it."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

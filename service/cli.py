@@ -18,6 +18,7 @@ import typer
 from model.errors import DragomanError
 from model.process import tune_process
 from model.segmenter import Segmentation
+from service.access.commands import keys_commands
 from service.file_translation import Interrupted
 from service.loading import Loading
 
@@ -116,6 +117,7 @@ def build_app() -> typer.Typer:
         from training.cli import register
 
         register(app, serve=serve)
+    app.add_typer(keys_commands(), name="keys")
     for verb in (translate, score, inspect, bench, doctor, serve):
         app.command()(verb)
     return app

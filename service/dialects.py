@@ -1,5 +1,7 @@
 """The one place that decides which API a request speaks, and words every refusal in it.
 
+It also knows where the clients of each API put their key.
+
 A client understands only its own API's error bodies and statuses: FastAPI's stock 422, for one,
 crashes the official deepl client. The middleware refuses too, before any route is found or
 body read, so the dialect is known by method, path and query alone. Where APIs share a path, their
@@ -21,11 +23,23 @@ from service.schemas import ErrorBody, ErrorDetail
 
 
 @dataclass(frozen=True)
+class KeyPlaces:
+    """Where the clients of one API put their key, in the order in which it is looked for."""
+
+    how: str  # what an error tells a client without one
+    scheme: str | None = None  # of the Authorization header
+    header: str | None = None
+    query: tuple[str, ...] = ()
+    body: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Dialect:
-    """How the clients of one API are told of a refusal."""
+    """How the clients of one API send their key, and how they are told of a refusal."""
 
     body: Callable[[Refusal], object]
     statuses: Mapping[str, int]  # by our code; where this API's differ from our own
+    keys: KeyPlaces
 
 
 def _native(refusal: Refusal) -> object:
@@ -85,16 +99,48 @@ def _azure(refusal: Refusal) -> object:
     return {"error": {"code": str(_azure_code(refusal)), "message": refusal.message}}
 
 
-# None of these APIs knows 422, and all keep 404 for what has an address of its own.
-_BAD_REQUESTS = {"invalid_request": 400, "unknown_language_pair": 400}
+# None of these APIs knows 422, all keep 404 for what has an address of its own, and most answer
+# 403 without a key: on 401 Google's client hides the error behind an attempt to get a new token.
+_STATUSES = {"invalid_request": 400, "unknown_language_pair": 400, "key_missing": 403}
 
-NATIVE = Dialect(_native, {})
-LIBRETRANSLATE = Dialect(_libretranslate, _BAD_REQUESTS)
-DEEPL = Dialect(_deepl, _BAD_REQUESTS)
-GOOGLE = Dialect(_google, _BAD_REQUESTS)
-APERTIUM = Dialect(_apertium, _BAD_REQUESTS)
-AZURE_3 = Dialect(_azure_3, {**_BAD_REQUESTS, "key_refused": 401})  # api-version=3.0
-AZURE = Dialect(_azure, AZURE_3.statuses)  # all later ones
+_BEARER = "Authorization: Bearer KEY"
+
+NATIVE = Dialect(_native, {}, KeyPlaces(_BEARER, scheme="bearer", header="X-API-Key"))
+LIBRETRANSLATE = Dialect(
+    _libretranslate,
+    _STATUSES,
+    KeyPlaces(
+        "api_key",
+        scheme="bearer",
+        query=("api_key", "apiKey"),
+        body=("api_key", "apiKey"),
+    ),
+)
+DEEPL = Dialect(
+    _deepl,
+    {**_STATUSES, "quota_exceeded": 456},
+    KeyPlaces("Authorization: DeepL-Auth-Key KEY", scheme="deepl-auth-key"),
+)
+GOOGLE = Dialect(
+    _google,
+    _STATUSES,
+    KeyPlaces(
+        f"key in the query, or as {_BEARER}",
+        scheme="bearer",
+        header="X-Goog-Api-Key",
+        query=("key",),
+        body=("key",),
+    ),
+)
+APERTIUM = Dialect(
+    _apertium, _STATUSES, KeyPlaces("key in the query", scheme="bearer", query=("key",))
+)
+AZURE_3 = Dialect(
+    _azure_3,  # api-version=3.0
+    {**_STATUSES, "key_missing": 401, "key_refused": 401},
+    KeyPlaces("Ocp-Apim-Subscription-Key: KEY", "bearer", header="Ocp-Apim-Subscription-Key"),
+)
+AZURE = Dialect(_azure, AZURE_3.statuses, AZURE_3.keys)  # all later ones
 
 _LIBRETRANSLATE_PATHS = frozenset(
     {
@@ -186,6 +232,8 @@ def error_response(scope: Scope, error: Exception) -> JSONResponse:
     scope[REFUSAL] = refusal.code
     refusal = replace(refusal, status=dialect.statuses.get(refusal.code, refusal.status))
     headers = dict(refusal.headers)
+    if refusal.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="dragoman"'
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(refusal.retry_after_s)
     return JSONResponse(

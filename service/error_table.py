@@ -15,7 +15,10 @@ from service import errors
 # Exception, status, code in the body, seconds in Retry-After unless the exception knows better.
 ERROR_TABLE: tuple[tuple[type[Exception], int, str, int | None], ...] = (
     (errors.MalformedBody, 400, "malformed_body", None),
+    (errors.KeyMissing, 401, "key_missing", None),
     (errors.KeyRefused, 403, "key_refused", None),
+    # Not 429: clients would try again and again what cannot succeed before the next day or month.
+    (errors.QuotaExceeded, 403, "quota_exceeded", None),
     (errors.UnknownModel, 404, "unknown_model", None),
     (errors.UnknownLanguagePair, 404, "unknown_language_pair", None),
     (errors.BodyTooSlow, 408, "body_too_slow", None),
@@ -24,11 +27,13 @@ ERROR_TABLE: tuple[tuple[type[Exception], int, str, int | None], ...] = (
     (errors.InvalidRequest, 422, "invalid_request", None),
     (InputError, 422, "invalid_request", None),
     (ConfigError, 422, "invalid_request", None),
+    (errors.RateLimited, 429, "rate_limited", 1),
     (errors.QueueFull, 429, "queue_full", 1),
     (errors.ClientGone, 499, "client_gone", None),  # nginx's number; only ever seen in the log
     (errors.TranslationFailed, 500, "translation_failed", None),
     (errors.ModelLoading, 503, "model_loading", 5),
     (errors.ModelUnavailable, 503, "model_unavailable", 60),
+    (errors.TooManyConnections, 503, "too_many_connections", 1),
     (errors.ShuttingDown, 503, "shutting_down", 5),
     (errors.DeadlineExceeded, 504, "deadline_exceeded", 5),
 )

@@ -38,8 +38,20 @@ class BodyTooSlow(RequestError):
     """A body that did not arrive in time."""
 
 
+class KeyMissing(RequestError):
+    """No key came with the request, and it needs one."""
+
+
 class KeyRefused(RequestError):
     """A key that does not open this service, or is not sent as it should be."""
+
+
+class QuotaExceeded(RequestError):
+    """The key's characters are used up until the next day or month."""
+
+
+class RateLimited(RequestError):
+    """More texts in a time than the caller may send."""
 
 
 class UnknownModel(RequestError):
@@ -64,6 +76,10 @@ class ModelLoading(RequestError):
 
 class ModelUnavailable(RequestError):
     """The model could not be loaded, or its engine has stopped."""
+
+
+class TooManyConnections(RequestError):
+    """The service holds as many connections open as it may."""
 
 
 class ShuttingDown(RequestError):

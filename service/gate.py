@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import Request
 
+from service.access.guard import Access
 from service.dispatcher import Dispatcher
 from service.errors import ClientGone, InvalidRequest, RequestTooLarge, ShuttingDown
 from service.lifecycle import Lifecycle, Phase
@@ -54,6 +55,7 @@ class Gate:
     lifecycle: Lifecycle
     metrics: Metrics
     cache: ResultCache
+    access: Access
 
     def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
         """The model that will do the work; raises while the service is closing."""
@@ -94,11 +96,26 @@ class Gate:
         return await _unless_disconnected(request, _together(work))
 
     def admit(
-        self, request: Request, texts: Sequence[str], name_of: Callable[[int], str], *, model: str
+        self,
+        request: Request,
+        texts: Sequence[str],
+        name_of: Callable[[int], str],
+        *,
+        model: str,
+        sent: Sequence[str] | None = None,
     ) -> None:
-        """Notes a request's size for the log; raises RequestTooLarge past the limits."""
+        """Notes a request's size for the log; raises past its limits and past its sender's.
+
+        `sent` are the texts as the client counts them, where `texts` are pieces of them.
+        """
+        note(request.scope, model, len(texts), sum(map(len, texts)))
+        self.check_size(texts, name_of)
+        counted = texts if sent is None else sent
+        self.access.charge(request, len(counted), sum(map(len, counted)))
+
+    def check_size(self, texts: Sequence[str], name_of: Callable[[int], str]) -> None:
+        """Raises RequestTooLarge for more texts or characters than one request may have."""
         num_characters = sum(map(len, texts))
-        note(request.scope, model, len(texts), num_characters)
         self._check_size(len(texts), num_characters, field=name_of(0).partition("[")[0])
 
     async def score(
@@ -108,6 +125,7 @@ class Gate:
         num_characters = sum(len(source) + len(target) for source, target in pairs)
         note(request.scope, dispatcher.name, len(pairs), num_characters)
         self._check_size(len(pairs), num_characters, field="pairs")
+        self.access.charge(request, len(pairs), num_characters)
         work = dispatcher.score(pairs, deadline_s=self._deadline_s(request))
         return await _unless_disconnected(request, work)
 

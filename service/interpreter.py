@@ -102,8 +102,10 @@ class Interpreter:
                     read[order.read, text] = order.read(text)
             ours = [read[order.read, text] for text in order.texts]
             pieces += [text for document in ours for text in document.texts]
-            self.gate.admit(request, pieces, orders[0].name_of, model="-")
+            self.gate.check_size(pieces, orders[0].name_of)
             documents.append(ours)
+        sent = [text for order in orders for text in order.texts]
+        self.gate.admit(request, pieces, orders[0].name_of, model="-", sent=sent)
         return documents
 
     async def _plan(

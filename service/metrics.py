@@ -25,7 +25,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from service.dialects import NATIVE
 from service.dispatcher import Answer, Dispatcher, ModelState
+from service.documented import documented_errors
 from service.registry import Registry
 from service.reload import Result
 from service.request_log import RequestRecord
@@ -234,7 +236,7 @@ class _Cache(Collector):
 
 def metrics_router(metrics: Metrics) -> APIRouter:
     """The route; outside the gate, so that overload can be seen."""
-    router = APIRouter(tags=["health"])
+    router = APIRouter(tags=["health"], responses=documented_errors(NATIVE))
 
     @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
     async def read() -> Response:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
+from service.dialects import NATIVE
 from service.dispatcher import Dispatcher, ModelInfo
+from service.documented import documented_errors
 from service.errors import InvalidRequest
 from service.gate import Gate
 from service.registry import Registry
 from service.reload import Reloader
 from service.schemas import (
     AlternativeBody,
-    ErrorBody,
     ModelBody,
     ModelsResponse,
     PairScore,
@@ -36,20 +37,6 @@ if TYPE_CHECKING:
     from model.beam_search import SearchConfig
     from model.translator import SegmentTranslation, Translation
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody, "description": "The body is not JSON"},
-    404: {"model": ErrorBody, "description": "No such model, or no such language pair"},
-    408: {"model": ErrorBody, "description": "The body came too slowly"},
-    413: {"model": ErrorBody, "description": "More bytes, texts or characters than allowed"},
-    415: {"model": ErrorBody, "description": "The body is not sent as JSON"},
-    422: {"model": ErrorBody, "description": "A field is wrong, missing, unknown or impossible"},
-    429: {"model": ErrorBody, "description": "The queue is full; see Retry-After"},
-    500: {"model": ErrorBody, "description": "The service failed; the log says why"},
-    503: {"model": ErrorBody, "description": "Loading or shutting down; see Retry-After"},
-    504: {"model": ErrorBody, "description": "Not done before the deadline; see Retry-After"},
-}
-
-
 # Of metrics.json. The rest (example sentences, hashes, training config) is the team's own affair.
 _SHOWN_METRICS = ("dev", "test", "created", "parent")
 
@@ -58,13 +45,17 @@ _RENDERED_AT_ONCE = 10_000  # characters; less than a millisecond, and no change
 
 def native_router(gate: Gate) -> APIRouter:
     """Routes under /v1."""
-    router = APIRouter(prefix="/v1", tags=["translation"], route_class=StrictRoute)
+    router = APIRouter(
+        prefix="/v1",
+        tags=["translation"],
+        route_class=StrictRoute,
+        responses=documented_errors(NATIVE),
+    )
 
     @router.post(
         "/translate",
         summary="Translate one text or a list",
         response_model=TranslateResponse,
-        responses=_ERRORS,
     )
     async def translate(request: Request, body: TranslateRequest) -> Response:
         """Answers one translation a text, in order.
@@ -89,7 +80,7 @@ def native_router(gate: Gate) -> APIRouter:
             content = _render(dispatcher, translations, body)
         return Response(content, media_type="application/json")
 
-    @router.post("/score", summary="Score given translations", responses=_ERRORS)
+    @router.post("/score", summary="Score given translations")
     async def score(request: Request, body: ScoreRequest) -> ScoreResponse:
         """Answers how likely the model finds each pair's target, to rank candidates."""
         dispatcher = gate.choose(model=body.model, source=body.source, target=body.target)

@@ -34,6 +34,7 @@ class RequestRecord:
     status: int | None = None  # None: the client left before an answer
     num_bytes_sent: int = 0
     seconds: float = 0.0
+    key: str = "-"  # its name
     model: str = "-"
     num_texts: int = 0
     num_characters: int = 0
@@ -49,6 +50,13 @@ def note(scope: Scope, model: str, num_texts: int, num_characters: int) -> None:
         record.num_characters = num_characters
 
 
+def note_key(scope: Scope, name: str) -> None:
+    """Adds to the request's log line by which key it came, by the key's name."""
+    record = scope.get("dragoman.record")
+    if isinstance(record, RequestRecord):
+        record.key = name
+
+
 def note_model(scope: Scope, model: str) -> None:
     """Names the model in the request's log line, where it was found after the sizes."""
     record = scope.get("dragoman.record")
@@ -59,13 +67,14 @@ def note_model(scope: Scope, model: str) -> None:
 def write_line(record: RequestRecord) -> None:
     """Logs one finished request."""
     logger.info(
-        "request %s %s %s %s %.1f ms %d bytes model=%s texts=%d characters=%d",
+        "request %s %s %s %s %.1f ms %d bytes key=%s model=%s texts=%d characters=%d",
         record.request_id,
         record.method,
         record.route,
         record.status or "gone",
         record.seconds * 1000,
         record.num_bytes_sent,
+        record.key,
         record.model,
         record.num_texts,
         record.num_characters,

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import os
+import resource
 import signal
 import socket
 import threading
@@ -18,9 +19,11 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from model.errors import CheckpointError, ConfigError
 from service.app import create_app
+from service.connections import connection_class
 from service.lifecycle import Lifecycle, Phase
 from service.logs import configure_logging
 from service.registry import Registry, open_models
@@ -29,6 +32,7 @@ from service.settings import Settings
 logger = logging.getLogger("dragoman.server")
 
 BACKLOG = 2048
+SPARE_DESCRIPTORS = 256  # files that are no connections: models, pipes to engines, logs
 
 
 def serve(models: Path, host: str, port: int, settings: Settings) -> None:
@@ -46,16 +50,8 @@ def run(registry: Registry, listener: socket.socket, settings: Settings) -> None
     """Serves a registry on a socket that listens already; raises when no model loads."""
     configure_logging(settings.log_format)
     lifecycle = Lifecycle()
-    config = uvicorn.Config(
-        create_app(registry, settings, lifecycle),
-        log_config=None,
-        access_log=False,  # it would log the query string; our own line does not
-        server_header=False,
-        ws="none",
-        # Accepted work ends by its deadline; this ends bodies still dripping in, which the gate
-        # would refuse anyway, and clients that do not read.
-        timeout_graceful_shutdown=math.ceil(settings.deadline_s) + 2,
-    )
+    config = configure(create_app(registry, settings, lifecycle), settings)
+    _allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
     host, port = listener.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     names = ", ".join(dispatcher.name for dispatcher in registry.dispatchers)
@@ -70,6 +66,22 @@ def run(registry: Registry, listener: socket.socket, settings: Settings) -> None
         # crash in the interpreter's own farewell.
         logger.warning("left while a model was still busy")
         _leave(0)
+
+
+def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn is to serve the application."""
+    return uvicorn.Config(
+        app,
+        http=connection_class(settings),
+        log_config=None,
+        access_log=False,  # it would log the query string; our own line does not
+        server_header=False,
+        ws="none",
+        proxy_headers=False,  # the application believes those of trusted proxies, and no others
+        # Accepted work ends by its deadline; this ends bodies still dripping in, which the gate
+        # would refuse anyway, and clients that do not read.
+        timeout_graceful_shutdown=math.ceil(settings.deadline_s) + 2,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -149,6 +161,14 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(
             f"cannot listen on {host} port {port}: {reason}; choose another --port or --host"
         ) from None
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raises the soft limit of open files, as far as the hard one lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _leave(code: int) -> None:

@@ -8,12 +8,15 @@ by itself beside a Service called dragoman.
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
+from pathlib import Path
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.errors import ConfigError
 from model.segmenter import Segmentation
+from service.access.keys import Rate
 from service.logs import LogFormat
 
 ENV_PREFIX = "DRAGOMAN_"
@@ -108,10 +111,39 @@ class Settings(BaseSettings):
         description="size of the translations that are remembered, in characters; 0: none",
     )
 
-    admin_key_sha256: str | None = Field(
+    # Who may ask, and how much
+    keys_file: Path | None = Field(
+        None, description="the API keys, as `dragoman keys` writes them; unset: no key is needed"
+    )
+    rate_limit: Rate | None = Field(
         None,
-        pattern=r"^[0-9a-fA-F]{64}$",
-        description="SHA-256 of the key that POST /admin/reload wants; unset: no such route",
+        description="texts that each key, or without keys each address, may send in a time, such "
+        "as `600/minute`; past it 429. Unset: no limit",
+    )
+    usage_file: Path | None = Field(
+        None,
+        description="an SQLite file that keeps the characters each key has used; unset: a restart "
+        "forgets them",
+    )
+    trusted_proxies: str | None = Field(
+        None,
+        description="addresses and networks, with commas, whose `X-Forwarded-For` is believed; "
+        "unset: nobody's",
+    )
+
+    # Connections
+    max_connections: int = Field(
+        1000, ge=1, description="open at the same time; past it 503, but for health"
+    )
+    head_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="seconds for the head of a request to arrive; past it 408"
+    )
+    answer_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="seconds in which a client must read some of its answer, at least a kilobyte "
+        "for each; else it is cut off",
     )
 
     # SIGTERM: for balancers to notice
@@ -121,6 +153,19 @@ class Settings(BaseSettings):
         le=600,
         description="seconds between readiness turning red and the socket closing",
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, value: str | None) -> str | None:
+        for each in [] if value is None else value.split(","):
+            try:
+                ip_network(each.strip())
+            except ValueError:
+                raise ValueError(
+                    "it is no list of addresses and networks; write one such as "
+                    "10.0.0.0/8, 192.0.2.7"
+                ) from None
+        return value
 
     @model_validator(mode="after")
     def _queue_holds_the_largest_request(self) -> "Settings":

@@ -3,12 +3,14 @@
 Its `/translate` is LibreTranslate's path too, which takes no GET there.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 from fastapi import APIRouter, Request
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from service.dialects import APERTIUM, DialectRoute
+from service.documented import documented_errors, documented_query
 from service.errors import InvalidRequest
 from service.faces.fields import Fields, read_fields
 from service.interpreter import Interpreter, Order
@@ -26,17 +28,43 @@ class TranslateFields(Fields):
     key: str | None = None
 
 
+class TranslatedText(TypedDict):
+    """Apertium's way to say a translation."""
+
+    translatedText: str
+
+
+class LanguagePair(TypedDict):
+    """One that there is a model for."""
+
+    sourceLanguage: str
+    targetLanguage: str
+
+
+Data = TypeVar("Data")
+
+
+class Answered(TypedDict, Generic[Data]):
+    """Apertium's envelope."""
+
+    responseStatus: int
+    responseData: Data
+    responseDetails: None
+
+
 class _Route(DialectRoute):
     dialect = APERTIUM
 
 
 def apertium_router(interpreter: Interpreter) -> APIRouter:
     """Apertium's routes, at the root as its clients expect them."""
-    router = APIRouter(tags=["as Apertium"], route_class=_Route)
+    router = APIRouter(
+        tags=["as Apertium"], responses=documented_errors(APERTIUM), route_class=_Route
+    )
     max_texts = interpreter.gate.settings.max_texts
 
-    @router.get("/translate", summary="Translate")
-    async def translate(request: Request) -> dict[str, Any]:
+    @router.get("/translate", summary="Translate", openapi_extra=documented_query(TranslateFields))
+    async def translate(request: Request) -> Answered[TranslatedText]:
         """Answers as Apertium does: `?q=Good morning.&langpair=en|de`."""
         fields = validated(TranslateFields, await read_fields(request, max_texts))
         source, _, target = fields.langpair.partition("|")
@@ -44,18 +72,18 @@ def apertium_router(interpreter: Interpreter) -> APIRouter:
             raise InvalidRequest("langpair is no pair of languages; send one such as en|de")
         order = Order([fields.q], source, target, name_of=lambda _: "q")
         (result,) = await interpreter.translate(request, order)
-        return _answered({"translatedText": result.text})
+        return _answered(TranslatedText(translatedText=result.text))
 
     @router.get("/listPairs", summary="List the language pairs")
-    async def list_pairs() -> dict[str, Any]:
+    async def list_pairs() -> Answered[list[LanguagePair]]:
         """Answers every pair there is a model for."""
         pairs = interpreter.served().pairs
         return _answered(
-            [{"sourceLanguage": source, "targetLanguage": target} for source, target in pairs]
+            [LanguagePair(sourceLanguage=source, targetLanguage=target) for source, target in pairs]
         )
 
     return router
 
 
-def _answered(data: object) -> dict[str, Any]:
+def _answered(data: Data) -> Answered[Data]:
     return {"responseStatus": 200, "responseData": data, "responseDetails": None}

@@ -19,8 +19,9 @@ from starlette.exceptions import HTTPException
 
 from service.detection import Guess
 from service.dialects import AZURE, AZURE_3, DialectRoute
+from service.documented import documented_query
 from service.errors import InvalidRequest, RequestTooLarge
-from service.faces.fields import Fields, LanguageCode, documented_query, read_query
+from service.faces.fields import Fields, LanguageCode, read_query
 from service.interpreter import Interpretation, Interpreter, Order
 from service.invalid import validated
 from service.languages import is_right_to_left, language_name

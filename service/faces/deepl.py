@@ -1,20 +1,24 @@
 """The face that DeepL's clients speak: the official libraries, with their server's URL set to ours.
 
-Every key is accepted as long as it comes the way DeepL wants it. Of DeepL's options those are
-taken that ask for what is done anyway; all others are refused by name, never ignored.
+Where the service needs no keys, any is accepted as long as it comes the way DeepL wants it. Of
+DeepL's options those are taken that ask for what is done anyway; all others are refused by name,
+never ignored.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, NotRequired
 
 from fastapi import APIRouter, Request
 from pydantic import Field, model_validator
+from typing_extensions import TypedDict
 
 from model.segmenter import Segmentation
+from service.dialects import DEEPL
+from service.documented import documented_body, documented_errors, documented_query
 from service.errors import InvalidRequest, KeyRefused
-from service.faces.fields import Fields, LanguageCode, Texts, documented, read_fields
+from service.faces.fields import Fields, LanguageCode, Texts, read_fields
 from service.interpreter import Interpretation, Interpreter, Order
 from service.invalid import validated
 from service.languages import base_code, language_name
@@ -94,21 +98,51 @@ class LanguagesFields(Fields):
     type: Literal["source", "target"] = "source"
 
 
+class DeepLTranslation(TypedDict):
+    """One text's translation."""
+
+    detected_source_language: str
+    text: str
+    billed_characters: int
+    model_type_used: NotRequired[str]
+
+
+class DeepLAnswer(TypedDict):
+    """One translation a text, in order."""
+
+    translations: list[DeepLTranslation]
+
+
+class DeepLLanguage(TypedDict):
+    """A language; of targets it is said whether they know degrees of formality."""
+
+    language: str
+    name: str
+    supports_formality: NotRequired[bool]
+
+
+class UsageAnswer(TypedDict):
+    """Characters used, and how many may be."""
+
+    character_count: int
+    character_limit: int
+
+
 @dataclass
 class Usage:
-    """Characters translated by this face since the service started."""
+    """Characters translated by this face since the service started, where it needs no keys."""
 
     num_characters: int = 0
 
 
 def deepl_router(interpreter: Interpreter) -> APIRouter:
     """DeepL's routes under /v2."""
-    router = APIRouter(prefix="/v2", tags=["as DeepL"])
+    router = APIRouter(prefix="/v2", tags=["as DeepL"], responses=documented_errors(DEEPL))
     max_texts = interpreter.gate.settings.max_texts
     usage = Usage()
 
-    @router.post("/translate", summary="Translate", openapi_extra=documented(TranslateFields))
-    async def translate(request: Request) -> dict[str, Any]:
+    @router.post("/translate", summary="Translate", openapi_extra=documented_body(TranslateFields))
+    async def translate(request: Request) -> DeepLAnswer:
         """Answers as DeepL does; errors are `{"message": "..."}`."""
         _check_key(request)
         given = await read_fields(request, max_texts)
@@ -131,8 +165,12 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
             ]
         }
 
-    @router.get("/languages", summary="List the languages")
-    async def languages(request: Request) -> list[dict[str, Any]]:
+    @router.get(
+        "/languages",
+        summary="List the languages",
+        openapi_extra=documented_query(LanguagesFields),
+    )
+    async def languages(request: Request) -> list[DeepLLanguage]:
         """Answers the source languages, or with `type=target` the target languages."""
         _check_key(request)
         fields = validated(LanguagesFields, await read_fields(request, max_texts))
@@ -147,9 +185,15 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
         ]
 
     @router.get("/usage", summary="Count what was translated")
-    async def usage_so_far(request: Request) -> dict[str, int]:
-        """Answers the characters translated by this face since the service started."""
+    async def usage_so_far(request: Request) -> UsageAnswer:
+        """Answers the key's characters of this month and its quota.
+
+        Without keys, the characters translated by this face since the service started.
+        """
         _check_key(request)
+        if (used := interpreter.gate.access.usage(request)) is not None:
+            limit = _NO_LIMIT if used.limit is None else used.limit
+            return {"character_count": used.num_characters, "character_limit": limit}
         return {"character_count": usage.num_characters, "character_limit": _NO_LIMIT}
 
     return router
@@ -170,8 +214,8 @@ def _refuse_unsupported(given: dict[str, object]) -> None:
         raise InvalidRequest(f"{name} is not supported by this service; leave it out", field=name)
 
 
-def _translation(text: str, result: Interpretation, model_type: str | None) -> dict[str, Any]:
-    answer: dict[str, Any] = {
+def _translation(text: str, result: Interpretation, model_type: str | None) -> DeepLTranslation:
+    answer: DeepLTranslation = {
         "detected_source_language": base_code(result.source).upper(),
         "text": result.text,
         "billed_characters": len(text),

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from service.errors import InvalidRequest, MalformedBody, UnsupportedMediaType
 from service.schemas import TEXT_TAGS
-from service.strict_json import check_encoding, check_value, media_type, parse_json, plain_name
+from service.strict_json import check_charset, check_value, media_type, parse_json, plain_name
 
 # One text or a list of them, told apart before an error is worded.
 Texts = Annotated[
@@ -52,30 +52,11 @@ def read_query(request: Request, max_texts: int) -> dict[str, object]:
     return _parse_form(request.scope["query_string"], max_texts + _OTHER_FIELDS, "the query string")
 
 
-def documented_query(kind: type[Fields]) -> dict[str, Any]:
-    """What the API's documentation page says of fields that are read with `read_query`."""
-    schema = kind.model_json_schema()
-    required = schema.get("required", ())
-    return {
-        "parameters": [
-            {"name": name, "in": "query", "required": name in required, "schema": of_field}
-            for name, of_field in schema["properties"].items()
-        ]
-    }
-
-
-def documented(kind: type[Fields]) -> dict[str, Any]:
-    """What the API's documentation page says of a body that is read with `read_fields`."""
-    schema = kind.model_json_schema()
-    types = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
-    return {"requestBody": {"content": {name: {"schema": schema} for name in types}}}
-
-
 async def _read_body(request: Request, max_fields: int) -> dict[str, object]:
     body = await request.body()
     if not body:
         return {}
-    check_encoding(request)
+    check_charset(request)
     kind = media_type(request)
     if kind == "application/json":
         value = parse_json(body)

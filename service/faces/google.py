@@ -1,16 +1,19 @@
 """The face that clients of Google Translate's version 2 speak, google-cloud-translate for one.
 
-As with Google a text is HTML unless `format` says otherwise. Keys are accepted and not looked at.
+As with Google a text is HTML unless `format` says otherwise. Keys are the guard's affair.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Generic, Literal, NotRequired, TypeVar
 
 from fastapi import APIRouter, Request
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from service.detection import Guess
-from service.faces.fields import Fields, LanguageCode, Texts, documented, read_fields
+from service.dialects import GOOGLE
+from service.documented import documented_body, documented_errors, documented_query
+from service.faces.fields import Fields, LanguageCode, Texts, read_fields
 from service.interpreter import Interpretation, Interpreter, Order
 from service.invalid import validated
 from service.languages import language_name, wider_codes
@@ -49,15 +52,69 @@ class LanguagesFields(_GoogleFields):
     model: Literal["base", "nmt"] | None = None
 
 
+class GoogleTranslation(TypedDict):
+    """One text's translation."""
+
+    translatedText: str
+    detectedSourceLanguage: NotRequired[str]
+    model: NotRequired[str]
+
+
+class Translations(TypedDict):
+    """One a text, in order."""
+
+    translations: list[GoogleTranslation]
+
+
+class DetectionBody(TypedDict):
+    """A language that a text may be in."""
+
+    language: str
+    confidence: float
+    isReliable: bool
+
+
+class Detections(TypedDict):
+    """The likeliest of each text."""
+
+    detections: list[list[DetectionBody]]
+
+
+class GoogleLanguage(TypedDict):
+    """A language, with its name if that was asked for."""
+
+    language: str
+    name: NotRequired[str]
+
+
+class Languages(TypedDict):
+    """All there are."""
+
+    languages: list[GoogleLanguage]
+
+
+Data = TypeVar("Data")
+
+
+class Answer(TypedDict, Generic[Data]):
+    """Google's envelope."""
+
+    data: Data
+
+
 def google_router(interpreter: Interpreter) -> APIRouter:
     """Google's routes of version 2."""
-    router = APIRouter(prefix="/language/translate/v2", tags=["as Google Translate"])
+    router = APIRouter(
+        prefix="/language/translate/v2",
+        tags=["as Google Translate"],
+        responses=documented_errors(GOOGLE),
+    )
     max_texts = interpreter.gate.settings.max_texts
 
     # Google takes a GET, too, as those write who write no client.
     @router.get("", include_in_schema=False)
-    @router.post("", summary="Translate", openapi_extra=documented(TranslateFields))
-    async def translate(request: Request) -> dict[str, Any]:
+    @router.post("", summary="Translate", openapi_extra=documented_body(TranslateFields))
+    async def translate(request: Request) -> Answer[Translations]:
         """Answers as Google does; errors are `{"error": {"code": ..., "message": ...}}`."""
         fields = validated(TranslateFields, await read_fields(request, max_texts))
         order = Order(
@@ -71,8 +128,8 @@ def google_router(interpreter: Interpreter) -> APIRouter:
         return {"data": {"translations": [_translation(result, fields) for result in results]}}
 
     @router.get("/detect", include_in_schema=False)
-    @router.post("/detect", summary="Detect languages", openapi_extra=documented(DetectFields))
-    async def detect(request: Request) -> dict[str, Any]:
+    @router.post("/detect", summary="Detect languages", openapi_extra=documented_body(DetectFields))
+    async def detect(request: Request) -> Answer[Detections]:
         """Answers the likeliest language of each text."""
         fields = validated(DetectFields, await read_fields(request, max_texts))
         guesses = await interpreter.detect(request, _listed(fields.q), _name_of(fields.q))
@@ -80,11 +137,15 @@ def google_router(interpreter: Interpreter) -> APIRouter:
             "data": {"detections": [[_detection(of_text[0])] for of_text in guesses if of_text]}
         }
 
-    @router.get("/languages", summary="List the languages")
-    async def languages(request: Request) -> dict[str, Any]:
+    @router.get(
+        "/languages",
+        summary="List the languages",
+        openapi_extra=documented_query(LanguagesFields),
+    )
+    async def languages(request: Request) -> Answer[Languages]:
         """Answers all languages; with `target`, their names in that language too."""
         fields = validated(LanguagesFields, await read_fields(request, max_texts))
-        listed: list[dict[str, str]] = [
+        listed: list[GoogleLanguage] = [
             {"language": code} for code in interpreter.served().by_language
         ]
         if fields.target is not None:
@@ -103,8 +164,8 @@ def _name_of(texts: str | list[str]) -> Callable[[int], str]:
     return lambda index: "q" if isinstance(texts, str) else f"q[{index}]"
 
 
-def _translation(result: Interpretation, fields: TranslateFields) -> dict[str, str]:
-    answer = {"translatedText": result.text}
+def _translation(result: Interpretation, fields: TranslateFields) -> GoogleTranslation:
+    answer: GoogleTranslation = {"translatedText": result.text}
     if fields.source is None:
         answer["detectedSourceLanguage"] = result.source
     if fields.model is not None:
@@ -112,7 +173,7 @@ def _translation(result: Interpretation, fields: TranslateFields) -> dict[str, s
     return answer
 
 
-def _detection(guess: Guess) -> dict[str, Any]:
+def _detection(guess: Guess) -> DetectionBody:
     return {
         "language": guess.language,
         "confidence": guess.confidence,

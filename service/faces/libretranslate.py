@@ -1,17 +1,19 @@
 """The face that LibreTranslate's clients speak: libretranslatepy, Mastodon, Weblate and others.
 
-A list of texts gets lists, a lone text plain values. Keys are accepted and not looked at.
+A list of texts gets lists, a lone text plain values. Keys are the guard's affair.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, cast
 
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, Field
+from typing_extensions import TypedDict
 
 from service.dialects import LIBRETRANSLATE, DialectRoute
+from service.documented import documented_body, documented_errors
 from service.errors import ModelLoading
-from service.faces.fields import Fields, LanguageCode, Texts, documented, read_fields
+from service.faces.fields import Fields, LanguageCode, Texts, read_fields
 from service.interpreter import Interpretation, Interpreter, Order
 from service.invalid import validated
 from service.languages import ServedPairs, language_name
@@ -42,17 +44,78 @@ class DetectFields(Fields):
     api_key: ApiKey = None
 
 
+class Detected(TypedDict):
+    """A language that a text may be in, and how likely in percent."""
+
+    language: str
+    confidence: float
+
+
+class LibreTranslateAnswer(TypedDict):
+    """A list of texts gets lists, a lone text plain values."""
+
+    translatedText: str | list[str]
+    detectedLanguage: NotRequired[Detected | list[Detected]]
+    alternatives: NotRequired[list[str] | list[list[str]]]
+
+
+class LibreTranslateLanguage(TypedDict):
+    """A language and what it can be translated to."""
+
+    code: str
+    name: str
+    targets: list[str]
+
+
+class NamedCode(TypedDict):
+    """A language in a menu."""
+
+    code: str
+    name: str
+
+
+class DefaultLanguages(TypedDict):
+    """What the menus of a client show first."""
+
+    source: NamedCode
+    target: NamedCode | None
+
+
+class FrontendSettings(TypedDict):
+    """What a client may offer."""
+
+    charLimit: int
+    batchLimit: int
+    frontendTimeout: int
+    apiKeys: bool
+    keyRequired: bool
+    suggestions: bool
+    filesTranslation: bool
+    supportedFilesFormat: list[str]
+    language: DefaultLanguages
+
+
+class Health(TypedDict):
+    """Always ok; what is not ok is an error."""
+
+    status: str
+
+
 class _Route(DialectRoute):
     dialect = LIBRETRANSLATE
 
 
 def libretranslate_router(interpreter: Interpreter) -> APIRouter:
     """LibreTranslate's routes, at the root as its clients expect them."""
-    router = APIRouter(tags=["as LibreTranslate"], route_class=_Route)
+    router = APIRouter(
+        tags=["as LibreTranslate"],
+        responses=documented_errors(LIBRETRANSLATE),
+        route_class=_Route,
+    )
     settings = interpreter.gate.settings
 
-    @router.post("/translate", summary="Translate", openapi_extra=documented(TranslateFields))
-    async def translate(request: Request) -> dict[str, Any]:
+    @router.post("/translate", summary="Translate", openapi_extra=documented_body(TranslateFields))
+    async def translate(request: Request) -> LibreTranslateAnswer:
         """Answers as LibreTranslate does; errors are `{"error": "..."}`."""
         fields = validated(TranslateFields, await read_fields(request, settings.max_texts))
         lone = isinstance(fields.q, str)
@@ -67,8 +130,10 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
         results = await interpreter.translate(request, order)
         return _answer(order, results, lone=lone)
 
-    @router.post("/detect", summary="Detect a language", openapi_extra=documented(DetectFields))
-    async def detect(request: Request) -> list[dict[str, Any]]:
+    @router.post(
+        "/detect", summary="Detect a language", openapi_extra=documented_body(DetectFields)
+    )
+    async def detect(request: Request) -> list[Detected]:
         """Answers the languages that a text may be in, likeliest first, in percent."""
         fields = validated(DetectFields, await read_fields(request, settings.max_texts))
         (guesses,) = await interpreter.detect(request, [fields.q], lambda _: "q")
@@ -78,7 +143,7 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
     # argostranslate's client asks with POST.
     @router.post("/languages", include_in_schema=False)
     @router.get("/languages", summary="List the languages")
-    async def languages() -> list[dict[str, Any]]:
+    async def languages() -> list[LibreTranslateLanguage]:
         """Answers each language with its name and what it can be translated to."""
         return [
             {"code": code, "name": language_name(code), "targets": list(targets)}
@@ -86,14 +151,14 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
         ]
 
     @router.get("/frontend/settings", summary="What a client may offer")
-    async def frontend_settings() -> dict[str, Any]:
+    async def frontend_settings() -> FrontendSettings:
         """Answers the limits, and what LibreTranslate has and this service has not."""
         return {
             "charLimit": settings.max_characters,
             "batchLimit": settings.max_texts,
             "frontendTimeout": 500,
-            "apiKeys": False,
-            "keyRequired": False,
+            "apiKeys": interpreter.gate.access.needs_keys,
+            "keyRequired": interpreter.gate.access.needs_keys,
             "suggestions": False,
             "filesTranslation": False,
             "supportedFilesFormat": [],
@@ -101,7 +166,7 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
         }
 
     @router.get("/health", summary="Does it translate?")
-    async def health() -> dict[str, str]:
+    async def health() -> Health:
         """Answers ok when /health/ready does, else 503."""
         ready = interpreter.gate.registry.ready
         if interpreter.gate.lifecycle.phase is not Phase.SERVING or not ready:
@@ -111,7 +176,7 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
     return router
 
 
-def _answer(order: Order, results: Sequence[Interpretation], *, lone: bool) -> dict[str, Any]:
+def _answer(order: Order, results: Sequence[Interpretation], *, lone: bool) -> LibreTranslateAnswer:
     columns: dict[str, list[Any]] = {"translatedText": [result.text for result in results]}
     if order.source is None:
         columns["detectedLanguage"] = [
@@ -119,10 +184,11 @@ def _answer(order: Order, results: Sequence[Interpretation], *, lone: bool) -> d
         ]
     if order.num_alternatives:
         columns["alternatives"] = [list(result.alternatives) for result in results]
-    return {name: column[0] for name, column in columns.items()} if lone else dict(columns)
+    answer = {name: column[0] if lone else column for name, column in columns.items()}
+    return cast(LibreTranslateAnswer, answer)
 
 
-def _detected(language: str, confidence: float) -> dict[str, Any]:
+def _detected(language: str, confidence: float) -> Detected:
     return {"language": language, "confidence": _percent(confidence)}
 
 
@@ -130,9 +196,9 @@ def _percent(confidence: float) -> float:
     return round(100 * confidence, 1)
 
 
-def _default_languages(served: ServedPairs) -> dict[str, Any]:
+def _default_languages(served: ServedPairs) -> DefaultLanguages:
     target = next(iter(served.targets), None)
     return {
         "source": {"code": _AUTO, "name": "Auto Detect"},
-        "target": target and {"code": target, "name": language_name(target)},
+        "target": None if target is None else {"code": target, "name": language_name(target)},
     }

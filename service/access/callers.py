@@ -1,0 +1,53 @@
+"""Who sent a request and what they may do: noted on it by the guard, asked for by routes."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from service.access.allowance import Expense
+from service.access.keys import Key, Scope
+from service.errors import KeyRefused
+
+_NOTE = "dragoman.caller"
+
+
+@dataclass
+class Caller:
+    """Somebody with a key, or an address where the service is open to all."""
+
+    address: str
+    key: Key | None = None
+    expense: Expense | None = None  # what this request took from the key's quotas
+
+    @property
+    def name(self) -> str:
+        """Under which texts are counted."""
+        return f"address {self.address}" if self.key is None else f"key {self.key.name}"
+
+
+def caller_of(request: Request) -> Caller:
+    """Who sent the request."""
+    caller = request.scope[_NOTE]
+    assert isinstance(caller, Caller)
+    return caller
+
+
+def note_caller(request: Request, caller: Caller) -> None:
+    """For the guard alone."""
+    request.scope[_NOTE] = caller
+
+
+def require(request: Request, scope: Scope) -> None:
+    """Raises KeyRefused unless the request came with a key of this scope.
+
+    Without a keys file anybody may translate and read metrics, and nobody is an admin.
+    """
+    key = caller_of(request).key
+    if key is None:
+        if scope is Scope.ADMIN:
+            raise KeyRefused(
+                "this needs a key with the scope admin, and the service has no keys; "
+                "set DRAGOMAN_KEYS_FILE"
+            )
+    elif scope not in key.scopes:
+        raise KeyRefused(f"the key may not do this: it lacks the scope {scope}")

@@ -1,0 +1,42 @@
+"""The key that came with a request, from where the clients of its API put it."""
+
+from fastapi import Request
+
+from service.dialects import KeyPlaces
+from service.errors import KeyRefused
+from service.faces.fields import read_fields
+
+
+async def find_key(request: Request, places: KeyPlaces, max_texts: int) -> str | None:
+    """The key as it was sent, None for none; raises for a body in which it cannot be looked for."""
+    for found in (_in_headers(request, places), _in_query(request, places)):
+        if found:
+            return found
+    if not places.body or not await request.body():
+        return None
+    fields = await read_fields(request, max_texts)
+    for name in places.body:
+        if value := fields.get(name):
+            return _checked(value)
+    return None
+
+
+def _in_headers(request: Request, places: KeyPlaces) -> str | None:
+    scheme, _, credentials = request.headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() == places.scheme and credentials.strip():
+        return credentials.strip()
+    return request.headers.get(places.header, "").strip() if places.header else None
+
+
+def _in_query(request: Request, places: KeyPlaces) -> str | None:
+    for name in places.query:
+        values = request.query_params.getlist(name)
+        if any(values):
+            return _checked(values[0] if len(values) == 1 else values)
+    return None
+
+
+def _checked(value: object) -> str:
+    if not isinstance(value, str):
+        raise KeyRefused("the key is no string, or there are several; send one")
+    return value

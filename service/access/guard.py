@@ -1,0 +1,141 @@
+"""The door: ASGI middleware that asks for a key before anything else looks at a request.
+
+With a keys file every path needs a key except those listed here as open, so that a new route is
+closed until somebody decides otherwise. Wrong, expired and revoked keys get the same answer.
+"""
+
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.access.addresses import client_of
+from service.access.allowance import Allowance, Usage
+from service.access.callers import Caller, caller_of, note_caller, require
+from service.access.credentials import find_key
+from service.access.keyring import Keyring
+from service.access.keys import Key, parse_rate
+from service.access.keys import Scope as KeyScope
+from service.body_limit import replay
+from service.dialects import dialect_of, error_response
+from service.errors import KeyMissing, KeyRefused, RequestError
+from service.request_log import note_key
+from service.settings import Settings
+
+# Health, the page and its files, the documentation, and what clients ask before they have a key.
+_OPEN = frozenset(
+    {
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/languages",
+        "/listPairs",
+        "/frontend/settings",
+    }
+)
+_OPEN_PREFIXES = ("/page/", "/static-offline-docs/")
+
+# What a key must be allowed to do to come in, one of them; a route may ask for more.
+_SCOPES = {"/metrics": (KeyScope.METRICS,)}
+_USUAL_SCOPES = (KeyScope.TRANSLATE, KeyScope.ADMIN)
+
+
+class Access:
+    """Keys, rates and quotas of one service."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError for files that cannot be used."""
+        self._max_texts = settings.max_texts
+        self._rate = settings.rate_limit
+        self._keyring = None if settings.keys_file is None else Keyring(settings.keys_file)
+        self._allowance = Allowance(settings.usage_file)
+
+    @property
+    def needs_keys(self) -> bool:
+        """True where nobody translates without a key."""
+        return self._keyring is not None
+
+    def reload(self) -> bool:
+        """Reads the keys file again, now; False where it is broken and the old keys stay."""
+        return self._keyring is None or self._keyring.reload()
+
+    async def enter(self, request: Request) -> Key | None:
+        """The key a request came with, None where none is needed; raises where it does not open."""
+        path: str = request.scope["path"]
+        if self._keyring is None or path in _OPEN or path.startswith(_OPEN_PREFIXES):
+            return None
+        places = dialect_of(request.scope).keys
+        presented = await find_key(request, places, self._max_texts)
+        if not presented:
+            raise KeyMissing(f"this service wants a key; send it as {places.how}")
+        key = await self._keyring.find(presented)
+        if key is None:
+            raise KeyRefused("the key does not open this service; ask its operator for another")
+        if not set(key.scopes) & set(_SCOPES.get(path, _USUAL_SCOPES)):
+            raise KeyRefused("the key may not do this: it lacks the scope for it")
+        note_key(request.scope, key.name)
+        return key
+
+    def charge(self, request: Request, num_texts: int, num_characters: int) -> None:
+        """Counts a request's texts and characters; raises when its caller may not send them."""
+        require(request, KeyScope.TRANSLATE)
+        caller = caller_of(request)
+        rate = self._rate
+        if caller.key is not None:
+            rate = caller.key.rate or rate
+            # Given back by the guard when the request fails, be it by the rate.
+            caller.expense = self._allowance.take_characters(caller.key, num_characters)
+        if rate is not None:
+            self._allowance.take_texts(parse_rate(rate), caller.name, max(1, num_texts))
+
+    def refund(self, caller: Caller) -> None:
+        """Gives back the characters of a request that was not answered; its texts stay counted."""
+        if caller.expense is not None:
+            self._allowance.give_back(caller.expense)
+            caller.expense = None
+
+    def usage(self, request: Request) -> Usage | None:
+        """What the request's key has used; None without a key."""
+        key = caller_of(request).key
+        return None if key is None else self._allowance.usage(key)
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self._allowance.close()
+
+
+class Guard:
+    """Lets requests in that may come in; wants their bodies complete."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        if self._access.needs_keys:  # it may be in the body, which is here already
+            receive = replay(await request.body(), receive)
+        caller = Caller(client_of(request.client.host if request.client else None))
+        note_caller(request, caller)
+        try:
+            caller.key = await self._access.enter(request)
+        except RequestError as error:
+            await error_response(scope, error)(scope, receive, send)
+            return
+        answered = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = message["status"] < 400
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noted)
+        finally:
+            if not answered:
+                self._access.refund(caller)

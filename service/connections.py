@@ -1,0 +1,155 @@
+"""uvicorn's HTTP connection, with an end to its patience.
+
+As it comes it waits for ever for the head of a request and for a client to read its answer, holds
+any number of connections open, and answers broken HTTP in plain text.
+"""
+
+import asyncio
+import json
+
+import h11
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+
+from service.dialects import NATIVE, error_response
+from service.error_table import Refusal
+from service.errors import TooManyConnections
+from service.settings import Settings
+
+# Above the limit, for health checks and for telling others to come back later.
+_SPARE = 64
+_LEAST_READ_PER_S = 1024  # bytes; slower than any modem
+
+
+class Connection(H11Protocol):
+    """One client's connection. `connection_class` sets the limits."""
+
+    head_timeout_s: float
+    answer_timeout_s: float
+    max_connections: int
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _answer_timer: asyncio.TimerHandle | None = None
+    _left_to_read = 0  # bytes, when the answer was last looked at
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections + _SPARE:
+            transport.abort()
+            return
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._head_timer, self._answer_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self.app = self._refusing if self._crowded else self.config.loaded_app
+        super().data_received(data)
+        self._watch_head()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_answer()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch_answer()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse_unparsed(
+            400, "malformed_request", "this is no HTTP request, or its head is too large"
+        )
+
+    def _watch_head(self) -> None:
+        """Gives a head that has begun, or a new connection, its time; stops once it is there."""
+        # While an answer is on its way to a client, uvicorn's keep-alive timeout comes after it.
+        waiting = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
+        if waiting and self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self._give_up_head)
+        elif not waiting and self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up_head(self) -> None:
+        self._head_timer = None
+        if self.transport.is_closing() or self.conn.their_state is not h11.IDLE:
+            return
+        if self.conn.trailing_data[0]:
+            self._refuse_unparsed(
+                408,
+                "head_too_slow",
+                f"the request's head did not arrive within {self.head_timeout_s:g} s "
+                "(head_timeout_s)",
+            )
+        else:  # opened and never used, as browsers do: there is nothing to answer
+            self.transport.close()
+
+    def _refuse_unparsed(self, status: int, code: str, message: str) -> None:
+        """Answers before it is known which API is spoken, and closes."""
+        body = json.dumps(NATIVE.body(Refusal(status, code, message))).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        for event in (
+            h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status]),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+        self._watch_answer()
+
+    def _watch_answer(self) -> None:
+        """Gives the client its time to read what is still to be sent."""
+        if self._answer_timer is None and self.transport.get_write_buffer_size() > 0:
+            self._left_to_read = self.transport.get_write_buffer_size()
+            self._answer_timer = self.loop.call_later(self.answer_timeout_s, self._look_at_answer)
+
+    def _look_at_answer(self) -> None:
+        self._answer_timer = None
+        left = self.transport.get_write_buffer_size()
+        if left == 0:
+            return
+        if self._left_to_read - left < self.answer_timeout_s * _LEAST_READ_PER_S:
+            self.transport.abort()
+        else:
+            self._watch_answer()
+
+    @property
+    def _crowded(self) -> bool:
+        return len(self.connections) > self.max_connections
+
+    @property
+    def _refusing(self) -> ASGIApp:
+        """The application where there are too many connections: health, and refusals."""
+        application: ASGIApp = self.config.loaded_app
+        error = TooManyConnections(
+            f"more than {self.max_connections} connections are open (max_connections); "
+            "try again soon"
+        )
+
+        async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"].startswith("/health"):
+                await application(scope, receive, send)
+                return
+            response = error_response(scope, error)
+            response.headers["connection"] = "close"
+            await response(scope, receive, send)
+
+        return refuse
+
+
+def connection_class(settings: Settings) -> type[Connection]:
+    """The connection for these settings: uvicorn makes one from nothing but its class."""
+
+    class Limited(Connection):
+        head_timeout_s = settings.head_timeout_s
+        answer_timeout_s = settings.answer_timeout_s
+        max_connections = settings.max_connections
+
+    return Limited
