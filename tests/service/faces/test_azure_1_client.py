@@ -24,12 +24,14 @@ def tell(tmp_path_factory: pytest.TempPathFactory) -> Tell:
     """Calls methods of the client; tells of each what it returned, or the error it raised."""
     folder = tmp_path_factory.mktemp("azure")
     # What it depends on is here already, for its successor.
-    options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(folder))
-    fetched = subprocess.run(
-        [sys.executable, "-m", "pip", "install", *options, f"azure-ai-translation-text=={VERSION}"],
-        check=False, capture_output=True, timeout=TIMEOUT_S,
-    )  # fmt: skip
-    if fetched.returncode != 0:
+    options = ("--quiet", "--disable-pip-version-check", "--retries=1", "--no-deps")
+    package = ("--target", str(folder), f"azure-ai-translation-text=={VERSION}")
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", *options, *package],
+            check=True, capture_output=True, timeout=TIMEOUT_S,
+        )  # fmt: skip
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         pytest.skip("azure-ai-translation-text 1.x could not be fetched")
 
     def call(address: str, *calls: Call) -> Told:

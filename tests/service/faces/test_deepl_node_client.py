@@ -24,10 +24,10 @@ def tell(tmp_path_factory: pytest.TempPathFactory) -> Tell:
     if node is None or npm is None:
         pytest.skip("needs node and npm, to fetch deepl-node")
     folder = tmp_path_factory.mktemp("deepl-node")
-    options = ("--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder))
+    quietly = ("--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=0")
     try:
         subprocess.run(
-            [npm, "install", *options, f"deepl-node@{VERSION}"],
+            [npm, "install", *quietly, "--prefix", str(folder), f"deepl-node@{VERSION}"],
             cwd=folder, check=True, capture_output=True, timeout=TIMEOUT_S,
         )  # fmt: skip
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
