@@ -33,6 +33,7 @@ export function fileTab(languages, limits) {
       if (own === job) byId("file-note").textContent = sentence;
     };
     byId("job").hidden = byId("stop").hidden = false;
+    byId("progress").value = 0;
     byId("file-name").textContent = file.name;
     URL.revokeObjectURL(download.href);
     download.hidden = true;

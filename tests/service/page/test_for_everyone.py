@@ -89,16 +89,11 @@ def test_detection_key_and_file_by_keyboard_alone(page: Page, served: PageServer
     served.guard.key = "right"
     page.keys("x")
     page.until(lambda: page.by_id("key").is_displayed())
-    for _ in range(3):
+    # Words take the focus only once they are shown; wherever it is, the key is before it.
+    page.script("document.getElementById('clear').focus()")
+    while page.focused != "key":
         page.keys(Keys.SHIFT, Keys.TAB)
-        if page.focused == "key":
-            break
-    else:
-        page.keys(Keys.TAB)
-    assert page.script("return document.activeElement.form?.id") == "key-form"
-    page.script("document.getElementById('key').focus()")
-    page.keys(*"right"[:0], "right")
-    page.keys(Keys.ENTER)
+    page.keys(f"right{Keys.ENTER}")
     page.until(lambda: not page.by_id("problem").is_displayed())
     assert page.focused == "source"
     served.guard.key = None
