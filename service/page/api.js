@@ -32,7 +32,7 @@ export async function translateHtml(q, languages, signal) {
 
 /** `{ language, confidence }`, likeliest first; a confidence of 0 is a guess. */
 export function detect(text, signal) {
-  return post("detect", { q: text.slice(0, DETECTED) }, signal);
+  return post("detect", { q: text.slice(0, DETECTED).toWellFormed() }, signal);
 }
 
 /** The same request as a line for a shell; single quotes keep everything else as it is. */
@@ -80,6 +80,6 @@ function refusal(response, answer) {
   }[wantsKey && !currentKey() ? 401 : status];
   const asked = Number.parseInt(response.headers.get("Retry-After"), 10);
   const wait = [429, 502, 503].includes(status) ? ASK_AGAIN_S : null;
-  const retryAfterS = (wait || code === "quota_exceeded") && asked > 0 ? asked : wait;
+  const retryAfterS = (wait || wantsKey) && asked > 0 ? asked : wait; // a quota has an end, too
   return new Problem(sentence ?? `Not translated: ${said}.`, { status, retryAfterS, wantsKey });
 }

@@ -11,6 +11,7 @@ const NEAR = 3; // characters: half a word
 const NO_LETTER = /&(?:nbsp|amp|[lg]t|quot|copy|[lr]aquo|[mn]dash|hellip|middot|bull|times|#160);/g;
 
 export const KINDS = {
+  __proto__: null, // no file ends in .constructor
   txt: { type: "text/plain", unit: "line", runs: lineRuns },
   srt: { type: "application/x-subrip", unit: "passage", runs: cueRuns },
   html: { type: "text/html", unit: "passage", runs: (text) => between(text, TAG, 0, text.length), isHtml: true },

@@ -110,17 +110,17 @@ function show(translation, text, pair = languages.pair) {
 }
 
 /** Tells what went wrong and keeps all that was typed; tries again by itself where that may help. */
-function complain(error, again) {
+function complain(error, retry) {
   if (!(error instanceof Problem)) throw error;
   result.removeAttribute("aria-busy");
   result.classList.toggle("stale", shown !== "");
   const { retryAfterS: wait } = error;
-  const soon = again && wait !== null && wait <= SOON_S;
+  const soon = retry && wait !== null && wait <= SOON_S;
   const kept = source.value ? " Your text is kept." : "";
   const next = wait === null ? "" : ` ${soon ? "Trying" : "Try"} again in ${duration(wait)}.`;
   byId("problem").textContent = error.message + kept + next;
   byId("problem").hidden = false;
-  if (soon) timer = setTimeout(again, wait * 1000);
+  if (soon) timer = setTimeout(retry, wait * 1000);
 }
 
 async function refreshModels() {

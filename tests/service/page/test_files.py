@@ -126,5 +126,7 @@ def test_a_file_waits_while_the_service_is_busy_and_can_be_stopped(
     page.until(lambda: "busy" in page.text("file-note"))
     press(page, "stop")
     page.until(lambda: page.text("file-note") == "Stopped.")
-    page.drop_file("c.pdf", "one\n")
-    page.until(lambda: "Only .txt, .srt and .html files" in page.text("file-note"))
+    for name in ("c.pdf", "d.constructor", "txt"):
+        page.drop_file(name, "one\n")
+        page.until(lambda name=name: page.text("file-name") == name)  # type: ignore[misc]
+        page.until(lambda: "Only .txt, .srt and .html files" in page.text("file-note"))

@@ -62,6 +62,16 @@ def test_text_in_the_language_it_should_be_put_into(page: Page) -> None:
     assert page.by_id("output").get_attribute("lang") == "en"
 
 
+def test_a_letter_at_the_end_of_the_sample_is_not_cut_in_two(window: Page) -> None:
+    settings = SETTINGS.model_copy(update={"max_characters": 5000})
+    with serve(fake_registry(settings, "en-de", "de-en"), settings) as server:
+        window.open(server.url)
+        choose(window, "auto", "de")
+        window.paste("x" + "👍" * 1500 + "x")
+        window.until(lambda: window.text("output") and not window.busy)
+        assert window.text("problem") == ""
+
+
 def test_swap_after_detection(page: Page) -> None:
     choose(page, "auto", "de")
     page.paste("Where is the railway station, please?")
