@@ -57,10 +57,11 @@ class Page:
     def open(self, url: str) -> "Page":
         """A fresh page: nothing remembered, languages filled in."""
         self.wait_s = WAIT_S
-        self.chrome.get("about:blank")  # else another # of the same address loads nothing
-        self.chrome.get(url)
+        origin = "/".join(url.split("/")[:3])
+        if not self.chrome.current_url.startswith(origin):
+            self.chrome.get(url)  # what is remembered belongs to where it was
         self.script("localStorage.clear(); sessionStorage.clear()")
-        self.chrome.get("about:blank")
+        self.chrome.get("about:blank")  # else another # of the same address loads nothing
         self.chrome.get(url)
         self.until(lambda: self.by_id("source-language").get_attribute("value"))
         return self
