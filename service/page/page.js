@@ -132,7 +132,7 @@ async function refreshModels() {
     if (loading) setTimeout(refreshModels, LOADING_MS);
     const why = loading ? "The models are still loading." : "No model could be loaded; see the service's log.";
     if (!languages.ready) throw new Problem(why);
-    if (languages.model.name !== before) run(); // one that loads meanwhile changes nothing
+    if (languages.model?.name !== before) run(); // one that loads meanwhile changes nothing
   } catch (error) {
     complain(error, refreshModels);
   }
