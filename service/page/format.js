@@ -5,17 +5,18 @@ export function percent(share) {
   return `${Math.round(share * 100)}\u00a0%`;
 }
 
-export function count(number) {
-  return number.toLocaleString("en");
+/** 1,200, or with what is counted: 1 line, 2 lines. */
+export function count(number, unit) {
+  const written = number.toLocaleString("en");
+  return unit ? `${written} ${unit}${number === 1 ? "" : "s"}` : written;
 }
 
-export function lineCount(number) {
-  return `${count(number)} ${number === 1 ? "line" : "lines"}`;
+export function duration(seconds) {
+  if (seconds <= 120) return `${count(seconds)} s`;
+  return seconds < 7200 ? `${Math.ceil(seconds / 60)} minutes` : `${count(Math.ceil(seconds / 3600))} hours`;
 }
 
 /** Characters as the service counts them: code points, not UTF-16 units. */
 export function numCharacters(text) {
-  let number = 0;
-  for (const _character of text) number += 1;
-  return number;
+  return [...text].length;
 }

@@ -1,12 +1,12 @@
 // The attention of one segment as a table: it is read as well as looked at.
 
+import { element } from "./dom.js";
 import { percent } from "./format.js";
 
 const NUMBER_FROM = 0.1; // smaller shares are colour only, for the eye; a screen reader gets all
 
 export function heatmap({ sources, targets }) {
-  const table = document.createElement("table");
-  table.className = "heat";
+  const table = element("table", { className: "heat" });
   const head = table.createTHead().insertRow();
   head.append(document.createElement("td"));
   for (const { text } of sources) head.append(header(text, "col"));
@@ -22,22 +22,15 @@ export function heatmap({ sources, targets }) {
 }
 
 function header(text, scope, className = "") {
-  const element = document.createElement("th");
-  const label = document.createElement("span");
-  label.textContent = text;
-  element.scope = scope;
-  element.className = className;
-  element.append(label);
-  return element;
+  const head = element("th", { scope, className });
+  head.append(element("span", { textContent: text }));
+  return head;
 }
 
 function cell(weight) {
-  const element = document.createElement("td");
-  element.style.setProperty("--weight", weight.toFixed(3));
-  element.title = percent(weight);
-  const number = document.createElement("span");
-  number.textContent = String(Math.round(weight * 100));
-  if (weight < NUMBER_FROM) number.className = "unseen";
-  element.append(number);
-  return element;
+  const box = element("td", { title: percent(weight) });
+  box.style.setProperty("--weight", weight.toFixed(3));
+  const className = weight < NUMBER_FROM ? "unseen" : "";
+  box.append(element("span", { textContent: Math.round(weight * 100), className }));
+  return box;
 }

@@ -1,17 +1,27 @@
-// The two language lists, filled with what is served, and the swap between them.
+// The two language lists, filled with what is served, detection, and the swap between them.
+
+import { detect } from "./api.js";
+import { byId } from "./dom.js";
+import { keep, recall } from "./storage.js";
 
 const REMEMBERED = "languages";
+const AUTO = "auto";
 
 export class Languages {
-  constructor({ source, target, swap, changed }) {
-    Object.assign(this, { source, target, swap, changed });
-    this.models = [];
-    this.wanted = remembered(); // chosen here earlier, or by a link
-    source.addEventListener("change", () => this.choose(source.value, target.value));
-    target.addEventListener("change", () => this.choose(source.value, target.value));
+  source = byId("source-language");
+  target = byId("target-language");
+  models = [];
+  wanted = remembered(); // chosen here earlier, or by a link
+  heard = null; // the language found in the text; see `hear`
+
+  constructor(changed) {
+    this.changed = changed;
+    for (const list of [this.source, this.target]) {
+      list.addEventListener("change", () => this.choose(this.source.value, this.target.value));
+    }
   }
 
-  /** The models that are ready; keeps the choice if it is still there. */
+  /** Keeps the choice if it is still there. */
   offer(models) {
     this.models = models.filter((model) => model.status === "ready");
     this.fill(this.wanted?.source, this.wanted?.target);
@@ -20,26 +30,30 @@ export class Languages {
   choose(source, target) {
     this.wanted = { source, target };
     this.fill(source, target);
-    try {
-      localStorage.setItem(REMEMBERED, JSON.stringify(this.pair));
-    } catch {
-      // storage is switched off: nothing is remembered
-    }
+    keep("localStorage", REMEMBERED, JSON.stringify(this.choice));
     this.changed();
   }
 
   fill(source, target) {
     const sources = unique(this.models.map((model) => model.source));
-    list(this.source, sources, source);
-    const targets = unique(
-      this.models.filter((model) => model.source === this.source.value).map((model) => model.target),
-    );
-    list(this.target, targets, target);
-    this.swap.disabled = !this.canSwap();
+    list(this.source, sources.length > 1 ? [AUTO, ...sources] : sources, source);
+    list(this.target, this.targetsOf(this.isAuto ? null : this.source.value), target);
+    this.wished = this.target.value; // detection may find a language that has no model to it
+    this.hear(this.heard, this.isSure);
   }
 
-  get pair() {
+  get isAuto() {
+    return this.source.value === AUTO;
+  }
+
+  /** What stands in the lists: `auto`, too. */
+  get choice() {
     return { source: this.source.value, target: this.target.value };
+  }
+
+  /** What the service is asked for: the languages there are. */
+  get pair() {
+    return this.isAuto ? this.pairFrom(this.heard) : this.choice;
   }
 
   get ready() {
@@ -56,6 +70,37 @@ export class Languages {
     const { source, target } = this.pair;
     return this.models.some((model) => model.source === target && model.target === source);
   }
+
+  /** The pair for `text`; `isSure` if its language was found in it. */
+  async detect(text, signal) {
+    if (!this.isAuto || !text.trim()) return { pair: this.pair, isSure: true };
+    const [guess] = await detect(text, signal);
+    const isSure = guess?.confidence > 0;
+    return { pair: this.pairFrom(isSure ? guess.language : this.heard), isSure };
+  }
+
+  /** Shows the language that a text is in; null for no text. */
+  hear(source, isSure) {
+    Object.assign(this, { heard: source, isSure });
+    const label = source ? `${nameOf(source)}, ${isSure ? "detected" : "assumed"}` : nameOf(AUTO);
+    if (this.isAuto) {
+      this.source.selectedOptions[0].textContent = label;
+      if (source) this.target.value = this.pair.target;
+    }
+    byId("detected").textContent = this.isAuto && source ? `${label}; into ${nameOf(this.pair.target)}` : "";
+    byId("swap").disabled = !this.canSwap();
+  }
+
+  /** From `source`, or from any language, to the one wished for; else to one there is. */
+  pairFrom(source) {
+    const from = source ?? this.models.find((model) => model.target === this.wished)?.source;
+    const targets = this.targetsOf(from);
+    return { source: from, target: targets.includes(this.wished) ? this.wished : targets[0] };
+  }
+
+  targetsOf(source) {
+    return unique(this.models.filter((model) => !source || model.source === source).map((model) => model.target));
+  }
 }
 
 function list(select, codes, wanted) {
@@ -66,7 +111,8 @@ function list(select, codes, wanted) {
   select.disabled = codes.length === 0;
 }
 
-function nameOf(code) {
+export function nameOf(code) {
+  if (code === AUTO) return "Detect language";
   try {
     return new Intl.DisplayNames("en", { type: "language" }).of(code) ?? code;
   } catch {
@@ -80,8 +126,8 @@ function unique(codes) {
 
 function remembered() {
   try {
-    return JSON.parse(localStorage.getItem(REMEMBERED));
+    return JSON.parse(recall("localStorage", REMEMBERED));
   } catch {
-    return null;
+    return null; // not ours
   }
 }

@@ -1,5 +1,6 @@
 // The translation as words to point at: what each came from, and how sure the model was.
 
+import { byId, element } from "./dom.js";
 import { percent } from "./format.js";
 
 const SHOWN_FROM = 0.05; // less attention than this is noise to a reader
@@ -8,17 +9,33 @@ const LEVELS = [
   [0.45, "unsure"],
 ];
 
+const SIGNS = {
+  copied: "it is your text, unchanged",
+  loop: "it repeats itself",
+  cut: "the model met its length limit, so the end may be missing",
+  too_short: "it is much shorter than your text",
+  too_long: "it is much longer than your text",
+  numbers: "its numbers are not those of your text",
+};
+
+/** Why a translation may be wrong, from the service's signs, as a sentence. */
+export function warningOf(signs) {
+  return signs.length > 0 ? `Worth a second look: ${signs.map((sign) => SIGNS[sign] ?? sign).join("; ")}.` : "";
+}
+
 export class Output {
+  box = byId("output");
+  words = [];
+  source = null; // the text that `words` translate
+  chosen = null;
+
   /** `explain(sentence)` is told in words what is shown in colours. */
-  constructor({ box, spoken, marks, explain, segmentChosen }) {
-    Object.assign(this, { box, spoken, marks, explain, segmentChosen });
-    this.words = [];
-    this.source = "";
-    this.chosen = null;
-    box.addEventListener("keydown", (event) => this.move(event));
-    box.addEventListener("focusin", (event) => this.choose(event.target, { aloud: true }));
-    box.addEventListener("pointerover", (event) => this.glance(event.target));
-    box.addEventListener("pointerleave", () => this.glance(this.chosen));
+  constructor(explain, segmentChosen) {
+    Object.assign(this, { explain, segmentChosen });
+    this.box.addEventListener("keydown", (event) => this.move(event));
+    this.box.addEventListener("focusin", (event) => this.choose(event.target));
+    this.box.addEventListener("pointerover", (event) => this.mark(this.wordOf(event.target)));
+    this.box.addEventListener("pointerleave", () => this.mark(this.wordOf(this.chosen)));
   }
 
   /** Shows `text`; of `segments` (see words.js) may be none. */
@@ -28,18 +45,10 @@ export class Output {
     this.words = segments.flatMap((segment) =>
       segment.targets.map((word) => ({ ...word, segment, element: wordElement(word) })),
     );
-    const nodes = [];
-    let end = 0;
-    for (const word of this.words) {
-      if (word.start > end) nodes.push(text.slice(end, word.start));
-      nodes.push(word.element);
-      end = word.end;
-    }
-    if (end < text.length) nodes.push(text.slice(end));
-    this.box.replaceChildren(...nodes); // strings become text nodes, never markup
+    this.box.replaceChildren(...among(text, this.words));
     if (this.words.length > 0) this.words[0].element.tabIndex = 0;
-    this.spoken.textContent = text;
-    this.mark(null);
+    byId("spoken").textContent = text;
+    this.mark();
     this.explain("");
   }
 
@@ -64,57 +73,59 @@ export class Output {
   move(event) {
     const here = this.words.findIndex((word) => word.element === event.target);
     if (here < 0) return;
-    const last = this.words.length - 1;
-    const steps = { ArrowRight: here + 1, ArrowDown: here + 1, ArrowLeft: here - 1, ArrowUp: here - 1 };
-    const next = { ...steps, Home: 0, End: last }[event.key];
-    if (next === undefined) return;
+    const [before, after] = [Math.max(0, here - 1), here + 1];
+    const next = { ArrowRight: after, ArrowDown: after, ArrowLeft: before, ArrowUp: before, Home: 0, End: -1 };
+    if (!(event.key in next)) return;
     event.preventDefault();
-    const { element } = this.words[Math.max(0, Math.min(last, next))];
+    const word = (this.words.at(next[event.key]) ?? this.words.at(-1)).element;
     event.target.tabIndex = -1;
-    element.tabIndex = 0;
-    element.focus();
+    word.tabIndex = 0;
+    word.focus();
   }
 
-  choose(element, { aloud }) {
-    const word = this.words.find((candidate) => candidate.element === element);
+  choose(target) {
+    const word = this.wordOf(target);
     if (!word || this.source === null) return;
     this.chosen?.classList.remove("chosen");
-    this.chosen = element;
-    element.classList.add("chosen");
+    this.chosen = target;
+    target.classList.add("chosen");
     this.mark(word);
-    if (aloud) this.explain(sentence(word));
+    this.explain(sentence(word));
     this.segmentChosen(word.segment);
   }
 
-  glance(element) {
-    if (this.source !== null) this.mark(this.words.find((word) => word.element === element) ?? null);
+  wordOf(target) {
+    return this.words.find((word) => word.element === target);
   }
 
   /** Paints in the source where `word` came from; the box behind the text area mirrors its text. */
   mark(word) {
     if (this.source === null) return;
-    const nodes = [];
-    let end = 0;
-    for (const { start, end: wordEnd, weight } of originsOf(word).sort((a, b) => a.start - b.start)) {
-      const element = document.createElement("mark");
-      element.textContent = this.source.slice(start, wordEnd);
-      element.style.setProperty("--weight", weight.toFixed(2));
-      nodes.push(this.source.slice(end, start), element);
-      end = wordEnd;
-    }
+    const origins = originsOf(word).map((origin) => {
+      const mark = element("mark", { textContent: this.source.slice(origin.start, origin.end) });
+      mark.style.setProperty("--weight", origin.weight.toFixed(2));
+      return { ...origin, element: mark };
+    });
     // A last line that is empty has no height without something on it.
-    this.marks.replaceChildren(...nodes, `${this.source.slice(end)}\n`);
+    byId("marks").replaceChildren(...among(this.source, origins), "\n");
   }
 }
 
-function wordElement(word) {
-  const element = document.createElement("span");
-  element.className = "word";
-  element.textContent = word.text;
-  element.tabIndex = -1;
-  element.setAttribute("role", "button");
-  if (word.confidence !== null) element.dataset.level = level(word.confidence);
-  return element;
+/** `text` with elements in the places of their words; strings become text nodes, never markup. */
+function among(text, words) {
+  let end = 0;
+  const nodes = words.flatMap((word) => {
+    const before = text.slice(end, word.start);
+    end = word.end;
+    return [before, word.element];
+  });
+  return [...nodes, text.slice(end)];
+}
+
+function wordElement({ text, confidence }) {
+  const word = element("span", { className: "word", textContent: text, tabIndex: -1, role: "button" });
+  if (confidence !== null) word.dataset.level = level(confidence);
+  return word;
 }
 
 function level(confidence) {

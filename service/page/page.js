@@ -2,12 +2,13 @@
 
 import { asCurl, listModels, Problem, translate } from "./api.js";
 import { copy } from "./clipboard.js";
+import { byId, element } from "./dom.js";
 import { fileTab } from "./file_tab.js";
-import { count, numCharacters } from "./format.js";
+import { count, duration, numCharacters } from "./format.js";
 import { heatmap } from "./heatmap.js";
 import { Languages } from "./languages.js";
-import { Output } from "./output.js";
-import { dropLink, linkedState, linkTo, showLink } from "./state_link.js";
+import { Output, warningOf } from "./output.js";
+import { linkedState, linkTo, showLink } from "./state_link.js";
 import { tabs } from "./tabs.js";
 import { wordsOf } from "./words.js";
 
@@ -15,50 +16,31 @@ const TYPING_MS = 150; // without a key before the text is sent
 const LONG_TYPING_MS = 600; // the same for a long text, which costs more
 const MAX_DETAILED = 3000; // characters; attention grows with the square of a sentence
 const MAX_ALTERNATIVES = 3;
+const SOON_S = 120; // longer waits are left to people
 const LOADING_MS = 2000; // between looks at models that are still loading
-const LONG_LINK = 2000; // characters; past them some programs cut a link
 
-const byId = (id) => document.getElementById(id);
-const limits = {
-  maxCharacters: Number(document.documentElement.dataset.maxCharacters),
-  maxTexts: Number(document.documentElement.dataset.maxTexts),
-  maxBodyBytes: Number(document.documentElement.dataset.maxBodyBytes),
-};
+const { maxCharacters, maxTexts, maxBodyBytes } = document.documentElement.dataset;
+const limits = { maxCharacters: +maxCharacters, maxTexts: +maxTexts, maxBodyBytes: +maxBodyBytes };
 
 const source = byId("source");
 const result = byId("result");
 const attention = byId("attention");
 const call = byId("call");
 let running = null; // AbortController of the request that may still change the page
-let timer = 0; // of the next request
-let shown = { text: "", segments: [] };
+let timer; // of the next request
+let shown = ""; // the translation
 let segmentShown = null;
 
-const output = new Output({
-  box: byId("output"),
-  spoken: byId("spoken"),
-  marks: byId("marks"),
-  explain: note,
-  segmentChosen: showAttention,
-});
-const languages = new Languages({
-  source: byId("source-language"),
-  target: byId("target-language"),
-  swap: byId("swap"),
-  changed: () => edited(0),
-});
-
-// ---- from typing to a translation ----
+const output = new Output(note, showAttention);
+const languages = new Languages(() => edited(0));
 
 function edited(delayMs) {
   const text = source.value;
   running?.abort(); // its answer would be one to an older text
   clearTimeout(timer);
-  dropLink();
+  if (location.hash) showLink();
   output.forget();
-  byId("marks").textContent = `${text}\n`;
-  byId("clear").hidden = text === "";
-  const number = showCount(text);
+  const number = showSource(text);
   showCall();
   timer = setTimeout(run, delayMs ?? (number > MAX_DETAILED ? LONG_TYPING_MS : TYPING_MS));
 }
@@ -67,20 +49,23 @@ async function run() {
   clearTimeout(timer);
   running?.abort();
   const text = source.value;
-  if (!text.trim()) return show({ text: "" }, text);
+  if (!text.trim()) {
+    languages.hear(null);
+    return show({ text: "" }, text);
+  }
   if (!languages.ready) return; // `refreshModels` says why, and comes back here
   if (numCharacters(text) > limits.maxCharacters) {
-    return complain(
-      new Problem(
-        `The text is longer than ${count(limits.maxCharacters)} characters, which is the limit. ` +
-          "Shorten it, or translate it as a file.",
-      ),
-    );
+    const limit = count(limits.maxCharacters);
+    const sentence = `The text is longer than ${limit} characters. Shorten it, or translate it as a file.`;
+    return complain(new Problem(sentence));
   }
   const own = (running = new AbortController());
-  const pair = languages.pair;
   result.setAttribute("aria-busy", "true");
   try {
+    const { pair, isSure } = await languages.detect(text, own.signal);
+    if (own !== running) return;
+    languages.hear(pair.source, isSure);
+    showCall();
     const answer = await translate(requestFor(text), own.signal);
     if (own === running) show(answer.translations[0], text, pair);
   } catch (error) {
@@ -95,6 +80,7 @@ function requestFor(text) {
   return {
     text,
     ...languages.pair,
+    warnings: true,
     ...(detailed && {
       alternatives: Math.min(MAX_ALTERNATIVES, beamSize - 1),
       alignments: true,
@@ -104,89 +90,84 @@ function requestFor(text) {
 }
 
 function show(translation, text, pair = languages.pair) {
-  shown = { text: translation.text, segments: wordsOf(text, translation, pair) };
+  shown = translation.text;
+  const segments = wordsOf(text, translation, pair);
   byId("output").lang = pair.target;
   byId("spoken").lang = pair.target;
   result.removeAttribute("aria-busy");
   result.classList.remove("stale");
   byId("problem").hidden = true;
-  output.show(shown.text, shown.segments, text);
-  byId("copy").disabled = byId("share").disabled = shown.text === "";
+  output.show(shown, segments, text);
+  byId("copy").disabled = byId("share").disabled = shown === "";
   showAlternatives(translation.alternatives ?? [], pair.target);
   byId("doubts").textContent = output.doubts();
   showDoubts();
-  if (translation.truncated) {
-    note("The model met its length limit: the end of the text may be missing.");
-  } else if (shown.text && numCharacters(text) > MAX_DETAILED) {
+  byId("warnings").textContent = warningOf(translation.warnings ?? []);
+  if (shown && numCharacters(text) > MAX_DETAILED) {
     note(`Words are explained in texts of up to ${count(MAX_DETAILED)} characters.`);
   }
-  showAttention(shown.segments[0]);
+  showAttention(segments[0]);
 }
 
 /** Tells what went wrong and keeps all that was typed; tries again by itself where that may help. */
-function complain(error, again) {
+function complain(error, retry) {
   if (!(error instanceof Problem)) throw error;
   result.removeAttribute("aria-busy");
-  result.classList.toggle("stale", shown.text !== "");
-  const wait = again ? error.retryAfterS : null;
+  result.classList.toggle("stale", shown !== "");
+  const { retryAfterS: wait } = error;
+  const soon = retry && wait !== null && wait <= SOON_S;
   const kept = source.value ? " Your text is kept." : "";
-  const next = wait === null ? "" : ` Trying again in ${count(wait)} s.`;
+  const next = wait === null ? "" : ` ${soon ? "Trying" : "Try"} again in ${duration(wait)}.`;
   byId("problem").textContent = error.message + kept + next;
   byId("problem").hidden = false;
-  if (wait !== null) timer = setTimeout(again, wait * 1000);
+  if (soon) timer = setTimeout(retry, wait * 1000);
 }
 
 async function refreshModels() {
-  let models;
   try {
-    models = await listModels();
+    const models = await listModels();
+    const before = languages.model?.name;
+    languages.offer(models);
+    const loading = models.some((model) => model.status === "loading");
+    if (loading) setTimeout(refreshModels, LOADING_MS);
+    const why = loading ? "The models are still loading." : "No model could be loaded; see the service's log.";
+    if (!languages.ready) throw new Problem(why);
+    if (languages.model?.name !== before) run(); // one that loads meanwhile changes nothing
   } catch (error) {
-    return complain(error, refreshModels);
+    complain(error, refreshModels);
   }
-  const before = languages.model?.name;
-  languages.offer(models);
-  const loading = models.some((model) => model.status === "loading");
-  if (languages.ready) {
-    if (languages.model.name !== before) run(); // one that loads meanwhile changes nothing
-  } else {
-    const why = loading ? "The models are still loading." : "No model could be loaded; the service's log says why.";
-    complain(new Problem(why));
-  }
-  if (loading) setTimeout(refreshModels, LOADING_MS);
 }
 
-// ---- what surrounds the two boxes ----
+function again() {
+  byId("problem").hidden = true;
+  return languages.ready ? run() : refreshModels();
+}
 
 function note(sentence) {
   byId("note").textContent = sentence;
 }
 
-function showCount(text) {
+/** Returns the length of the text. */
+function showSource(text) {
+  byId("marks").textContent = `${text}\n`;
+  byId("clear").hidden = text === "";
   const number = numCharacters(text);
-  const element = byId("count");
-  element.textContent = `${count(number)} / ${count(limits.maxCharacters)}`;
-  element.classList.toggle("over", number > limits.maxCharacters);
+  byId("count").textContent = `${count(number)} / ${count(limits.maxCharacters)}`;
+  byId("count").classList.toggle("over", number > limits.maxCharacters);
   return number;
 }
 
 function showAlternatives(alternatives, target) {
-  const others = new Set(alternatives.map(({ text }) => text));
-  others.delete(shown.text);
-  const items = [...others].map((text) => {
-    const item = document.createElement("li");
-    item.textContent = text;
-    item.lang = target;
-    item.dir = "auto";
-    return item;
-  });
+  const others = new Set(alternatives.map(({ text }) => text).filter((text) => text !== shown));
+  const items = [...others].map((textContent) => element("li", { textContent, lang: target, dir: "auto" }));
   byId("alternatives-list").replaceChildren(...items);
   byId("alternatives").hidden = items.length === 0;
 }
 
 function showDoubts() {
-  const on = byId("confidence").getAttribute("aria-pressed") === "true";
+  const on = byId("confidence").ariaPressed === "true";
   byId("output").classList.toggle("shaded", on);
-  byId("doubts").hidden = !on || shown.text === "";
+  byId("doubts").hidden = !on || shown === "";
 }
 
 function showAttention(segment) {
@@ -196,7 +177,7 @@ function showAttention(segment) {
 }
 
 function showCall() {
-  // A line for people to copy: the languages and the text, without what only this page shows.
+  // For people to copy: without what only this page shows.
   if (call.open) byId("curl").textContent = asCurl({ text: source.value, ...languages.pair });
 }
 
@@ -210,16 +191,15 @@ async function copyAndSay(text, sentence) {
 }
 
 function share() {
-  const link = linkTo({ ...languages.pair, text: source.value });
+  const link = linkTo({ ...languages.choice, text: source.value });
   showLink(link);
-  const long = link.length > LONG_LINK ? " It is long: some programs may cut it." : "";
-  copyAndSay(link, `Link copied. Who has it can read the text.${long}`);
+  copyAndSay(link, "Link copied. Who has it can read the text.");
 }
 
 function swap() {
   if (!languages.canSwap()) return;
   const { source: from, target: to } = languages.pair;
-  if (shown.text) source.value = shown.text;
+  if (shown) source.value = shown;
   languages.choose(to, from);
 }
 
@@ -229,32 +209,26 @@ function openLink() {
   languages.wanted = state;
   languages.fill(state.source, state.target);
   source.value = state.text;
-  byId("marks").textContent = `${state.text}\n`;
-  byId("clear").hidden = state.text === "";
-  showCount(state.text);
+  showSource(state.text);
   run();
 }
 
-function toggleTheme() {
-  const theme = isDark() ? "light" : "dark";
-  document.documentElement.dataset.theme = theme;
-  try {
-    localStorage.setItem("theme", theme);
-  } catch {
-    // storage is switched off: the choice lasts as long as the page
-  }
-  showTheme();
-}
-
-function isDark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function showTheme() {
-  byId("theme").setAttribute("aria-pressed", String(isDark()));
-}
-
+const clicked = {
+  clear() {
+    source.value = "";
+    edited(0);
+    source.focus();
+  },
+  swap,
+  share,
+  copy: () => copyAndSay(shown, "Copied."),
+  "copy-curl": () => copyAndSay(byId("curl").textContent, "Command copied."),
+  confidence({ currentTarget }) {
+    currentTarget.ariaPressed = String(currentTarget.ariaPressed !== "true");
+    showDoubts();
+  },
+};
+for (const [id, act] of Object.entries(clicked)) byId(id).addEventListener("click", act);
 source.addEventListener("input", () => edited());
 source.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
@@ -265,30 +239,17 @@ document.addEventListener("keydown", (event) => {
     swap();
   }
 });
-byId("clear").addEventListener("click", () => {
-  source.value = "";
-  edited(0);
-  source.focus();
-});
-byId("swap").addEventListener("click", swap);
-byId("copy").addEventListener("click", () => copyAndSay(shown.text, "Copied."));
-byId("share").addEventListener("click", share);
-byId("confidence").addEventListener("click", (event) => {
-  const on = event.currentTarget.getAttribute("aria-pressed") === "true";
-  event.currentTarget.setAttribute("aria-pressed", String(!on));
-  showDoubts();
-});
 attention.addEventListener("toggle", () => showAttention(segmentShown));
 call.addEventListener("toggle", showCall);
-byId("copy-curl").addEventListener("click", () => copyAndSay(byId("curl").textContent, "Command copied."));
-byId("theme").addEventListener("click", toggleTheme);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
-window.addEventListener("hashchange", openLink);
-window.addEventListener("online", () => (languages.ready ? run() : refreshModels()));
+addEventListener("hashchange", openLink);
+addEventListener("online", again);
+addEventListener("key", () => {
+  (byId("text-panel").hidden ? byId("stop") : source).focus();
+  again();
+});
 
 tabs(document.querySelector("[role=tablist]"));
-fileTab({ pair: () => languages.pair, ready: () => languages.ready, limits });
-showTheme();
-showCount(source.value);
+fileTab(languages, limits);
+showSource(source.value);
 openLink();
 refreshModels();

@@ -11,19 +11,10 @@ export function linkTo({ source, target, text }) {
 export function linkedState() {
   const given = new URLSearchParams(location.hash.slice(1));
   if (!given.has("text") && !given.has("source")) return null;
-  return {
-    source: given.get("source") ?? "",
-    target: given.get("target") ?? "",
-    text: given.get("text") ?? "",
-  };
+  return { source: "", target: "", text: "", ...Object.fromEntries(given) };
 }
 
-/** Shows `href` in the address bar, without a step back in the history. */
-export function showLink(href) {
+/** Puts a link into the address bar, without a step back; takes it out once it is no longer true. */
+export function showLink(href = location.pathname + location.search) {
   history.replaceState(null, "", href);
-}
-
-/** Takes a text out of the address bar once it is no longer the one on the page. */
-export function dropLink() {
-  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
 }

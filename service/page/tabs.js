@@ -1,5 +1,7 @@
 // Tabs by mouse and arrow keys, as the ARIA practices describe them.
 
+import { byId } from "./dom.js";
+
 export function tabs(list) {
   const all = [...list.querySelectorAll("[role=tab]")];
   const select = (chosen) => {
@@ -7,7 +9,7 @@ export function tabs(list) {
       const isChosen = tab === chosen;
       tab.setAttribute("aria-selected", String(isChosen));
       tab.tabIndex = isChosen ? 0 : -1;
-      document.getElementById(tab.getAttribute("aria-controls")).hidden = !isChosen;
+      byId(tab.getAttribute("aria-controls")).hidden = !isChosen;
     }
   };
   for (const tab of all) tab.addEventListener("click", () => select(tab));

@@ -1,115 +1,106 @@
-// A text file, translated line by line: the same lines and line ends, only other words.
+// A file translated passage by passage: read, cut, sent in portions, put together again.
 
-import { Problem, translate } from "./api.js";
+import { Problem, translate, translateHtml } from "./api.js";
+import { cut, fill } from "./file_kinds.js";
 import { numCharacters } from "./format.js";
 
-const MAX_LINES = 64; // of a request: small enough that progress is seen and no deadline is met
+const MAX_PASSAGES = 64; // of a request: small enough that progress is seen and no deadline is met
 const MAX_CHARACTERS = 4000;
-const BYTES_A_CHARACTER = 6; // at most, as JSON
-const ENVELOPE_BYTES = 300; // of a request, around its texts
+const BYTES_A_CHARACTER = 8; // at most: six as JSON, and a share of what is around the texts
+const LONGEST_PAUSE_S = 1e6; // that timers know
 
 /** The text of a file's bytes, and what they were: UTF-8 unless a mark or bad UTF-8 says otherwise. */
 export function decode(bytes) {
-  const [first, second] = bytes;
-  if (first === 0xff && second === 0xfe) return { text: decoded("utf-16le", bytes), encoding: "UTF-16" };
-  if (first === 0xfe && second === 0xff) return { text: decoded("utf-16be", bytes), encoding: "UTF-16" };
+  let encoding = { "255,254": "utf-16le", "254,255": "utf-16be" }[bytes.slice(0, 2)] ?? "utf-8";
+  const decoded = (fatal) => new TextDecoder(encoding, { fatal, ignoreBOM: true }).decode(bytes);
   try {
-    return { text: decoded("utf-8", bytes), encoding: "UTF-8" };
+    return { text: decoded(encoding === "utf-8"), encoding };
   } catch {
-    return { text: decoded("windows-1252", bytes), encoding: "Windows-1252" };
+    encoding = "windows-1252";
+    return { text: decoded(false), encoding };
   }
-}
-
-function decoded(encoding, bytes) {
-  return new TextDecoder(encoding, { fatal: encoding === "utf-8", ignoreBOM: false }).decode(bytes);
-}
-
-/** Lines and the ends that follow them; joined in turn they are the text. */
-export function linesOf(text) {
-  const parts = text.split(/(\r\n|\n|\r)/);
-  return {
-    lines: parts.filter((_, index) => index % 2 === 0),
-    ends: parts.filter((_, index) => index % 2 === 1),
-  };
 }
 
 /**
- * The translation of `text` and the numbers of the lines that were refused and left as they were.
- * `told({ done, total, waiting })` hears of progress, and of a wait in a sentence.
+ * The translation of `text`, its languages, and the lines of those passages that were refused and
+ * left as they were. `told({ done, total, waiting })` hears of progress, and why it waits.
  */
-export async function translateLines(text, { languages, limits, signal, told }) {
-  const { lines, ends } = linesOf(text);
-  const translated = [...lines];
-  const work = lines.map((line, index) => ({ line, index })).filter(({ line }) => line.trim());
-  const refused = [];
-  const job = { languages, signal, translated, refused, waiting: null };
+export async function translateFile(text, { kind, detect, limits, signal, told }) {
+  const passages = cut(text, kind);
+  const total = passages.length;
   let done = 0;
-  const tell = () => told({ done, total: work.length, waiting: job.waiting });
-  job.tell = tell;
-  tell();
-  for (const portion of portions(work, limits)) {
+  const job = { kind, signal, tell: (waiting) => told({ done, total, waiting }) };
+  job.tell();
+  const sample = passages.slice(0, MAX_PASSAGES).map((passage) => passage.text).join(" ");
+  job.languages = (await patiently(() => detect(sample, signal), job)).pair;
+  for (const portion of portions(passages, limits)) {
     await translatePortion(portion, job);
     done += portion.length;
-    tell();
+    job.tell();
   }
-  const joined = translated.map((line, index) => line + (ends[index] ?? "")).join("");
-  return { text: joined, refused, numLines: work.length };
+  const refused = passages
+    .filter(({ translation }) => translation === undefined)
+    .map(({ start }) => text.slice(0, start).split(/\r\n|\n|\r/).length);
+  return { text: fill(text, passages, kind), languages: job.languages, refused, total };
 }
 
-function* portions(work, { maxTexts, maxCharacters, maxBodyBytes }) {
-  const mostLines = Math.min(MAX_LINES, maxTexts);
-  const inBody = Math.floor((maxBodyBytes - ENVELOPE_BYTES) / BYTES_A_CHARACTER);
-  const mostCharacters = Math.min(MAX_CHARACTERS, maxCharacters, inBody);
-  let portion = [];
-  let size = 0;
-  for (const item of work) {
-    const length = numCharacters(item.line) + 1;
-    if (portion.length > 0 && (portion.length === mostLines || size + length > mostCharacters)) {
-      yield portion;
-      portion = [];
-      size = 0;
+function* portions(passages, { maxTexts, maxCharacters, maxBodyBytes }) {
+  const most = Math.min(MAX_PASSAGES, maxTexts);
+  const mostCharacters = Math.min(MAX_CHARACTERS, maxCharacters, maxBodyBytes / BYTES_A_CHARACTER);
+  let [from, size] = [0, 0];
+  for (const [index, { text }] of passages.entries()) {
+    const length = numCharacters(text) + 1;
+    if (index > from && (index - from === most || size + length > mostCharacters)) {
+      yield passages.slice(from, index);
+      [from, size] = [index, 0];
     }
-    portion.push(item);
     size += length;
   }
-  if (portion.length > 0) yield portion;
+  if (from < passages.length) yield passages.slice(from);
 }
 
-/** Waits while the service is busy; halves what is refused, so that one bad line costs only itself. */
+/** Halves what is refused, so that one bad passage costs only itself. */
 async function translatePortion(portion, job) {
-  const body = { text: portion.map(({ line }) => line), ...job.languages };
+  const texts = portion.map(({ text }) => text);
   try {
-    const { translations } = await translate(body, job.signal);
-    translations.forEach(({ text }, index) => {
-      // A line stays one line whatever the model wrote.
-      job.translated[portion[index].index] = text.replace(/[\r\n]+/g, " ");
+    const translated = await patiently(() => send(texts, job), job);
+    translated.forEach((text, place) => {
+      portion[place].translation = text;
     });
   } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-    if (problem.retryAfterS !== null) {
-      job.waiting = problem.message;
-      job.tell();
+    if (![400, 413, 422, 504, 500].includes(problem.status)) throw problem;
+    if (portion.length === 1) return;
+    const middle = portion.length >> 1;
+    await translatePortion(portion.slice(0, middle), job);
+    await translatePortion(portion.slice(middle), job);
+  }
+}
+
+async function send(texts, { kind, languages, signal }) {
+  if (kind.isHtml) return translateHtml(texts, languages, signal);
+  const { translations } = await translate({ text: texts, ...languages }, signal);
+  return translations.map(({ text }) => text);
+}
+
+/** The answer to `request`, if need be after waiting for the service, the network or a key. */
+async function patiently(request, job) {
+  for (;;) {
+    try {
+      return await request();
+    } catch (problem) {
+      if (!(problem instanceof Problem) || (problem.retryAfterS === null && !problem.wantsKey)) throw problem;
+      job.tell(problem.message);
       await pause(problem.retryAfterS, job.signal);
-      job.waiting = null;
-      await translatePortion(portion, job);
-    } else if (![413, 422, 504, 500].includes(problem.status)) {
-      throw problem;
-    } else if (portion.length > 1) {
-      const middle = portion.length >> 1;
-      await translatePortion(portion.slice(0, middle), job);
-      await translatePortion(portion.slice(middle), job);
-    } else {
-      job.refused.push(portion[0].index + 1);
+      job.tell();
     }
   }
 }
 
+/** Waits so long, or until there is a new key. */
 function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, seconds * 1000);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    });
+    setTimeout(resolve, Math.min(seconds ?? LONGEST_PAUSE_S, LONGEST_PAUSE_S) * 1000);
+    addEventListener("key", resolve, { once: true, signal });
+    signal.addEventListener("abort", () => reject(signal.reason));
   });
 }

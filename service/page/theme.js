@@ -1,11 +1,23 @@
-// Before anything is painted: light or dark as chosen here earlier, else as the system says.
-// Not a module, because modules run after the first paint.
+// Light or dark, as chosen here earlier or as the system is. No module: those run after first paint.
 (() => {
-  let chosen = null;
+  const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
   try {
-    chosen = localStorage.getItem("theme");
+    const chosen = localStorage.getItem("theme");
+    if (chosen === "dark" || chosen === "light") root.dataset.theme = chosen;
   } catch {
     // storage is switched off: the system decides
   }
-  if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
+  addEventListener("DOMContentLoaded", () => {
+    const button = document.getElementById("theme");
+    const show = () => button.setAttribute("aria-pressed", String(isDark()));
+    button.addEventListener("click", () => {
+      root.dataset.theme = isDark() ? "light" : "dark";
+      show();
+      localStorage.setItem("theme", root.dataset.theme); // last: it may throw, as above
+    });
+    system.addEventListener("change", show);
+    show();
+  });
 })();

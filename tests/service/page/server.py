@@ -8,13 +8,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import uvicorn
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.app import create_app
 from service.registry import Registry
 from service.settings import Settings
 from tests.service.fakes import FakeOther, FakeSearch, FakeSegment, FakeTranslation, FakeTranslator
+
+_TRANSLATING = ("/v1/translate", "/translate")
+_GUARDED = (*_TRANSLATING, "/v1/models", "/detect")
+
+
+@dataclass
+class Guard:
+    """Refuses requests without `key`, as long as there is one, as the service itself does."""
+
+    app: ASGIApp
+    key: str | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.key and scope["type"] == "http" and scope["path"] in _GUARDED:
+            sent = dict(scope["headers"]).get(b"authorization", b"").decode()
+            if sent != f"Bearer {self.key}":
+                await _refusal(scope["path"], sent)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def _refusal(path: str, sent: str) -> Response:
+    if not path.startswith("/v1/"):  # LibreTranslate's clients know neither codes nor 401
+        return JSONResponse({"error": "the key does not fit"}, 403)
+    status, code = (403, "key_refused") if sent else (401, "key_missing")
+    return JSONResponse({"error": {"code": code, "message": "the key does not fit"}}, status)
 
 
 @dataclass
@@ -25,7 +51,7 @@ class Faults:
     response: Response | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.response and scope["type"] == "http" and scope["path"] == "/v1/translate":
+        if self.response and scope["type"] == "http" and scope["path"] in _TRANSLATING:
             await self.response(scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -37,6 +63,7 @@ class PageServer:
 
     url: str
     faults: Faults
+    guard: Guard
     translators: dict[str, FakeTranslator] = field(default_factory=dict)
 
 
@@ -44,13 +71,14 @@ class PageServer:
 def serve(registry: Registry, settings: Settings, *, wait: bool = True) -> Iterator[PageServer]:
     """Serves `registry` until the block ends."""
     faults = Faults(create_app(registry, settings))
-    server = uvicorn.Server(uvicorn.Config(faults, log_config=None, ws="none"))
+    guard = Guard(faults)
+    server = uvicorn.Server(uvicorn.Config(guard, log_config=None, ws="none"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
         thread.start()
         while not server.started or (wait and registry.loading):
             time.sleep(0.001)
-        yield PageServer(f"http://127.0.0.1:{listener.getsockname()[1]}/", faults)
+        yield PageServer(f"http://127.0.0.1:{listener.getsockname()[1]}/", faults, guard)
         server.should_exit = True
         server.force_exit = True  # a browser keeps its connections open
         thread.join(10)

@@ -16,6 +16,7 @@ from selenium.webdriver.remote.webelement import WebElement
 Value = TypeVar("Value")
 
 WAIT_S = 5.0
+_UNFINISHED = (".crdownload", ".tmp", "")  # names of downloads that are not whole yet
 
 
 @contextlib.contextmanager
@@ -51,13 +52,16 @@ class Page:
 
     def __init__(self, chrome: webdriver.Chrome) -> None:
         self.chrome = chrome
+        self.wait_s = WAIT_S
 
     def open(self, url: str) -> "Page":
         """A fresh page: nothing remembered, languages filled in."""
+        self.wait_s = WAIT_S
+        origin = "/".join(url.split("/")[:3])
+        if not self.chrome.current_url.startswith(origin):
+            self.chrome.get(url)  # what is remembered belongs to where it was
+        self.script("localStorage.clear(); sessionStorage.clear()")
         self.chrome.get("about:blank")  # else another # of the same address loads nothing
-        self.chrome.get(url)
-        self.script("localStorage.clear()")
-        self.chrome.get("about:blank")
         self.chrome.get(url)
         self.until(lambda: self.by_id("source-language").get_attribute("value"))
         return self
@@ -77,15 +81,17 @@ class Page:
 
     def until(self, condition: Callable[[], Value]) -> Value:
         """The first true value of `condition`."""
-        deadline = time.monotonic() + WAIT_S
+        deadline = time.monotonic() + self.wait_s
         while not (value := condition()):
-            assert time.monotonic() < deadline, f"not within {WAIT_S:g} s; {self.says()!r}"
+            assert time.monotonic() < deadline, f"not within {self.wait_s:g} s; {self.says()!r}"
             time.sleep(0.02)
         return value
 
     def says(self) -> str:
         """All sentences that the page tells at the moment."""
-        return " ".join(self.text(name) for name in ("problem", "note", "doubts", "file-note"))
+        return " ".join(
+            self.text(name) for name in ("problem", "warnings", "note", "doubts", "file-note")
+        )
 
     def text(self, name: str) -> str:
         return str(self.script("return document.getElementById(arguments[0]).textContent", name))
@@ -137,11 +143,17 @@ class Page:
             mobile=width < 500,
         )
 
+    def network(self, *, offline: bool) -> None:
+        """Pulls the plug of the page, or puts it back."""
+        self.command("Network.enable")
+        self.command("Network.emulateNetworkConditions", offline=offline, latency=0,
+                     downloadThroughput=-1, uploadThroughput=-1)  # fmt: skip
+
     def drop_file(self, name: str, content: str) -> None:
         """Drops a file made up in the browser, whose name no file system would have to accept."""
         self.script(
             "const data = new DataTransfer();"
-            "data.items.add(new File([arguments[1]], arguments[0], {type: 'text/plain'}));"
+            "data.items.add(new File([arguments[1]], arguments[0]));"
             "document.getElementById('drop').dispatchEvent("
             "new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true}))",
             name,
@@ -152,5 +164,7 @@ class Page:
         """What the download link gives."""
         self.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
         self.by_id("download").click()
-        (path,) = self.until(lambda: [f for f in folder.iterdir() if f.suffix == ".txt"])
+        (path,) = self.until(
+            lambda: [file for file in folder.iterdir() if file.suffix not in _UNFINISHED]
+        )
         return path.read_bytes()

@@ -1,0 +1,127 @@
+"""A service that wants an API key."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.responses import JSONResponse
+from selenium.webdriver.common.keys import Keys
+
+from tests.service.page.browser import Page
+from tests.service.page.conftest import choose, press
+from tests.service.page.server import PageServer
+
+KEY = "dgm_right'$x"
+
+
+@pytest.fixture
+def locked(page: Page, served: PageServer) -> Iterator[Page]:
+    """The page of a service that wants KEY for everything."""
+    served.guard.key = KEY
+    page.chrome.refresh()
+    page.until(lambda: "wants an API key" in page.text("problem"))
+    yield page
+    served.guard.key = None
+
+
+def enter(page: Page, key: str) -> None:
+    page.by_id("key").send_keys(key, Keys.ENTER)
+
+
+def test_nothing_is_asked_where_no_key_is_wanted(page: Page) -> None:
+    page.type("word")
+    page.shows("WORD")
+    assert not page.by_id("key").is_displayed()
+
+
+def test_a_key_opens_the_service_and_keeps_what_was_typed(locked: Page) -> None:
+    page = locked
+    page.type("typed before")
+    assert page.by_id("key").is_displayed()
+    enter(page, "wrong")
+    page.until(lambda: "refused the API key: the key does not fit." in page.text("problem"))
+    assert page.source == "typed before"
+    enter(page, f"  {KEY} ")
+    page.shows("TYPED BEFORE")
+    assert page.focused == "source"
+    assert not page.by_id("key").is_displayed()
+    assert not page.by_id("problem").is_displayed()
+    choose(page, "auto", "de")  # detection has another face, and the same key
+    page.until(lambda: page.text("detected"))
+    page.shows("TYPED BEFORE")
+
+
+def test_a_key_is_kept_for_the_tab_and_shown_nowhere(locked: Page, served: PageServer) -> None:
+    page = locked
+    enter(page, KEY)
+    page.type("word")
+    page.shows("WORD")
+    press(page, "share")
+    assert KEY not in page.chrome.current_url
+    assert KEY not in page.script("return document.documentElement.outerHTML")
+    assert KEY not in page.script("return JSON.stringify(localStorage)")
+    assert page.by_id("key").get_property("value") == ""
+    page.chrome.refresh()
+    page.shows("WORD")
+    page.all("#call summary")[0].click()
+    command = page.until(lambda: page.text("curl"))
+    assert KEY not in command
+    if shutil.which("curl") is not None:
+        answer = subprocess.run(
+            ["sh", "-c", command],
+            env={**os.environ, "DRAGOMAN_KEY": KEY},
+            capture_output=True,
+            check=True,
+            timeout=20,
+        )
+        assert b'"WORD"' in answer.stdout
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.html"])
+def test_a_file_goes_on_once_the_key_is_there(
+    page: Page, served: PageServer, tmp_path: Path, name: str
+) -> None:
+    served.guard.key = KEY
+    press(page, "file-tab")
+    page.drop_file(name, "<p>one\ntwo")
+    page.until(lambda: "wants an API key" in page.text("file-note"))
+    enter(page, KEY)
+    page.until(lambda: page.text("file-note").startswith("Done"))
+    assert page.downloads(tmp_path) in (b"<P>ONE\nTWO", b"<p>ONE\nTWO")
+    served.guard.key = None
+
+
+def refusal(status: int, code: str, retry_after_s: int) -> JSONResponse:
+    error = {"code": code, "message": "the day's characters are used up"}
+    return JSONResponse({"error": error}, status, {"Retry-After": str(retry_after_s)})
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "retry_after_s", "sentences"),
+    [
+        (429, "rate_limited", 1, ["too many texts in a short time", "Trying again in 1 s."]),
+        (429, "rate_limited", 600, ["too many texts in a short time", "Try again in 10 minutes."]),
+        (403, "quota_exceeded", 40_000, ["characters are used up", "Try again in 12 hours."]),
+    ],
+)
+def test_limits_of_a_key_are_told(
+    page: Page, served: PageServer, status: int, code: str, retry_after_s: int, sentences: list[str]
+) -> None:
+    served.guard.key = KEY
+    page.type("x")
+    page.until(lambda: page.by_id("key").is_displayed())
+    enter(page, KEY)
+    page.shows("X")
+    served.faults.response = refusal(status, code, retry_after_s)
+    page.type(" kept")
+    for sentence in sentences:
+        page.until(lambda sentence=sentence: sentence in page.text("problem"))  # type: ignore[misc]
+    assert page.source == "x kept"
+    assert page.by_id("key").is_displayed() == (status == 403)  # another key may help
+    served.faults.response = None
+    if retry_after_s == 1:
+        page.shows("X KEPT")
+    served.guard.key = None

@@ -1,0 +1,72 @@
+"""From typing to a translation."""
+
+import time
+
+import httpx
+import pytest
+
+from tests.service.page.browser import Page
+from tests.service.page.conftest import SETTINGS, press
+from tests.service.page.server import PageServer
+
+
+def test_typing_translates(page: Page) -> None:
+    page.type("two small words")
+    page.shows("TWO SMALL WORDS")
+    page.type(" more")
+    page.shows("TWO SMALL WORDS MORE")
+    assert page.text("spoken") == "TWO SMALL WORDS MORE"  # what a screen reader is told
+    assert page.by_id("output").get_attribute("lang") == "de"
+
+
+def test_line_breaks_and_spaces_stay(page: Page) -> None:
+    page.paste("one\n\n  two \n")
+    page.shows("ONE\n\n  TWO \n")
+
+
+def test_the_last_request_wins_and_earlier_ones_are_stopped(page: Page, served: PageServer) -> None:
+    translator = served.translators["en-de"]
+    num_cancelled = len(translator.cancelled)
+    translator.running.clear()
+    try:
+        page.paste("first " * 60)  # a step a word: it would still be at work by then
+        page.until(lambda: translator.num_waiting or translator.busy)
+        page.paste("second")
+        time.sleep(0.4)
+    finally:
+        translator.running.set()
+    page.shows("SECOND")
+    page.until(lambda: len(translator.cancelled) > num_cancelled)
+    time.sleep(0.3)
+    page.shows("SECOND")
+
+
+def test_an_emptied_box_empties_the_other(page: Page) -> None:
+    page.type("word")
+    page.shows("WORD")
+    press(page, "clear")
+    page.shows("")
+    assert page.focused == "source"
+
+
+def test_alternatives_are_others(page: Page) -> None:
+    page.type("word")
+    page.until(lambda: [li.text for li in page.all("#alternatives li")] == [
+        "WORD (1)", "WORD (2)", "WORD (3)",
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "e\u0301 👍🏽 👩‍👩‍👧 日本", "\U0001f600" * 7, "a\nb\tc "]
+)
+def test_the_counter_counts_as_the_service_does(page: Page, served: PageServer, text: str) -> None:
+    exact = text + "x" * (SETTINGS.max_characters - len(text))
+    for content, status in ((exact, 200), (exact + "x", 413)):
+        body = {"text": content, "source": "en", "target": "de"}
+        assert httpx.post(f"{served.url}v1/translate", json=body).status_code == status
+        page.paste(content)
+        assert page.text("count") == f"{len(content)} / 500"
+        is_over = "over" in str(page.by_id("count").get_attribute("class"))
+        assert is_over == (status == 413)
+    page.until(lambda: "longer than 500 characters" in page.text("problem"))
+    assert page.source == exact + "x"
