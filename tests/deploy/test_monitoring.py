@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.dispatcher import ModelState
 from service.settings import Settings
-from tests.deploy.manifests import DEPLOY, read_yaml
+from tests.deploy.manifests import DEPLOY, ROOT, read_yaml
 from tests.service.conftest import Serving
 from tests.service.fakes import fake_registry
 
@@ -171,3 +171,12 @@ async def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
             assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}
             assert rule["labels"]["severity"] in {"page", "ticket"}
             assert {"summary", "description"} == rule["annotations"].keys()
+
+
+async def test_the_docs_list_every_metric_with_its_labels(known: Known) -> None:
+    text = (ROOT / "docs/running.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(dragoman_\w+?)(?:_total)?` \| ([^|]*) \|", text, re.MULTILINE)
+    listed = {name: set(labels.split(", ")) for name, labels in rows}
+    assert listed == {
+        family: labels for family, labels in known.labels.items() if family.startswith("dragoman_")
+    }
