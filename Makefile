@@ -3,6 +3,7 @@
 #   make demo    train the built-in translator, score it, serve it     PORT=8000
 #   make test    lint, types and tests
 #   make lint    lint and types only
+#   make audit   known vulnerabilities of what is installed, and of the oldest that may be
 #   make serve   serve the checkpoints of a folder                     MODELS=models PORT=8000
 #
 # PYTHON=/path/to/python3.12 chooses the interpreter of a new .venv. TORCH_INDEX=URL is a package
@@ -16,7 +17,7 @@ MODELS ?= models
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint serve
+.PHONY: demo test lint audit serve
 
 demo: $(INSTALLED)
 	$(BIN)/dragoman demo --port $(PORT)
@@ -29,6 +30,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(INSTALLED)
+	$(BIN)/python .ci/audit.py
 
 serve: $(INSTALLED)
 	$(BIN)/dragoman serve $(MODELS) --port $(PORT)

@@ -7,6 +7,7 @@ shape `dialects.py`'s; how a process lives and dies around the application is `s
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -41,6 +42,9 @@ from service.settings import Settings
 from service.visits import CountVisits
 from service.web_page import page_router
 
+if TYPE_CHECKING:
+    from service.tracing import Tracing
+
 # How long the models' threads get to end once nothing is left to answer.
 CLOSE_TIMEOUT_S = 2.0
 
@@ -57,6 +61,7 @@ def create_app(
     access = Access(settings)
     gate = Gate(registry, settings, lifecycle or Lifecycle(), metrics, cache, access)
     interpreter = Interpreter(gate, Detector())
+    tracing = open_tracing(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -65,6 +70,8 @@ def create_app(
         await registry.reloader.stop()
         await asyncio.to_thread(registry.close, CLOSE_TIMEOUT_S)
         access.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close, CLOSE_TIMEOUT_S)
 
     # Its documentation page brings its own scripts: /docs works without the internet.
     app = FastAPIOffline(
@@ -97,8 +104,19 @@ def create_app(
     app.add_middleware(RequestLog, count=metrics.count_request)
     if settings.trusted_proxies is not None:  # else whoever asks could choose an address
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
-    app.add_middleware(CountVisits, visits=registry.visits)  # added last, so outermost
+    app.add_middleware(CountVisits, visits=registry.visits)  # outermost but for tracing
+    if tracing is not None:
+        tracing.watch(app)
     return app
+
+
+def open_tracing(settings: Settings) -> "Tracing | None":
+    """Where spans go, if they are wanted; ConfigError where OpenTelemetry is not installed."""
+    if not settings.tracing:
+        return None
+    from service.tracing import Tracing  # an extra, which is installed where it is wanted
+
+    return Tracing()
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:

@@ -384,7 +384,7 @@ def serve(
     """Serve checkpoints over HTTP.
 
     Ctrl-C or SIGTERM ends it, after what was accepted is answered. Every other limit is an
-    environment variable DRAGOMAN_...: see the README.
+    environment variable DRAGOMAN_...: see docs/running.md.
 
     \b
     dragoman serve models --port 8000

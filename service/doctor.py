@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def _versions() -> str:
 def _settings(found: list[Settings]) -> str:
     settings = load_settings({})
     found.append(settings)
+    if settings.tracing:
+        import_module("service.tracing")  # says what is missing
     changed = {
         name: value
         for name, value in settings.model_dump().items()

@@ -205,7 +205,8 @@ async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Resul
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        with _stage(request, "wait and decode"):
+            await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         raise ClientGone("the client hung up before the answer")
@@ -214,6 +215,14 @@ async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Resul
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+def _stage(request: Request, name: str) -> contextlib.AbstractContextManager[None]:
+    """A part of the request's span, where requests are traced (service/tracing.py)."""
+    stage: Callable[[str], contextlib.AbstractContextManager[None]] = request.scope.get(
+        "dragoman.stage", contextlib.nullcontext
+    )
+    return stage(name)
 
 
 async def _disconnected(request: Request) -> None:

@@ -57,6 +57,11 @@ class Settings(BaseSettings):
         description="`text` for people, or `json`: one object a line, with the request's id, "
         "route, status, time and sizes as fields",
     )
+    tracing: bool = Field(
+        False,
+        description="sends a span of each request to OpenTelemetry, as its own variables "
+        "(`OTEL_EXPORTER_OTLP_ENDPOINT`) say; needs `pip install 'dragoman[tracing]'`",
+    )
 
     # One request
     max_body_bytes: int = Field(

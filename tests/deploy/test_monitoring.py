@@ -11,23 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.dispatcher import ModelState
 from service.settings import Settings
-from tests.deploy.manifests import DEPLOY, read_yaml
+from tests.deploy.manifests import DEPLOY, ROOT, read_yaml
 from tests.service.conftest import Serving
 from tests.service.fakes import fake_registry
 
 pytestmark = pytest.mark.anyio
 
-# Families that are on their way into service/metrics.py; goes away with them.
-EXPECTED = {
-    "dragoman_slots": {"model"},
-    "dragoman_slots_busy": {"model"},
-    "dragoman_step_seconds": {"model"},
-    "dragoman_stage_seconds": {"model", "stage"},
-    "dragoman_refused": {"reason"},
-    "dragoman_cancelled_texts": {"model"},
-    "dragoman_cache_texts": {"result"},
-    "dragoman_swaps": {"result"},
-}
 # What scraping adds.
 SCRAPED = {"job", "instance", "namespace", "pod"}
 SUFFIXES = ("_bucket", "_sum", "_count", "_total")
@@ -52,8 +41,9 @@ async def known(serving: Serving) -> Known:
     async with serving(fake_registry(Settings(), "en-de"), Settings()) as client:
         body = {"source": "en", "target": "de", "text": ["one two three", "ABC"]}  # one is copied
         assert (await client.post("/v1/translate", json=body)).status_code == 200
+        assert (await client.post("/v1/translate", json={})).status_code == 422
         told = (await client.get("/metrics")).text
-    labels = {family: set(names) for family, names in EXPECTED.items()}
+    labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(told):
         if family.name.endswith("_created"):  # the client library's own, beside every counter
             continue
@@ -171,3 +161,12 @@ async def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
             assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}
             assert rule["labels"]["severity"] in {"page", "ticket"}
             assert {"summary", "description"} == rule["annotations"].keys()
+
+
+async def test_the_docs_list_every_metric_with_its_labels(known: Known) -> None:
+    text = (ROOT / "docs/running.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(dragoman_\w+?)(?:_total)?` \| ([^|]*) \|", text, re.MULTILINE)
+    listed = {name: set(labels.split(", ")) - {"none"} for name, labels in rows}
+    assert listed == {
+        family: labels for family, labels in known.labels.items() if family.startswith("dragoman_")
+    }

@@ -1,8 +1,5 @@
 """Settings from the environment and from flags, and what is said of wrong ones."""
 
-import re
-from pathlib import Path
-
 import pytest
 
 from model.errors import ConfigError
@@ -43,13 +40,3 @@ def test_what_kubernetes_sets_beside_a_service_is_no_setting(
     monkeypatch.setenv("DRAGOMAN_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("DRAGOMAN_PORT_80_TCP_ADDR", "10.0.0.1")
     assert load_settings() == Settings()
-
-
-def test_the_readme_lists_every_setting_with_its_default() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(DRAGOMAN_\w+)` \| `?([^|`]+?)`? \|", readme, re.MULTILINE))
-    defaults = {f"DRAGOMAN_{name.upper()}": f.default for name, f in Settings.model_fields.items()}
-    assert rows.keys() == defaults.keys()
-    for name, default in defaults.items():
-        if default is not None:
-            assert type(default)(rows[name]) == default, name

@@ -97,7 +97,7 @@ def test_a_network_that_breaks_in_the_middle_of_a_file(
 ) -> None:
     lines = [f"line {number}\n" for number in range(40)]
     translator = served.translators["en-de"]
-    translator.step_s = 0.02
+    translator.delay_s = 0.02
     press(page, "file-tab")
     page.drop_file("a.txt", "".join(lines))
     try:
@@ -105,7 +105,7 @@ def test_a_network_that_breaks_in_the_middle_of_a_file(
         page.network(offline=True)
         page.until(lambda: "cannot be reached" in page.text("file-note"))
     finally:
-        translator.step_s = 0.0
+        translator.delay_s = 0.0
         page.network(offline=False)
     page.wait_s = 10.0  # it asks again every 5 s
     page.until(lambda: page.text("file-note") == "Done: 40 lines.")
