@@ -371,8 +371,9 @@ def serve(
 ) -> None:
     """Serve checkpoints over HTTP.
 
-    Ctrl-C or SIGTERM ends it, after what was accepted is answered. Every other limit is an
-    environment variable DRAGOMAN_...: see the README.
+    Ctrl-C or SIGTERM ends it, after what was accepted is answered. SIGHUP has it serve what MODELS
+    holds then: new versions take over without a pause, and damaged ones leave the old ones serving.
+    Every other limit is an environment variable DRAGOMAN_...: see the README.
 
     \b
     dragoman serve models --port 8000

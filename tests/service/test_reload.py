@@ -87,7 +87,7 @@ async def ask(client: httpx.AsyncClient, text: str = "a", model: str = "en-de") 
 
 
 async def until(done: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not done():
             await asyncio.sleep(0.001)
 
@@ -345,7 +345,7 @@ async def test_the_service_ends_in_the_middle_of_a_swap(serving: Serving) -> Non
         asyncio.get_running_loop().call_later(0.1, folder.loading.set)
     assert reloading.cancelled()
     assert newcomer is not None
-    assert newcomer.state is ModelState.STOPPED
+    await until(lambda: newcomer.state is ModelState.STOPPED)
     assert all(model.state is ModelState.STOPPED for model in registry.dispatchers)
 
 
@@ -456,7 +456,7 @@ async def test_the_admin_route_wants_its_key(serving: Serving, headers: dict[str
     folder = FakeFolder({"en-de": "1"})
     async with serving(folder.registry(), SETTINGS) as client:
         looks = folder.num_looks
-        encoded = {name: value.encode("latin-1") for name, value in headers.items()}
+        encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         answer = await client.post("/admin/reload", headers=encoded)
         assert answer.status_code == 403
         assert answer.json()["error"]["code"] == "key_refused"
