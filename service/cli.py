@@ -383,8 +383,9 @@ def serve(
 ) -> None:
     """Serve checkpoints over HTTP.
 
-    Ctrl-C or SIGTERM ends it, after what was accepted is answered. Every other limit is an
-    environment variable DRAGOMAN_...: see docs/running.md.
+    Ctrl-C or SIGTERM ends it, after what was accepted is answered. SIGHUP has it serve what MODELS
+    holds then: new versions take over without a pause, and damaged ones leave the old ones serving.
+    Every other limit is an environment variable DRAGOMAN_...: see docs/running.md.
 
     \b
     dragoman serve models --port 8000

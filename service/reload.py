@@ -220,9 +220,11 @@ class Reloader:
             await asyncio.sleep(_POLL_S)
         while not old.close(0.0):
             await asyncio.sleep(_POLL_S)
+        name, version = old.name, _version(old)
         del self._leaving[old]
+        del old  # the last that holds its weights
         await asyncio.to_thread(give_back_memory)
-        logger.info("model %s: version %s closed", old.name, _version(old))
+        logger.info("model %s: version %s closed", name, version)
 
 
 def _version(dispatcher: Dispatcher) -> str | None:

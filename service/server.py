@@ -2,7 +2,7 @@
 
 SIGTERM: readiness turns red, after `drain_grace_s` the socket closes, accepted work is finished,
 exit code 0. Ctrl-C does the same without the grace. A second signal leaves at once. SIGHUP has the
-models folder looked at anew.
+models folder looked at anew, but ends the service when it comes because its terminal was closed.
 """
 
 import contextlib
@@ -101,6 +101,7 @@ class _Server(uvicorn.Server):
         self._closes_at: float | None = None
         self._told = False  # that it is ending
         self._reload_wished = False
+        self._has_terminal = False  # that it shall end with
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -111,6 +112,8 @@ class _Server(uvicorn.Server):
         caught = (signal.SIGTERM, signal.SIGINT)
         before = {number: signal.signal(number, self.handle_exit) for number in caught}
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._handle_hangup)
+        # `nohup` has it ignored: then it shall outlive the terminal.
+        self._has_terminal = before[signal.SIGHUP] is not signal.SIG_IGN and _has_terminal()
         try:
             yield
         finally:
@@ -136,8 +139,11 @@ class _Server(uvicorn.Server):
             self.should_exit = True
         if self._reload_wished and self._closes_at is None:
             self._reload_wished = False
-            logger.info("asked to look for other models")
-            self._registry.reloader.reload()
+            if self._has_terminal and not _has_terminal():
+                self.handle_exit(signal.SIGHUP, None)
+            else:
+                logger.info("asked to look for other models")
+                self._registry.reloader.reload()
         if self._registry.none_loads:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -169,6 +175,15 @@ def _allow_descriptors(wanted: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def _has_terminal() -> bool:
+    """Whether this process belongs to a terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _leave(code: int) -> None:

@@ -172,12 +172,13 @@ class Service:
 
 @dataclass
 class Clients:
-    """Each sends its next sentence when it has its answer, until told to stop."""
+    """Each sends its next sentence `pause_s` after it had its answer, until told to stop."""
 
     address: tuple[str, int]
     sentences: Sequence[str]
     expected: dict[str, list[str]]  # by version
     report: SwapLoad
+    pause_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
     stopped: bool = False
 
@@ -208,6 +209,7 @@ class Clients:
                     self._answered(number, json.loads(content))
                 else:
                     self._failed(status_line)
+                await asyncio.sleep(self.pause_s)
         finally:
             writer.close()
 
@@ -278,6 +280,7 @@ def measure(
     num_swaps: int,
     num_clients: int,
     precision: str,
+    pause_s: float = 0.0,
     options: Sequence[str] = (),
 ) -> SwapLoad:
     """Serves the two in turn; `options` are `dragoman serve`'s."""
@@ -292,7 +295,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         service = Service(Path(folder), ["--precision", precision, *options])
         with service.running(old):
-            clients = Clients(service.address, sentences, expected, report)
+            clients = Clients(service.address, sentences, expected, report, pause_s)
             asyncio.run(swap_under_load(service, clients, checkpoints, num_swaps))
             report.exit_code = service.end()
     return report
@@ -311,6 +314,13 @@ def main() -> None:
     parser.add_argument("--swaps", type=int, default=100, help="default: 100")
     parser.add_argument("--clients", type=int, default=8, help="default: 8")
     parser.add_argument(
+        "--pause-ms",
+        type=float,
+        default=0.0,
+        help="of each client between an answer and its next request; default: 0, which takes all "
+        "of the machine and leaves a swap its share of it",
+    )
+    parser.add_argument(
         "--precision",
         choices=("fp32", "int8"),
         default="fp32",
@@ -328,6 +338,7 @@ def main() -> None:
             num_swaps=asked.swaps,
             num_clients=asked.clients,
             precision=asked.precision,
+            pause_s=asked.pause_ms / 1000,
             options=options,
         )
     except (OSError, DragomanError) as error:

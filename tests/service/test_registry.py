@@ -1,12 +1,21 @@
 """Which folders become models."""
 
+import hashlib
+import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from model.errors import CheckpointError
+from model.version import read_version
+from service import model_folder
+from service.dispatcher import LoadedModel, ModelState
+from service.model_folder import Found, ModelFolder
 from service.registry import open_models
 from service.settings import Settings
+from tests.tiny_checkpoint import write_tiny_checkpoint
 
 
 def make(folder: Path, file: str = "config.json") -> Path:
@@ -48,3 +57,57 @@ def test_nothing_to_serve(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "file", tmp_path / "none"):
         with pytest.raises(CheckpointError):
             open_models(folder, Settings())
+
+
+def versions(found: list[Found]) -> dict[str, str | None]:
+    return {each.name: each.version for each in found}
+
+
+def test_a_look_tells_names_versions_and_where_links_lead(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    dated = make(tmp_path / "kept" / "2026-11-21", "SHA256SUMS")
+    (dated / "SHA256SUMS").write_bytes(b"sums")
+    make(models / "fr-en")
+    (models / "en-de").symlink_to(dated)
+    folder = ModelFolder(models, Settings())
+    expected = hashlib.sha256(b"sums").hexdigest()[:12]
+    assert versions(folder.look()) == {"en-de": expected, "fr-en": None}
+    assert folder.look()[0].folder == dated
+
+
+def test_what_is_damaged_is_not_meant_to_be_gone(tmp_path: Path) -> None:
+    make(tmp_path / "fr-en")
+    (tmp_path / "en-de").symlink_to(tmp_path / "nowhere")  # while somebody moves things about
+    folder = ModelFolder(tmp_path, Settings())
+    assert list(versions(folder.look())) == ["fr-en"]
+    assert list(versions(folder.look(["en-de", "fr-en", "zh-en"]))) == ["en-de", "fr-en"]
+    shutil.rmtree(tmp_path / "fr-en")
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        folder.look(["en-de", "fr-en"])
+
+
+def test_a_checkpoint_exchanged_while_it_is_loaded_is_loaded_again(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "en-de"
+    shutil.copytree(tiny_checkpoint, folder)
+    load_once = model_folder._load
+    loaded: list[str] = []
+
+    def load_and_exchange(*args: Any) -> LoadedModel:
+        found = load_once(*args)
+        loaded.append(found.info.version)
+        if len(loaded) == 1:  # now `dragoman export` puts another there
+            write_tiny_checkpoint(folder, seed=2)
+        return found
+
+    monkeypatch.setattr(model_folder, "_load", load_and_exchange)
+    settings = Settings(threads_per_model=1)
+    (model,) = open_models(folder, settings).dispatchers
+    model.start()
+    while model.state is ModelState.LOADING:
+        time.sleep(0.01)
+    assert model.known_info is not None
+    assert loaded == [read_version(tiny_checkpoint), model.known_info.version]
+    assert read_version(folder) == model.known_info.version
+    assert model.close(5)

@@ -96,7 +96,7 @@ async def ask(client: httpx.AsyncClient, text: str = "a", model: str = "en-de") 
 
 
 async def until(done: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not done():
             await asyncio.sleep(0.001)
 
@@ -355,7 +355,7 @@ async def test_the_service_ends_in_the_middle_of_a_swap(serving: Serving) -> Non
         asyncio.get_running_loop().call_later(0.1, folder.loading.set)
     assert reloading.cancelled()
     assert newcomer is not None
-    assert newcomer.state is ModelState.STOPPED
+    await until(lambda: newcomer.state is ModelState.STOPPED)
     assert all(model.state is ModelState.STOPPED for model in registry.dispatchers)
 
 

@@ -1,14 +1,19 @@
 """The process: addresses, signals and the way out, over real sockets."""
 
 import contextlib
+import fcntl
 import json
+import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +32,7 @@ def start() -> Iterator[Start]:
     processes: list[Process] = []
 
     def start_one(
-        *, step_s: float = 0.0, grace_s: float = 0.0, outcome: str = "serve"
+        *, step_s: float = 0.0, grace_s: float = 0.0, outcome: str = "serve", **options: Any
     ) -> tuple[Process, str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.service.serve_fakes", str(step_s), str(grace_s), outcome],
@@ -35,6 +40,7 @@ def start() -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            **options,
         )
         processes.append(process)
         assert process.stdout is not None
@@ -116,6 +122,24 @@ def test_a_second_signal_leaves_at_once(start: Start) -> None:
     assert process.wait(2) == 128 + signal.SIGTERM
     with contextlib.suppress(ConnectionError):
         assert receive(connection) == b""
+
+
+def test_a_hangup_is_survived_but_not_that_of_its_own_terminal(start: Start) -> None:
+    process, address = start()
+    wait_ready(address)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert post(address, "still here").status_code == 200
+    master, terminal = pty.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+    process, address = start(start_new_session=True, preexec_fn=take_terminal)
+    wait_ready(address)
+    os.close(terminal)
+    os.close(master)
+    assert process.wait(20) == 0
 
 
 def test_live_answers_and_a_signal_ends_it_while_a_model_loads(start: Start) -> None:
