@@ -202,7 +202,9 @@ def http_port() -> Iterator[int]:
 def test_chunks_that_lie(chunks: bytes) -> None:
     with running(Settings(body_timeout_s=0.3)) as port, connect(port) as connection:
         with contextlib.suppress(OSError):
-            connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+            connection.sendall(
+                HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+            )
         answer = read_all(connection)
         assert answer[9:12] in (b"400", b"408", b"413", b"")
         assert seconds_of_a_translation(port) < 5
