@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from model.errors import DragomanError
 from model.process import num_cores
+from service.access.keys import read_keys
 from service.model_folder import checkpoint_folders
 from service.server import listen
 from service.settings import Settings, load_settings
@@ -39,6 +41,8 @@ def examine(models: Path, host: str, port: int) -> Iterator[Finding]:
     yield _made("processor", _processor)
     if settings:
         yield _made("device and precision", partial(_precision, settings[0]))
+        if settings[0].keys_file is not None:
+            yield _made("keys", partial(_keys, settings[0].keys_file))
     try:
         folders = checkpoint_folders(models)
     except DragomanError as error:
@@ -69,6 +73,13 @@ def _versions() -> str:
 
     packages = ", ".join(f"{package} {of(package)}" for package in _PACKAGES)
     return f"Python {platform.python_version()}, {packages}"
+
+
+def _keys(path: Path) -> str:
+    now = datetime.now(UTC)
+    keys = read_keys(path).keys
+    expired = sum(key.is_expired(now) for key in keys)
+    return f"{path}: {len(keys) - expired} in force, {expired} expired"
 
 
 def _settings(found: list[Settings]) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.dialects import Dialect
+from service.dialects import NATIVE, Dialect
 from service.error_table import ERROR_TABLE, Refusal
 from service.errors import ClientGone
+from service.schemas import ErrorBody
 
 _FORM = "application/x-www-form-urlencoded"
 _BODY_TYPES = ("application/json", _FORM, "multipart/form-data")
@@ -48,9 +49,12 @@ def documented_errors(dialect: Dialect) -> Responses:
 
 
 def _response(dialect: Dialect, codes: Iterable[str]) -> dict[str, Any]:
+    description = ", ".join(sorted(codes))
+    if dialect is NATIVE:
+        return {"model": ErrorBody, "description": description}
     example = dialect.body(Refusal(400, "code", "why, and what to do about it"))
     return {
-        "description": ", ".join(sorted(codes)),
+        "description": description,
         "content": {"application/json": {"schema": _schema_of(example)}},
     }
 

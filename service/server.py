@@ -32,6 +32,7 @@ from service.settings import Settings
 logger = logging.getLogger("dragoman.server")
 
 BACKLOG = 2048
+MAX_HEAD_BYTES = 64 * 1024  # some clients send 5000 characters, percent-encoded, in the query
 SPARE_DESCRIPTORS = 256  # files that are no connections: models, pipes to engines, logs
 
 
@@ -73,6 +74,7 @@ def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=connection_class(settings),
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,  # it would log the query string; our own line does not
         server_header=False,

@@ -42,6 +42,8 @@ class CounterStorage(Storage):
             if path is not None:  # durable but for the last moments before a power cut
                 self._table.execute("PRAGMA journal_mode = WAL")
                 self._table.execute("PRAGMA synchronous = NORMAL")
+                # Pages; the disk is waited for only then, and whoever asks waits with us.
+                self._table.execute("PRAGMA wal_autocheckpoint = 8000")
             self._table.executescript(_SCHEMA)
         except sqlite3.Error:
             self._table.close()

@@ -49,7 +49,7 @@ class Keyring:
         except ConfigError as error:
             logger.error("%s; the keys read before stay in force", error)
             return False
-        logger.info("keys file %s was read again: %d keys", self._path, len(self._keys))
+        logger.info("keys file %s was read again; keys: %d", self._path, len(self._keys))
         return True
 
     def _read(self) -> tuple[tuple[bytes, Key], ...]:

@@ -163,6 +163,25 @@ def test_what_is_no_http_is_refused_in_json(http_port: int, request_bytes: bytes
     assert json.loads(body)["error"]["code"] == "malformed_request"
 
 
+def test_a_long_query_that_comes_in_pieces(http_port: int) -> None:
+    text = "%E6%88%91" * 5000
+    query = f"POST /translate?q={text}&source=en&target=de HTTP/1.1\r\nHost: x\r\n"
+    with connect(http_port) as connection:
+        for start in range(0, len(query), 9000):
+            connection.sendall(query[start : start + 9000].encode())
+            time.sleep(0.02)
+        connection.sendall(b"Connection: close\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_head_without_an_end(http_port: int) -> None:
+    with connect(http_port) as connection, contextlib.suppress(ConnectionError):
+        for _ in range(200):
+            connection.sendall(b"A: " + b"b" * 5000 + b"\r\n" if _ else b"GET / HTTP/1.1\r\n")
+            time.sleep(0.002)
+        raise AssertionError("it took a megabyte")
+
+
 @pytest.fixture(scope="module")
 def http_port() -> Iterator[int]:
     with running(Settings(head_timeout_s=2)) as port:
@@ -183,7 +202,9 @@ def http_port() -> Iterator[int]:
 def test_chunks_that_lie(chunks: bytes) -> None:
     with running(Settings(body_timeout_s=0.3)) as port, connect(port) as connection:
         with contextlib.suppress(OSError):
-            connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+            connection.sendall(
+                HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+            )
         answer = read_all(connection)
         assert answer[9:12] in (b"400", b"408", b"413", b"")
         assert seconds_of_a_translation(port) < 5

@@ -87,3 +87,14 @@ def test_what_nobody_expected_is_a_finding_too(
     ok, detail = examined(tiny_checkpoint)["versions"]
     assert not ok
     assert "torch is broken; install again" in detail
+
+
+def test_the_keys_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keys.json"
+    monkeypatch.setenv("DRAGOMAN_KEYS_FILE", str(path))
+    ok, detail = examined(tmp_path)["keys"]
+    assert not ok
+    assert "dragoman keys add" in detail
+    assert cli.run(["keys", "add", str(path), "a"]) == 0
+    assert cli.run(["keys", "add", str(path), "b", "--expires", "2020-01-01"]) == 0
+    assert examined(tmp_path)["keys"] == (True, f"{path}: 1 in force, 1 expired")

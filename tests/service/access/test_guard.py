@@ -1,5 +1,6 @@
 """Keys, rates and quotas as clients of each API meet them."""
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from service.access.keys import KeysFile, Scope, write_keys
 from service.app import create_app
 from service.settings import Settings
 from tests.service.conftest import AddKey, Serving
+from tests.service.faces.hostile import MARK, TEXTS
 from tests.service.fakes import fake_registry
 
 pytestmark = pytest.mark.anyio
@@ -217,6 +219,29 @@ async def test_what_is_no_key(serving: Serving, keys_file: Path, value: Any, sta
         assert answer.status_code == status
         answer = await client.post("/translate?api_key=a&api_key=b", json=ASKED)
         assert answer.status_code == 403
+
+
+async def test_hostile_keys(serving: Serving, keys_file: Path, add_key: AddKey) -> None:
+    add_key("website")
+    settings = Settings(keys_file=keys_file)
+    async with serving(fake_registry(settings, "en-de"), settings) as client:
+        for text in TEXTS:
+            plain = text.encode("utf-8", "ignore").decode()
+            for answer in (
+                await client.post("/translate", content=json.dumps({"api_key": text})),
+                await client.post(
+                    "/translate",
+                    content=json.dumps({**ASKED, "api_key": text}),
+                    headers={"Content-Type": "application/json"},
+                ),
+                await client.post("/translate", params={"api_key": plain[:2000]}),
+                await client.get(f"{GOOGLE}/languages", params={"key": plain[:2000]}),
+                await client.get(
+                    "/v1/models", headers=[(b"x-api-key", plain.encode().replace(b"\0", b""))]
+                ),
+            ):
+                assert answer.status_code in (400, 401, 403, 415), text
+                assert MARK not in answer.text
 
 
 async def test_libretranslate_is_told_that_it_needs_a_key(

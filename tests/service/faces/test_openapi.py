@@ -54,7 +54,7 @@ schema = schemathesis.openapi.from_dict(document())
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-def test_made_up_requests(case: "schemathesis.Case[Any]", address: str) -> None:
+def test_made_up_requests(case: schemathesis.Case[Any], address: str) -> None:
     answer = case.call(base_url=address, timeout=20)
     case.validate_response(answer, checks=CHECKS)
     if answer.status_code >= 400:
