@@ -159,6 +159,7 @@ class EngineTeam:
         self._selector.close()
         self._bell.close()
         self._ringer.close()
+        self._start = _closed  # or it would keep whoever made it, and that one keeps the weights
 
     def call_processes(self) -> None:
         """Has the other engines come, unless they have been called already."""
@@ -301,6 +302,10 @@ class EngineTeam:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+
+def _closed() -> EngineProcesses:
+    raise NoEngine("the engines are closed")
 
 
 @runtime_checkable

@@ -1,13 +1,16 @@
 """Several engines behind one face: the same results, nothing lost, errors told."""
 
 import dataclasses
+import gc
 import logging
 import os
 import random
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,7 @@ from model.engine_process import EngineProcesses, Failure, work
 from model.engine_team import EngineTeam
 from model.errors import EngineFailure, InputError, NoEngine
 from model.request import Finished, Request
+from model.translator import Translator
 from tests.model.reference_search import TableNetwork
 
 LONGEST = 9
@@ -348,3 +352,16 @@ def test_a_failed_engine_takes_no_results_of_others_along() -> None:
             team.cancel(number)
         finish_into(found, team)
         assert found >= set(range(30)) - lost
+
+
+def test_a_closed_translator_is_gone_without_the_garbage_collector(tiny_checkpoint: Path) -> None:
+    translator = Translator.load(tiny_checkpoint, num_engines=2, own_engine=False)
+    translator.wake()  # makes the team, but starts no process
+    translator.close()
+    gone = weakref.ref(translator)
+    gc.disable()  # a service freezes what it has loaded: a cycle would stay for good
+    try:
+        del translator
+        assert gone() is None
+    finally:
+        gc.enable()
