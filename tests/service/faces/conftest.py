@@ -19,7 +19,8 @@ Start = Callable[[Registry, Settings], str]
 
 
 @contextmanager
-def _running(registry: Registry, settings: Settings) -> Iterator[str]:
+def running(registry: Registry, settings: Settings) -> Iterator[str]:
+    """Serves a registry; gives the address. Does not wait for the models."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(
             create_app(registry, settings), log_config=None, timeout_graceful_shutdown=1
@@ -40,7 +41,7 @@ def _running(registry: Registry, settings: Settings) -> Iterator[str]:
 def start() -> Iterator[Start]:
     """Serves a registry until the test ends; gives the address. Does not wait for the models."""
     with ExitStack() as servers:
-        yield lambda registry, settings: servers.enter_context(_running(registry, settings))
+        yield lambda registry, settings: servers.enter_context(running(registry, settings))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def address() -> Iterator[str]:
     """A server that all tests of a module share, with four models that are ready."""
     settings = Settings(max_texts=60, max_characters=2000)
     registry = fake_registry(settings, "en-de", "de-en", "fr-de", "en-pt")
-    with _running(registry, settings) as address:
+    with running(registry, settings) as address:
         wait_until_ready(registry)
         yield address
 
