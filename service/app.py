@@ -96,8 +96,8 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_error)
     app.state.access = access
+    app.state.door = Door(registry, metrics.count_request)
     app.add_middleware(Guard, access=access)  # added first, so innermost: it may read the body
-    app.add_middleware(Door, registry=registry)  # behind the body, which has to be read anyway
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
     )

@@ -1,34 +1,58 @@
-"""ASGI middleware: while no model has room for anything, translations are refused unread.
+"""While no model has room for anything, requests to translate are refused as they come in.
 
-Reading a body, checking it and finding its model costs as much as a good part of its translation;
-spent on thousands of requests that are refused in the end, it would be taken from the others. What
-is remembered or under way for another request is refused here, too.
+Taking a request apart, checking it and finding its model costs as much as a good part of its
+translation; spent on thousands that are refused in the end, it would be taken from the others. So
+they do not even become requests of the application: the connection asks here first. What is
+remembered or under way for another request is refused here, too.
 """
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+import re
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 
 from service.dialects import error_response, is_translation
 from service.dispatcher import ModelState
 from service.errors import QueueFull
 from service.registry import Registry
+from service.request_log import RequestRecord, valid_id, write_line
+
+_REQUEST_LINE = re.compile(rb"(GET|POST) (/[A-Za-z0-9./_-]*)(?:\?([!-~]*))? HTTP/1\.1\r\n")
+_LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*\r")
+_REQUEST_ID = re.compile(rb"\nx-request-id:[ \t]*([!-~]+)[ \t]*\r")
+# What needs the application: bodies of unknown length, conversations, and what browsers ask.
+_NOT_HERE = re.compile(rb"\n(?:transfer-encoding|expect|upgrade|origin):")
+_CLOSES = re.compile(rb"\nconnection:[ \t]*close[ \t]*\r")
+_LONGEST = 64 * 1024  # bytes of a request that is kept here until it is whole
+
+
+class Verdict(Enum):
+    """What becomes of bytes that have come in, where they are not refused."""
+
+    LET_IN = "let in"
+    WAIT = "wait"  # for the rest of the request
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The whole answer."""
+
+    answer: bytes
+    close: bool  # the connection, behind it
 
 
 class Door:
-    """Lets requests in while at least one model takes some."""
+    """Looks at requests before anybody else while there is no room for any."""
 
-    def __init__(self, app: ASGIApp, registry: Registry) -> None:
-        self.app = app
+    def __init__(self, registry: Registry, count: Callable[[RequestRecord], None]) -> None:
+        """`count` is told of every request that is refused."""
         self._registry = registry
+        self._count = count
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and is_translation(scope["path"]):
-            refusal = self._refusal()
-            if refusal is not None:
-                await error_response(scope, refusal)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-    def _refusal(self) -> QueueFull | None:
+    def refusal(self) -> QueueFull | None:
+        """Why no model takes any more; None while one does."""
         refusal = None
         for dispatcher in self._registry.dispatchers:
             if dispatcher.state is ModelState.READY:
@@ -36,3 +60,71 @@ class Door:
                 if refusal is None:
                     return None
         return refusal
+
+    def judge(self, data: bytes) -> Verdict | Refused:
+        """What to do with a connection's next bytes, all that have come since its last request.
+
+        Whatever is not plainly one request for a translation is the application's to judge.
+        """
+        refusal = self.refusal()
+        if refusal is None:
+            return Verdict.LET_IN
+        head_end = data.find(b"\r\n\r\n")
+        if head_end < 0:
+            return Verdict.WAIT if len(data) < _LONGEST else Verdict.LET_IN
+        line = _REQUEST_LINE.match(data)
+        head = data[: head_end + 2].lower()
+        lengths = _LENGTH.findall(head)
+        plain = head.count(b"\ncontent-length") == len(lengths) < 2
+        if line is None or _NOT_HERE.search(head) or not plain:
+            return Verdict.LET_IN
+        path = line[2].decode("ascii")
+        size = head_end + 4 + (int(lengths[0]) if lengths else 0)
+        if not is_translation(path) or size > _LONGEST or len(data) > size:
+            return Verdict.LET_IN
+        if len(data) < size:
+            return Verdict.WAIT
+        close = _CLOSES.search(head) is not None
+        return Refused(self._refuse(refusal, line, path, head, data, close=close), close)
+
+    def _refuse(
+        self,
+        refusal: QueueFull,
+        line: "re.Match[bytes]",
+        path: str,
+        head: bytes,
+        data: bytes,
+        *,
+        close: bool,
+    ) -> bytes:
+        started = time.monotonic()
+        method = line[1].decode("ascii")
+        scope = {"method": method, "path": path, "query_string": line[3] or b""}
+        response = error_response(scope, refusal)
+        found = _REQUEST_ID.search(head)
+        # As it was written: `head` is in lower case.
+        given = "" if found is None else data[found.start(1) : found.end(1)].decode("ascii")
+        request_id = given if valid_id(given) else uuid.uuid4().hex
+        headers = [*response.raw_headers, (b"x-request-id", request_id.encode("ascii"))]
+        if close:
+            headers.append((b"connection", b"close"))
+        fields = b"".join(b"%b: %b\r\n" % field for field in headers)
+        phrase = b"Too Many Requests" if response.status_code == 429 else b"Refused"
+        answer = b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (
+            response.status_code,
+            phrase,
+            fields,
+            bytes(response.body),
+        )
+        record = RequestRecord(
+            request_id,
+            method,
+            route=path,
+            status=response.status_code,
+            num_bytes_sent=len(response.body),
+            seconds=time.monotonic() - started,
+            refusal="queue_full",
+        )
+        write_line(record)
+        self._count(record)
+        return answer

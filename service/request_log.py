@@ -10,7 +10,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -64,6 +64,11 @@ def note_model(scope: Scope, model: str) -> None:
         record.model = model
 
 
+def valid_id(given: str) -> bool:
+    """Whether a client's id for its request may go into the log."""
+    return _ID.fullmatch(given) is not None
+
+
 def write_line(record: RequestRecord) -> None:
     """Logs one finished request."""
     logger.info(
@@ -78,7 +83,7 @@ def write_line(record: RequestRecord) -> None:
         record.model,
         record.num_texts,
         record.num_characters,
-        extra=asdict(record),  # fields of their own where lines are JSON
+        extra=vars(record),  # fields of their own where lines are JSON
     )
 
 
@@ -95,7 +100,7 @@ class RequestLog:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         record = RequestRecord(
-            request_id=given if _ID.fullmatch(given) else uuid.uuid4().hex,
+            request_id=given if valid_id(given) else uuid.uuid4().hex,
             method=scope["method"] if scope["method"] in _METHODS else "-",
         )
         scope["dragoman.record"] = record

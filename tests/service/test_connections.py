@@ -294,5 +294,8 @@ def test_packed_bodies_are_refused_unread_in_every_dialect(http_port: int) -> No
 
 
 def test_forwarded_addresses_mean_nothing_to_the_server() -> None:
-    config = configure(lambda: None, Settings())  # type: ignore[arg-type]
+    settings = Settings()
+    app = create_app(fake_registry(settings, "en-de"), settings)
+    app.state.access.close()
+    config = configure(app, settings)
     assert not config.proxy_headers

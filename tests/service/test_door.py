@@ -1,44 +1,201 @@
 """Overload is told at the door, in every API's words, and only while nobody has room."""
 
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import httpx
 import pytest
+import uvicorn
 
-from service.admission import Load
+from service.app import create_app
+from service.dispatcher import Dispatcher
+from service.door import Door, Refused, Verdict
 from service.registry import Registry
+from service.request_log import RequestRecord
+from service.server import configure, listen
 from service.settings import Settings
-from tests.service.conftest import Serving
 from tests.service.fakes import fake_model
 
-pytestmark = pytest.mark.anyio
+SETTINGS = Settings(max_texts=2, max_queue_texts=2, queue_wait_s=0.0, body_timeout_s=1.0)
+BODY = b'{"text": "SECRET", "source": "en", "target": "de"}'
+PATHS = (
+    *("/v1/translate", "/v1/score", "/translate", "/v2/translate", "/language/translate/v2"),
+    *("/translate?api-version=3.0&to=de", "/translator/text/v3.0/translate?to=de"),
+    "/translate?langpair=en|de&q=SECRET",
+)
 
-SETTINGS = Settings(max_texts=2, max_queue_texts=2, queue_wait_s=0.0)
-BAD = b"not even JSON"  # which would be told if anybody looked at it
+
+@contextmanager
+def running(*models: Dispatcher) -> Iterator[int]:
+    """The port of a service with these models."""
+    registry = Registry(models)
+    server = uvicorn.Server(configure(create_app(registry, SETTINGS), SETTINGS))
+    with listen("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            while not server.started or registry.loading:
+                time.sleep(0.005)
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
-def status_of_all(answers: list[httpx.Response]) -> set[int]:
-    return {answer.status_code for answer in answers}
+def fill(model: Dispatcher) -> None:
+    """All the work it may have, though nobody does it."""
+    model.admission.num_texts += 2
 
 
-async def test_translations_are_refused_unread_while_no_model_has_room(serving: Serving) -> None:
+def empty(model: Dispatcher) -> None:
+    model.admission.num_texts -= 2
+
+
+def test_translations_are_refused_while_no_model_has_room(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="dragoman")
+    caplog.set_level(logging.WARNING, logger="httpx")  # it tells the query
     models = [fake_model(name, SETTINGS) for name in ("en-de", "en-fr")]
-    async with serving(Registry(models), SETTINGS) as client:
+    with running(*models) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
 
-        async def send(path: str) -> httpx.Response:
-            return await client.post(path, content=BAD)
+        def send(path: str) -> httpx.Response:
+            method = "GET" if "langpair" in path else "POST"
+            return client.request(
+                method,
+                path,
+                content=b"" if method == "GET" else b"not even JSON",
+                headers={"X-Request-ID": "Order.66", "Authorization": "SECRET"},
+            )
 
-        paths = ("/v1/translate", "/v1/score", "/translate", "/v2/translate")
-        google = "/language/translate/v2"
-        await models[0].admission.enter(Load(2, 2), 1.0)
-        assert 429 not in status_of_all([await send(path) for path in (*paths, google)])
-        await models[1].admission.enter(Load(2, 2), 1.0)
-        answers = [await send(path) for path in (*paths, google)]
-        assert status_of_all(answers) == {429}
-        assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
+        fill(models[0])
+        assert 429 not in {send(path).status_code for path in PATHS if "langpair" not in path}
+        fill(models[1])
+        answers = [send(path) for path in PATHS]
+        assert {answer.status_code for answer in answers} == {429}
+        for answer in answers:
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.headers["x-request-id"] == "Order.66"
+            assert "SECRET" not in answer.text
+            assert "max_queue_texts" in answer.text
         assert answers[0].json()["error"]["code"] == "queue_full"
-        assert "max_queue_texts" in answers[2].json()["error"]
-        assert "max_queue_texts" in answers[3].json()["message"]
+        assert isinstance(answers[2].json()["error"], str)
+        assert "message" in answers[3].json()
         assert answers[4].json()["error"]["code"] == 429
+        assert answers[5].json()["error"]["code"] == 429000
+        assert answers[7].json()["code"] == 429
         for path in ("/health/live", "/health/ready", "/metrics", "/v1/models", "/languages", "/"):
-            assert (await client.get(path)).status_code == 200
-        models[1].admission.leave(Load(2, 2))
-        assert 429 not in status_of_all([await send(path) for path in (*paths, google)])
+            assert client.get(path).status_code == 200
+        found = client.get("/metrics").text
+        assert 'dragoman_refused_total{reason="queue_full"} 8.0' in found
+        empty(models[1])
+        good = {"text": "a b", "source": "en", "target": "fr"}
+        assert client.post("/v1/translate", json=good).json()["translations"][0]["text"] == "A B"
+    lines = [record.getMessage() for record in caplog.records if "Order.66" in record.getMessage()]
+    assert len([line for line in lines if " 429 " in line]) == len(PATHS)
+    assert "SECRET" not in caplog.text
+
+
+def test_requests_that_come_in_pieces_and_one_behind_the_other() -> None:
+    model = fake_model("en-de", SETTINGS)
+    request = (
+        b"POST /v1/translate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+    )
+    with running(model) as port, socket.create_connection(("127.0.0.1", port), 5) as connection:
+        fill(model)
+        for pieces in ([request], [request[:9], request[9:60], request[60:]], [request[:-1], b"}"]):
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.02)
+            assert read_answer(connection).startswith(b"HTTP/1.1 429 ")
+        # Room is found while the request is still coming in.
+        connection.sendall(request[:-5])
+        time.sleep(0.05)
+        empty(model)
+        connection.sendall(request[-5:])
+        assert b'"SECRET"' in read_answer(connection)
+        connection.sendall(request)
+        assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
+        fill(model)
+        connection.sendall(request.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        assert b"connection: close" in read_answer(connection).lower()
+        assert connection.recv(1) == b""
+        empty(model)
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """One answer, whole."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(4096)
+    head, _, body = data.partition(b"\r\n\r\n")
+    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    while len(body) < int(fields[b"content-length"]):
+        body += connection.recv(4096)
+    return head + b"\r\n\r\n" + body
+
+
+@pytest.fixture
+def closed_door() -> Iterator[Door]:
+    model = fake_model("en-de", SETTINGS)
+    model.start()
+    while model.state == "loading":
+        time.sleep(0.001)
+    model.admission.num_texts += 2
+    yield Door(Registry([model]), counted.append)
+    model.close(5)
+
+
+counted: list[RequestRecord] = []
+WHOLE = b"POST /v1/translate HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def test_a_whole_request_is_refused(closed_door: Door) -> None:
+    counted.clear()
+    refused = closed_door.judge(WHOLE)
+    assert isinstance(refused, Refused)
+    head, _, body = refused.answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    assert json.loads(body)["error"]["code"] == "queue_full"
+    assert [(record.route, record.status, record.refusal) for record in counted] == [
+        ("/v1/translate", 429, "queue_full")
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        WHOLE + b"GET / HTTP/1.1\r\n\r\n",  # another behind it
+        WHOLE.replace(b"POST", b"PUT"),
+        WHOLE.replace(b"/v1/translate", b"/v1/models"),
+        WHOLE.replace(b"/v1/translate", b"/v1/%74ranslate"),
+        WHOLE.replace(b"1.1", b"1.0"),
+        WHOLE.replace(b"Host: x", b"Transfer-Encoding: chunked"),
+        WHOLE.replace(b"Host: x", b"transfer-encoding : chunked\r\nTRANSFER-ENCODING: chunked"),
+        WHOLE.replace(b"Host: x", b"Expect: 100-continue"),
+        WHOLE.replace(b"Host: x", b"Origin: https://example.org"),
+        WHOLE.replace(b"Host: x", b"Content-Length: 3"),  # two lengths
+        WHOLE.replace(b"Length: 2", b"Length: +2"),
+        WHOLE.replace(b"Length: 2", b"Length: 2, 2"),
+        WHOLE.replace(b"Length: 2", b"Length : 2"),
+        WHOLE.replace(b"Length: 2", b"Length: 0x2"),
+        WHOLE.replace(b"Length: 2", b"Length: 99999"),
+        WHOLE.replace(b"Length: 2", b"Length: 99999999999"),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"\r\n\r\n",
+        b"x" * 70_000,
+    ],
+)
+def test_all_else_is_the_applications_to_judge(closed_door: Door, data: bytes) -> None:
+    assert closed_door.judge(data) is Verdict.LET_IN
+
+
+@pytest.mark.parametrize("end", [0, 1, 20, 40, -1])
+def test_the_rest_of_a_request_is_waited_for(closed_door: Door, end: int) -> None:
+    assert closed_door.judge(WHOLE[:end]) is Verdict.WAIT
