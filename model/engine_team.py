@@ -64,6 +64,7 @@ class EngineTeam:
         self._member_step_s = 0.0
         self._selector = selectors.DefaultSelector()
         self._bell, self._ringer = socket.socketpair()
+        self._ringing = False
         self._bell.setblocking(False)
         self._ringer.setblocking(False)
         self._selector.register(self._bell, selectors.EVENT_READ)
@@ -137,7 +138,10 @@ class EngineTeam:
 
     def wake(self) -> None:
         """Lets `step` return at once."""
-        with contextlib.suppress(OSError):  # it rings already, or the team is closed
+        if self._ringing:  # nobody has come to the door yet
+            return
+        self._ringing = True
+        with contextlib.suppress(OSError):  # the team is closed
             self._ringer.send(b"\0")
 
     @property
@@ -215,6 +219,7 @@ class EngineTeam:
         for key, _ in self._selector.select(timeout_s):
             if key.fileobj is self._bell:
                 self._bell.recv(4096)
+                self._ringing = False  # behind it: who rings now is heard next time at the latest
             else:
                 assert isinstance(key.fileobj, Connection)
                 finished += self._hear(key.fileobj)

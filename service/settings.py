@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     )
     max_queue_characters: int = Field(400_000, ge=1, description="their characters; past it 429")
     max_queue_s: float = Field(
-        4.0,
+        2.0,
         gt=0,
         le=3600,
         description="seconds that they will take, at the speed seen so far; past it 429, since "

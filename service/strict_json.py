@@ -4,6 +4,7 @@ Python accepts NaN, 1e400 (as infinity), duplicate keys and lone surrogates; eac
 something later, far from its cause. All are refused here, before a schema is looked at.
 """
 
+import functools
 import json
 import math
 import re
@@ -57,20 +58,22 @@ def plain_name(key: object) -> str | None:
 
 def media_type(request: Request) -> str:
     """The body's type in lower case, without its parameters; text/plain when none is given."""
-    return _content_type(request).get_content_type()
+    return _parsed(request.headers.get("content-type", ""))[0]
 
 
 def check_charset(request: Request) -> None:
     """Raises UnsupportedMediaType for a body in another charset."""
-    charset = _content_type(request).get_content_charset("utf-8")
+    charset = _parsed(request.headers.get("content-type", ""))[1]
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedMediaType("the body's charset is not UTF-8; send UTF-8")
 
 
-def _content_type(request: Request) -> Message:
+@functools.lru_cache(maxsize=64)  # clients write it in a few ways
+def _parsed(content_type: str) -> tuple[str, str]:
+    """Media type and charset."""
     header = Message()
-    header["content-type"] = request.headers.get("content-type", "")
-    return header
+    header["content-type"] = content_type
+    return header.get_content_type(), header.get_content_charset("utf-8")
 
 
 class StrictRoute(APIRoute):

@@ -1,10 +1,12 @@
 """Which client an address stands for, where a client has no key."""
 
+import functools
 import ipaddress
 
 _CLIENT_BITS = 64  # of an IPv6 address; the rest is the client's own to choose
 
 
+@functools.lru_cache(maxsize=1024)
 def client_of(address: str | None) -> str:
     """The name under which a client is counted; one for all whose address is not known."""
     try:
