@@ -24,7 +24,7 @@ from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from model.process import give_back_memory, python_command, settle, tune_process
+from model.process import ending, give_back_memory, python_command, settle, tune_process
 
 if TYPE_CHECKING:  # a process that is being started is told to import torch as late as possible
     from model.engine import Engine
@@ -118,9 +118,7 @@ class EngineProcesses:
             status = self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
             return "closed its connection"
-        if status < 0:
-            return f"was ended by {signal.Signals(-status).name}"
-        return f"ended with status {status}"
+        return ending(status)
 
     def close(self) -> None:
         """Ends it and its engines; what they have under way is lost."""

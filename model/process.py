@@ -1,4 +1,4 @@
-"""Settings of the whole process, made once before torch is imported; and how to start another.
+"""Settings of the whole process, made once before torch is imported; starting and ending others.
 
 The settings were measured on a virtual machine of two cores with a training step of the default
 network (2,000 target tokens, 6,000 pieces, two threads).
@@ -8,6 +8,7 @@ import ctypes
 import gc
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -48,6 +49,13 @@ def python_command(module: str) -> tuple[list[str], dict[str, str]]:
     path = str(_CODE_ROOT) + (os.pathsep + others if others else "")
     # -P: the caller's working directory is no place to find modules.
     return [sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": path}
+
+
+def ending(status: int) -> str:
+    """How a process ended, by its exit status as subprocess tells it: negative for a signal."""
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
 
 
 def num_cores() -> int:

@@ -418,3 +418,7 @@ def _complain(message: str) -> None:
 def _abandon_stdout() -> None:
     """Nobody reads any more: let what is still buffered go nowhere instead of into a traceback."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
 """Which of the served languages a text is in, by py3langid: offline, small, a few dozen µs a text.
 
-Of the libraries compared on 5,500 sentences (de, en, fr, zh) it was the most accurate, and the
-only one that lets the event loop breathe: lingua holds the interpreter for a second when it loads.
+It is right for 99.96 % of the 7,000 lines of Tatoeba's test sets (de, en, fr, zh; 7 words a line):
+`python -m service.bench.detection_accuracy de=test.de en=test.en fr=test.fr zh=test.zh`. And it
+lets the event loop breathe: lingua holds the interpreter for a second when it loads.
 """
 
 import asyncio

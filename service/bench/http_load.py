@@ -52,9 +52,9 @@ async def _client(
         for body in bodies:
             started = time.perf_counter()
             writer.write(translate_request(address[0], body))
-            status_line, _ = await read_answer(reader)
-            if status_line.split()[1] != "200":
-                raise InputError(f"the service answered {status_line}")
+            answer = await read_answer(reader)
+            if answer.status != 200:
+                raise InputError(f"the service answered {answer.status_line}")
             latencies_s.append(time.perf_counter() - started)
     finally:
         writer.close()
@@ -68,11 +68,25 @@ def translate_request(host: str, body: bytes) -> bytes:
     )
 
 
-async def read_answer(reader: asyncio.StreamReader) -> tuple[str, bytes]:
-    """Its first line, in lower case, and its body."""
+@dataclass(frozen=True)
+class Answer:
+    """What came back; all but the content in lower case."""
+
+    status_line: str
+    fields: dict[str, str]
+    content: bytes
+
+    @property
+    def status(self) -> int:
+        """200 for a success."""
+        return int(self.status_line.split()[1])
+
+
+async def read_answer(reader: asyncio.StreamReader) -> Answer:
+    """The next answer of a connection; OSError or EOFError where there is none."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
     fields = dict(line.split(": ", 1) for line in head[1:-2])
-    return head[0], await reader.readexactly(int(fields["content-length"]))
+    return Answer(head[0], fields, await reader.readexactly(int(fields["content-length"])))
 
 
 def main() -> None:

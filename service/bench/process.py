@@ -7,7 +7,6 @@ be had) or `error`. Whatever else the process prints goes to its standard error.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import IO
 from pydantic import TypeAdapter
 
 from model.errors import ConfigError, DragomanError
-from model.process import python_command, tune_process
+from model.process import ending, python_command, tune_process
 from service.bench.plan import Task
 from service.bench.report import PrecisionReport, Unsupported
 
@@ -59,7 +58,7 @@ def measure_apart(task: Task, *, progress: Callable[[int], None]) -> PrecisionRe
         if answer is None:
             complaints.seek(0)
             raise BenchError(
-                f"measuring {task.loading.precision} {_ending(process.returncode)}: "
+                f"measuring {task.loading.precision} {ending(process.returncode)}: "
                 f"{_last_line(complaints)}"
             )
     return answer
@@ -80,12 +79,6 @@ def _listen(
         else:
             raise BenchError(content)
     return None
-
-
-def _ending(status: int) -> str:
-    if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    return f"failed with status {status}"
 
 
 def _last_line(complaints: IO[str]) -> str:

@@ -6,18 +6,19 @@ import itertools
 import json
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from service.bench.http_load import translate_request
+from service.bench.http_load import Answer, read_answer, translate_request
+from service.bench.open_loop import poisson_arrivals
 
 _SEED = 1
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, or what came instead."""
+    """An answer in short, or what came instead."""
 
     status: int  # 0: the connection broke
     seconds: float
@@ -28,7 +29,8 @@ class Sentences:
     """Lists of sentences, no two of them alike, so that nothing is remembered or shared."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        self._lines = [line.strip() for line in lines if line.strip()]
+        """Made from these lines, at least one."""
+        self._lines = lines
         self._numbers = itertools.count(1)
         self._randomly = random.Random(_SEED)
 
@@ -57,6 +59,12 @@ def body_of(texts: Sequence[str] | str, model: str) -> bytes:
     return json.dumps({"text": texts, "model": model}).encode()
 
 
+def bodies(sentences: Sentences, num_texts: int, model: str) -> Iterator[bytes]:
+    """Requests without end, of so many new sentences each."""
+    while True:
+        yield body_of(sentences.new(num_texts), model)
+
+
 class Connections:
     """Kept-alive connections to one address; as many as are in use at the same time."""
 
@@ -64,34 +72,37 @@ class Connections:
         self._address = address
         self._free: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
 
-    async def send(self, body: bytes) -> Reply:
-        """Sends a request, on a connection that is free or on a new one."""
-        started = time.perf_counter()
+    async def ask(self, body: bytes) -> Answer:
+        """Sends a request, on a connection that is free or on a new one; OSError or EOFError."""
         while self._free:
             reader, writer = self._free.pop()
             # The service ends connections that nobody uses for some seconds.
             if not (reader.at_eof() or writer.is_closing()):
-                self._free.append((reader, writer))
                 break
             writer.close()
-        pair = None
-        try:
-            pair = self._free.pop() if self._free else await asyncio.open_connection(*self._address)
-            reader, writer = pair
-            writer.write(translate_request(self._address[0], body))
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
-            fields = dict(line.split(": ", 1) for line in head[1:-2])
-            await reader.readexactly(int(fields["content-length"]))
-        except (OSError, EOFError):
-            if pair is not None:
-                pair[1].close()
-            return Reply(0, time.perf_counter() - started)
-        if fields.get("connection") == "close":
-            writer.close()
         else:
-            self._free.append(pair)
+            reader, writer = await asyncio.open_connection(*self._address)
+        keep = False
+        try:
+            writer.write(translate_request(self._address[0], body))
+            answer = await read_answer(reader)
+            keep = answer.fields.get("connection") != "close"
+        finally:  # also where nobody waits any longer
+            if keep:
+                self._free.append((reader, writer))
+            else:
+                writer.close()
+        return answer
+
+    async def send(self, body: bytes) -> Reply:
+        """The same, told in short."""
+        started = time.perf_counter()
+        try:
+            answer = await self.ask(body)
+        except (OSError, EOFError):
+            return Reply(0, time.perf_counter() - started)
         seconds = time.perf_counter() - started
-        return Reply(int(head[0].split()[1]), seconds, fields.get("retry-after", "").isdigit())
+        return Reply(answer.status, seconds, answer.fields.get("retry-after", "").isdigit())
 
     async def close(self) -> None:
         """Ends those that are not in use."""
@@ -124,18 +135,22 @@ async def open_loop(
 
     A latency counts from the planned arrival: late sending is the measured system's fault, too.
     """
-    randomly = random.Random(_SEED)
+    requests = []
     started = time.perf_counter()
-    due, requests = 0.0, []
 
     async def request(due: float) -> Reply:
         reply = await connections.send(next(bodies))
         late_s = time.perf_counter() - started - due
         return Reply(reply.status, late_s, reply.retry_after)
 
-    while (due := due + randomly.expovariate(rate_per_s)) < seconds:
+    for due in poisson_arrivals(rate_per_s, seconds):
         delay = due - (time.perf_counter() - started)
         if delay > 0:
             await asyncio.sleep(delay)
         requests.append(asyncio.create_task(request(due)))
     return list(await asyncio.gather(*requests))
+
+
+def statuses(replies: Sequence[Reply]) -> dict[str, int]:
+    """How many there are of each."""
+    return dict(Counter(str(reply.status) for reply in replies))

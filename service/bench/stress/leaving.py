@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.bench.http_load import translate_request
 from service.bench.open_loop import LatencySummary
-from service.bench.stress.client import Connections, Sentences, body_of, closed_loop
+from service.bench.stress.client import Connections, Sentences, bodies, body_of, closed_loop
 from service.bench.stress.served import Served
 
 _TEXTS = 20  # in the request of each
@@ -30,14 +29,10 @@ class Leaving:
 
 async def leaving(service: Served, sentences: Sentences, model: str, *, clients: int) -> Leaving:
     """All send a request at once and hang up a fifth of a second later."""
-
-    def bodies() -> Iterator[bytes]:
-        while True:
-            yield body_of(sentences.new(1), model)
-
+    single = bodies(sentences, 1, model)
     connections = Connections(service.address)
-    await closed_loop(connections, bodies(), 1, _IDLE_S)
-    before = await closed_loop(connections, bodies(), 1, _IDLE_S)
+    await closed_loop(connections, single, 1, _IDLE_S)
+    before = await closed_loop(connections, single, 1, _IDLE_S)
     cancelled_before = service.metrics()["dragoman_cancelled_texts_total"]
     writers = []
     for _ in range(clients):
@@ -54,7 +49,7 @@ async def leaving(service: Served, sentences: Sentences, model: str, *, clients:
     while _busy(service) and time.perf_counter() - started < _GIVE_UP_S:
         await asyncio.sleep(0.01)
     until_idle = time.perf_counter() - started
-    after = await closed_loop(connections, bodies(), 1, _IDLE_S)
+    after = await closed_loop(connections, single, 1, _IDLE_S)
     cancelled = service.metrics()["dragoman_cancelled_texts_total"] - cancelled_before
     await connections.close()
     return Leaving(

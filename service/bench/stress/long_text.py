@@ -1,12 +1,18 @@
 """One very long text beside short ones: those who send the short ones must not notice much."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.bench.open_loop import LatencySummary
-from service.bench.stress.client import Connections, Reply, Sentences, body_of, open_loop
+from service.bench.stress.client import (
+    Connections,
+    Reply,
+    Sentences,
+    bodies,
+    body_of,
+    open_loop,
+    statuses,
+)
 from service.bench.stress.served import Served
 
 _WARM_UP_S = 5.0
@@ -37,14 +43,10 @@ async def long_text(
     seconds: float,
 ) -> LongText:
     """Short ones alone for so many seconds, then as long beside long ones."""
-
-    def bodies() -> Iterator[bytes]:
-        while True:
-            yield body_of(sentences.new(1), model)
-
+    short = bodies(sentences, 1, model)
     connections = Connections(service.address)
-    await open_loop(connections, bodies(), short_per_s, _WARM_UP_S)
-    alone = await open_loop(connections, bodies(), short_per_s, seconds)
+    await open_loop(connections, short, short_per_s, _WARM_UP_S)
+    alone = await open_loop(connections, short, short_per_s, seconds)
     long_ones: list[Reply] = []
 
     async def keep_sending() -> None:
@@ -54,7 +56,7 @@ async def long_text(
             await asyncio.sleep(_PAUSE_S)
 
     sending = asyncio.create_task(keep_sending())
-    beside = await open_loop(connections, bodies(), short_per_s, seconds)
+    beside = await open_loop(connections, short, short_per_s, seconds)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     await connections.close()
@@ -67,6 +69,6 @@ async def long_text(
         short_beside,
         short_beside.p99_ms / short_alone.p99_ms,
         [round(reply.seconds, 2) for reply in long_ones],
-        dict(Counter(str(reply.status) for reply in long_ones)),
-        dict(Counter(str(reply.status) for reply in alone + beside)),
+        statuses(long_ones),
+        statuses(alone + beside),
     )

@@ -1,13 +1,19 @@
 """Three times as many requests as can be done: what is done must not suffer, the rest is told."""
 
 import asyncio
-import contextlib
-from collections import Counter
-from collections.abc import Iterator
+import sys
 from dataclasses import dataclass
 
+from model.errors import InputError
 from service.bench.open_loop import LatencySummary
-from service.bench.stress.client import Connections, Reply, Sentences, body_of, closed_loop
+from service.bench.stress.client import (
+    Connections,
+    Reply,
+    Sentences,
+    bodies,
+    closed_loop,
+    statuses,
+)
 from service.bench.stress.client import open_loop as send_openly
 from service.bench.stress.served import Served, memory_samples
 
@@ -38,22 +44,21 @@ async def overload(
     service: Served, sentences: Sentences, model: str, *, factor: float, seconds: float, texts: int
 ) -> Overload:
     """Measures the capacity, then offers `factor` times as much."""
-
-    def bodies() -> Iterator[bytes]:
-        while True:
-            yield body_of(sentences.new(texts), model)
-
+    new = bodies(sentences, texts, model)
     connections = Connections(service.address)
-    await closed_loop(connections, bodies(), _CLIENTS, _WARM_UP_S)
-    full = await closed_loop(connections, bodies(), _CLIENTS, _CAPACITY_S)
+    await closed_loop(connections, new, _CLIENTS, _WARM_UP_S)
+    full = await closed_loop(connections, new, _CLIENTS, _CAPACITY_S)
     capacity = len(_answered(full)) / _CAPACITY_S
+    if not capacity:
+        raise InputError(f"nothing is translated, even without overload: {statuses(full)}")
+    offered = factor * capacity
+    print(f"capacity {capacity:.1f}/s, {offered:.1f}/s for {seconds:g} s", file=sys.stderr)
     before_mb = service.memory_mb()
     samples: list[float] = []
     watching = asyncio.create_task(memory_samples(service, 1.0, samples))
-    replies = await send_openly(connections, bodies(), factor * capacity, seconds)
+    replies = await send_openly(connections, new, offered, seconds)
     watching.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watching
+    await asyncio.gather(watching, return_exceptions=True)
     await connections.close()
     await asyncio.sleep(_REST_S)
     answered = _answered(replies)
@@ -65,11 +70,11 @@ async def overload(
         seconds=seconds,
         goodput_per_s=len(answered) / seconds,
         goodput_of_capacity=len(answered) / seconds / capacity,
-        statuses=dict(Counter(str(reply.status) for reply in replies)),
+        statuses=statuses(replies),
         refusals_without_retry_after=sum(not reply.retry_after for reply in refused),
         accepted=_summary(answered),
         refused=_summary(refused),
-        memory_mb=(before_mb, max(samples), service.memory_mb()),
+        memory_mb=(before_mb, max([before_mb, *samples]), service.memory_mb()),
     )
 
 

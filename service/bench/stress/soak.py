@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from service.bench.http_load import translate_request
 from service.bench.stress.client import Connections, Sentences, body_of
-from service.bench.stress.served import Served, descriptors
+from service.bench.stress.served import Served
 
 _SEED = 1
 _BAD, _ABANDONED, _KNOWN = 0.01, 0.02, 0.25  # parts of all requests, the first two cumulative
@@ -103,9 +103,6 @@ async def _abandon(service: Served, body: bytes) -> None:
 
 
 def _state(service: Served, started: float, requests: int) -> State:
-    return State(
-        round(time.perf_counter() - started, 1),
-        requests,
-        round(service.memory_mb(), 1),
-        descriptors(service.process.pid),
-    )
+    holding = service.holding()
+    seconds = round(time.perf_counter() - started, 1)
+    return State(seconds, requests, holding.memory_mb, holding.descriptors)

@@ -1,4 +1,4 @@
-"""Real checkpoints swapped in a real process, and the script that measures it under load."""
+"""Real checkpoints swapped in a real process, and the measurement of it under load."""
 
 import asyncio
 import json
@@ -11,7 +11,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from model.errors import InputError
-from service.bench.swap_load import NAME, Clients, Service, SwapLoad, measure
+from service.bench.stress.client import Connections
+from service.bench.stress.swaps import NAME, Clients, Swapped, Swaps, serve_link, swaps
 from service.bench.usage import family
 from tests.tiny_checkpoint import ENGLISH, write_tiny_checkpoint
 
@@ -30,8 +31,8 @@ def until(done: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def translate(service: Service, text: str) -> str:
-    host, port = service.address
+def translate(swapped: Swapped, text: str) -> str:
+    host, port = swapped.service.address
     body = json.dumps({"text": text, "model": NAME}).encode()
     asked = Request(
         f"http://{host}:{port}/v1/translate", body, {"Content-Type": "application/json"}
@@ -48,27 +49,24 @@ def test_hangups_bring_the_folder_into_a_process_with_engines(
     shutil.copytree(other_checkpoint, damaged)
     weights = damaged / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    service = Service(tmp_path, ["--threads", "2", "--precision", "fp32"])
-    with service.running(tiny_checkpoint):
-        before, first = service.holding(0), service.version()
+    with serve_link(tiny_checkpoint, ["--threads", "2", "--precision", "fp32"]) as swapped:
+        service = swapped.service
+        before, first = service.holding(), swapped.version()
         assert before.processes == 4  # the service, one that loads, two engines
-        service.point_to(damaged)
-        shutil.copytree(other_checkpoint, service.folder / "another")
-        service.hang_up()
+        shutil.copytree(other_checkpoint, swapped.folder / "another")
+        swapped.swap(damaged)
         until(lambda: service.models().get("another", {}).get("status") == "ready")
         until(lambda: service.models()[NAME].get("replacement") == "failed")
-        assert translate(service, ENGLISH[0]) == first
-        service.point_to(other_checkpoint)
-        shutil.rmtree(service.folder / "another")
-        service.hang_up()
-        until(lambda: service.version() not in (first, None))
+        assert translate(swapped, ENGLISH[0]) == first
+        shutil.rmtree(swapped.folder / "another")
+        swapped.swap(other_checkpoint)
+        until(lambda: swapped.version() not in (first, None))
         until(lambda: list(service.models()) == [NAME])
-        assert translate(service, ENGLISH[0]) == service.version() != first
-        until(lambda: service.holding(2).processes == before.processes)
-        until(lambda: service.holding(2).descriptors <= before.descriptors)
-        assert service.holding(2).threads <= before.threads + 3  # of a pool that stays, for files
-        service.point_to(tiny_checkpoint)
-        service.hang_up()
+        assert translate(swapped, ENGLISH[0]) == swapped.version() != first
+        until(lambda: service.holding().processes == before.processes)
+        until(lambda: service.holding().descriptors <= before.descriptors)
+        assert service.holding().threads <= before.threads + 3  # of a pool that stays, for files
+        swapped.swap(tiny_checkpoint)
         until(lambda: service.models()[NAME].get("replacement") == "loading")
         engines = family(service.process_id)[1:]
         assert service.end() == 0
@@ -77,7 +75,7 @@ def test_hangups_bring_the_folder_into_a_process_with_engines(
 
 @PROC
 def test_swaps_under_load(tiny_checkpoint: Path, other_checkpoint: Path) -> None:
-    report = measure(
+    report, exit_code = swaps(
         tiny_checkpoint,
         other_checkpoint,
         ENGLISH[:10],
@@ -87,14 +85,14 @@ def test_swaps_under_load(tiny_checkpoint: Path, other_checkpoint: Path) -> None
         options=["--threads", "1"],
     )
     assert report.swaps == report.swaps_seen == 2
-    assert report.failed == report.neither == report.exit_code == 0
+    assert report.failed == report.neither == exit_code == 0
     assert report.answers == sum(report.answers_by_version.values())
-    assert [holding.after_swaps for holding in report.holdings] == [0, 1, 2]
+    assert list(report.holdings) == [0, 1, 2]
 
 
 def test_the_same_checkpoint_twice_is_no_swap(tiny_checkpoint: Path) -> None:
     with pytest.raises(InputError, match="same version"):
-        measure(
+        swaps(
             tiny_checkpoint,
             tiny_checkpoint,
             ENGLISH[:1],
@@ -106,7 +104,7 @@ def test_the_same_checkpoint_twice_is_no_swap(tiny_checkpoint: Path) -> None:
 
 @pytest.mark.anyio
 async def test_clients_count_what_is_wrong() -> None:
-    report = SwapLoad(num_clients=1, precision="fp32")
+    report = Swaps(num_clients=1, precision="fp32")
     answers = iter(
         [
             b'200 OK,{"model": {"version": "1"}, "translations": [{"text": "one"}]}',
@@ -131,8 +129,10 @@ async def test_clients_count_what_is_wrong() -> None:
             writer.write(head + content)
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    clients = Clients(server.sockets[0].getsockname()[:2], ["a"], {"1": ["one"]}, report)
+    connections = Connections(server.sockets[0].getsockname()[:2])
+    clients = Clients(connections, ["a"], {"1": ["one"]}, report)
     async with server:
         await clients.run()
+        await connections.close()
     assert (report.answers, report.neither, report.failed) == (3, 2, 2)
     assert report.failures == {"http/1.1 503 service unavailable": 1, "IncompleteReadError": 1}
