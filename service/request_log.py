@@ -9,7 +9,7 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,6 +19,8 @@ from service.dialects import REFUSAL, error_response
 from service.errors import describe
 
 logger = logging.getLogger("dragoman.request")
+
+PIVOT_HEADER = "X-Pivot-Language"
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -36,6 +38,7 @@ class RequestRecord:
     seconds: float = 0.0
     key: str = "-"  # its name
     model: str = "-"
+    pivot: str = "-"  # languages between two models
     num_texts: int = 0
     num_characters: int = 0
     refusal: str = "-"  # code of the error that was answered
@@ -62,6 +65,13 @@ def note_model(scope: Scope, model: str) -> None:
     record = scope.get("dragoman.record")
     if isinstance(record, RequestRecord):
         record.model = model
+
+
+def note_pivots(scope: Scope, languages: Sequence[str | None]) -> None:
+    """Notes through which languages texts go, for log and answer; None for those that do not."""
+    record = scope.get("dragoman.record")
+    if isinstance(record, RequestRecord):
+        record.pivot = ", ".join(sorted({each for each in languages if each})) or "-"
 
 
 def write_line(record: RequestRecord) -> None:
@@ -104,7 +114,10 @@ class RequestLog:
         async def send_noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = record.request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = record.request_id
+                if record.pivot != "-":
+                    headers[PIVOT_HEADER] = record.pivot
             else:
                 record.num_bytes_sent += len(message.get("body", b""))
             await send(message)

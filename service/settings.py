@@ -90,6 +90,12 @@ class Settings(BaseSettings):
         "or `none`: the whole text",
     )
 
+    pivot: bool = Field(
+        False,
+        description="translates through a third language, English if possible, where no model goes "
+        "directly; the answer says so in `X-Pivot-Language`",
+    )
+
     # All requests of one model together
     max_queue_texts: int = Field(
         1024, ge=1, description="texts accepted and not yet answered, of one model; past it 429"
