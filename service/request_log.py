@@ -1,4 +1,4 @@
-"""ASGI middleware around everything: request ids, one log line a request, and the last resort.
+"""ASGI middleware around everything: request ids and one log line a request; and the last resort.
 
 The line carries ids, lengths and times, never text: of the path only the route that matched, of
 the headers only an id that looks like one.
@@ -20,6 +20,7 @@ from service.errors import describe
 
 logger = logging.getLogger("dragoman.request")
 
+ID_HEADER = "X-Request-ID"
 PIVOT_HEADER = "X-Pivot-Language"
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -93,7 +94,7 @@ def write_line(record: RequestRecord) -> None:
 
 
 class RequestLog:
-    """Gives each request its id, logs it, and answers 500 for what nobody caught."""
+    """Gives each request its id, and logs it."""
 
     def __init__(self, app: ASGIApp, count: Callable[[RequestRecord], None]) -> None:
         self.app = app
@@ -103,7 +104,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        given = Headers(scope=scope).get(ID_HEADER, "")
         record = RequestRecord(
             request_id=given if _ID.fullmatch(given) else uuid.uuid4().hex,
             method=scope["method"] if scope["method"] in _METHODS else "-",
@@ -115,7 +116,7 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = record.request_id
+                headers[ID_HEADER] = record.request_id
                 if record.pivot != "-":
                     headers[PIVOT_HEADER] = record.pivot
             else:
@@ -124,17 +125,35 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, send_noted)
-        except Exception as error:  # the last resort: logged in full, told in one sentence
-            _log_fault(record, error)
-            if record.status is not None:
-                raise  # half an answer is out: only closing the connection can tell
-            await error_response(scope, error)(scope, receive, send_noted)
         finally:
             record.route = getattr(scope.get("route"), "path", "-")
             record.refusal = scope.get(REFUSAL, "-")
             record.seconds = time.monotonic() - started
             write_line(record)
             self._count(record)
+
+
+class LastResort:
+    """Answers 500 for what nobody caught: logged in full, told in one sentence.
+
+    Inside of RequestLog, and of all that adds to answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            record: RequestRecord = scope["dragoman.record"]
+            _log_fault(record, error)
+            if record.status is not None:
+                raise  # half an answer is out: only closing the connection can tell
+            await error_response(scope, error)(scope, receive, send)
 
 
 def _log_fault(record: RequestRecord, error: Exception) -> None:
