@@ -20,6 +20,7 @@ from model.errors import DragomanError
 from service.access.guard import Access, Guard
 from service.admin import admin_router
 from service.body_limit import BodyLimit
+from service.cross_origin import allow_origins
 from service.detection import Detector
 from service.dialects import error_response
 from service.door import Door
@@ -36,7 +37,7 @@ from service.lifecycle import Lifecycle
 from service.metrics import Metrics, metrics_router
 from service.native import native_router
 from service.registry import Registry
-from service.request_log import RequestLog
+from service.request_log import LastResort, RequestLog
 from service.result_cache import ResultCache
 from service.settings import Settings
 from service.visits import CountVisits
@@ -101,6 +102,9 @@ def create_app(
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
     )
+    app.add_middleware(LastResort)
+    if settings.cors_origins is not None:
+        allow_origins(app, settings.cors_origins)
     app.add_middleware(RequestLog, count=metrics.count_request)
     if settings.trusted_proxies is not None:  # else whoever asks could choose an address
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)

@@ -179,7 +179,7 @@ class Dispatcher:
         except ItemFailure as failure:
             raise failure.error(name_of(failure.index)) from None
         except TimeoutError:
-            raise _too_late(deadline_s) from None
+            raise too_late(deadline_s) from None
         finally:
             flight.num_waiting -= 1
             if flight.num_waiting == 0:
@@ -234,7 +234,7 @@ class Dispatcher:
         except ItemFailure as failure:
             raise failure.error(f"pairs[{failure.index}]") from None
         except TimeoutError:
-            raise _too_late(deadline_s) from None
+            raise too_late(deadline_s) from None
 
     async def _perform(self, job: Job, load: Load, deadline_s: float) -> list[Any]:
         """The results of a job, once there is room for it."""
@@ -339,7 +339,8 @@ class Dispatcher:
         worker.close()
 
 
-def _too_late(deadline_s: float) -> DeadlineExceeded:
+def too_late(deadline_s: float) -> DeadlineExceeded:
+    """The refusal of a request that was not answered in time."""
     return DeadlineExceeded(
         f"no answer within {deadline_s:g} s (deadline_s); send less at once or try later"
     )

@@ -8,20 +8,29 @@ and the client that hangs up are settled here, once.
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import Request
 
 from service.access.guard import Access
-from service.dispatcher import Dispatcher
-from service.errors import ClientGone, InvalidRequest, RequestTooLarge, ShuttingDown
+from service.dispatcher import Dispatcher, too_late
+from service.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    InvalidRequest,
+    RequestTooLarge,
+    ShuttingDown,
+)
+from service.languages import ServedPairs
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.registry import Registry
-from service.request_log import note, note_model
+from service.request_log import note, note_model, note_pivots
 from service.result_cache import CacheKey, ResultCache
+from service.route import Route, joined, pivoted_pairs
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,11 +46,11 @@ _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 
 @dataclass(frozen=True)
 class Part:
-    """The texts of a request that one model translates."""
+    """The texts of a request that go the same way."""
 
-    dispatcher: Dispatcher
+    route: Route
     texts: Sequence[str]
-    search: "SearchConfig"
+    searches: "Sequence[SearchConfig]"  # one a model of the route
     segmentation: "Segmentation"
     name_of: Callable[[int], str]  # what an error calls the text at an index
 
@@ -58,17 +67,29 @@ class Gate:
     access: Access
 
     def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
-        """The model that will do the work; raises while the service is closing."""
-        if self.lifecycle.phase is Phase.CLOSING:
-            raise ShuttingDown("the service is shutting down; ask another instance")
+        """The one model that will do the work; raises while the service is closing."""
+        self._require_open()
         return self.registry.choose(model=model, source=source, target=target)
+
+    def route(self, *, model: str | None, source: str | None, target: str | None) -> Route:
+        """The model that will do the work, or the two; raises while the service is closing."""
+        self._require_open()
+        return self.registry.route(
+            model=model, source=source, target=target, pivot=self.settings.pivot
+        )
+
+    def served(self) -> ServedPairs:
+        """What can be translated at this moment, through a third language too where that is on."""
+        direct = tuple(dict.fromkeys(self.registry.pairs))
+        pivoted = pivoted_pairs(direct) if self.settings.pivot else ()
+        return ServedPairs(direct + pivoted, frozenset(pivoted))
 
     async def translate(
         self,
         request: Request,
-        dispatcher: Dispatcher,
+        route: Route,
         texts: Sequence[str],
-        search: "SearchConfig",
+        searches: "Sequence[SearchConfig]",
         *,
         alignments: bool = False,
         segmentation: "Segmentation | None" = None,
@@ -80,9 +101,10 @@ class Gate:
         `name_of` gives an error its name for the text at an index; without `segmentation` the
         setting counts.
         """
-        self.admit(request, texts, name_of, model=dispatcher.name)
+        self.admit(request, texts, name_of, model=route.name)
+        note_pivots(request.scope, [route.pivot])
         cut = segmentation or self.settings.segmentation
-        part = Part(dispatcher, texts, search, cut, name_of)
+        part = Part(route, texts, searches, cut, name_of)
         work = self._translate(part, alignments=alignments, deadline_s=self._deadline_s(request))
         return await _unless_disconnected(request, work)
 
@@ -90,7 +112,8 @@ class Gate:
         self, request: Request, parts: Sequence[Part]
     ) -> "list[list[Translation]]":
         """Each part's translations; one that fails ends the others. Wants `admit` before it."""
-        note_model(request.scope, ",".join(part.dispatcher.name for part in parts) or "-")
+        note_model(request.scope, ",".join(part.route.name for part in parts) or "-")
+        note_pivots(request.scope, [part.route.pivot for part in parts])
         deadline_s = self._deadline_s(request)
         work = [self._translate(part, alignments=False, deadline_s=deadline_s) for part in parts]
         return await _unless_disconnected(request, _together(work))
@@ -129,14 +152,39 @@ class Gate:
         work = dispatcher.score(pairs, deadline_s=self._deadline_s(request))
         return await _unless_disconnected(request, work)
 
+    def _require_open(self) -> None:
+        if self.lifecycle.phase is Phase.CLOSING:
+            raise ShuttingDown("the service is shutting down; ask another instance")
+
     async def _translate(
         self, part: Part, *, alignments: bool, deadline_s: float
     ) -> "list[Translation]":
-        """One translation a text: remembered ones at once, and of equal ones only the first."""
-        dispatcher = part.dispatcher
+        """One translation a text, by one model after the other, all before one deadline."""
+        until = time.monotonic() + deadline_s
+        first, *others = (
+            replace(part, route=Route((leg,)), searches=[search])
+            for leg, search in zip(part.route.legs, part.searches, strict=True)
+        )
+        results = await self._translate_leg(first, alignments=alignments, deadline_s=deadline_s)
+        for leg in others:
+            leg_part = replace(leg, texts=[result.text for result in results])
+            try:
+                last = await self._translate_leg(
+                    leg_part, alignments=alignments, deadline_s=until - time.monotonic()
+                )
+            except DeadlineExceeded:  # which knows only of the time that was left
+                raise too_late(deadline_s) from None
+            results = [joined(*both) for both in zip(results, last, strict=True)]
+        return results
+
+    async def _translate_leg(
+        self, part: Part, *, alignments: bool, deadline_s: float
+    ) -> "list[Translation]":
+        """One model's translations: remembered ones at once, and of equal ones only the first."""
+        (dispatcher,), (search,) = part.route.legs, part.searches
         info = dispatcher.info
         keys = {
-            text: CacheKey(info.version, info.precision, part.search, part.segmentation, text)
+            text: CacheKey(info.version, info.precision, search, part.segmentation, text)
             for text in part.texts
         }
         found: dict[str, Translation] = {}
@@ -148,7 +196,7 @@ class Gate:
         if missing:
             answer = await dispatcher.translate(
                 missing,
-                part.search,
+                search,
                 alignments=alignments,
                 segmentation=part.segmentation,
                 deadline_s=deadline_s,

@@ -56,10 +56,10 @@ class Interpreter:
 
     def served(self) -> ServedPairs:
         """The language pairs there are; raises ModelLoading while there may be some soon."""
-        pairs = self.gate.registry.pairs
-        if not pairs and self.gate.registry.loading:
+        served = self.gate.served()
+        if not served.pairs and self.gate.registry.loading:
             raise ModelLoading("models are still loading; try again soon")
-        return ServedPairs(tuple(dict.fromkeys(pairs)))
+        return served
 
     async def detect(
         self, request: Request, texts: Sequence[str], name_of: Callable[[int], str]
@@ -139,12 +139,17 @@ class Interpreter:
     ) -> Part:
         """The pieces of the documents at `indices`, which all go between the same languages."""
         source, target = pair
-        dispatcher = self.gate.choose(model=None, source=source, target=target)
+        route = self.gate.route(model=None, source=source, target=target)
+        # Of the text in between one translation is enough.
+        wanted = [0] * (len(route.legs) - 1) + [order.num_alternatives]
         owners = [index for index in indices for _ in documents[index].texts]
         return Part(
-            dispatcher,
+            route,
             [text for index in indices for text in documents[index].texts],
-            self._search(dispatcher.info.search, order.num_alternatives),
+            [
+                self._search(leg.info.search, num_alternatives)
+                for leg, num_alternatives in zip(route.legs, wanted, strict=True)
+            ],
             order.segmentation or self.gate.settings.segmentation,
             lambda position: order.name_of(owners[position]),
         )

@@ -4,7 +4,7 @@ Clients write `EN-US`, `pt_BR`, `zh-CN` or `deu`; a model says `en`, `pt`, `zh-H
 matches what is CLDR's knowledge, read by `langcodes` from files of its own, never from the network.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -73,11 +73,24 @@ def base_code(code: str) -> str:
     return wider_codes(code)[-1]
 
 
+def wider_pairs(source: str, target: str) -> Iterator[tuple[str, str]]:
+    """The pair, then with the target widened, then with the source widened: nearest first."""
+    for wider_source in wider_codes(source):
+        for wider_target in wider_codes(target):
+            yield wider_source, wider_target
+
+
+def same_language(one: str, other: str) -> bool:
+    """True for variants of one language, in any script and however its code is written."""
+    return match_code(base_code(one), [base_code(other)]) is not None
+
+
 @dataclass(frozen=True)
 class ServedPairs:
-    """The language pairs of the models that are ready, at one moment."""
+    """The language pairs that are served, at one moment."""
 
     pairs: tuple[tuple[str, str], ...]
+    pivoted: frozenset[tuple[str, str]] = frozenset()  # those of them that take two models
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -114,7 +127,10 @@ class ServedPairs:
 
     def match_target(self, asked: str, source: str) -> str:
         """The target language that a client means for a source; raises UnknownLanguagePair."""
-        code = match_code(asked, self.targets_of(source))
+        targets = self.targets_of(source)
+        # A code that fits less well by one model is better than one that fits by two.
+        direct = [target for target in targets if (source, target) not in self.pivoted]
+        code = match_code(asked, direct) or match_code(asked, targets)
         if code is None and match_code(asked, self.targets) is None:
             raise self.unknown_target()
         if code is None:

@@ -14,11 +14,13 @@ from service.errors import InvalidRequest
 from service.gate import Gate
 from service.registry import Registry
 from service.reload import Reloader
+from service.route import Route
 from service.schemas import (
     AlternativeBody,
     ModelBody,
     ModelsResponse,
     PairScore,
+    PivotBody,
     ScoreRequest,
     ScoreResponse,
     SegmentBody,
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 # Of metrics.json. The rest (example sentences, hashes, training config) is the team's own affair.
 _SHOWN_METRICS = ("dev", "test", "created", "parent")
+
+# What of one model's work has no meaning behind another's.
+_OF_ONE_MODEL = ("alignments", "offsets", "token_log_probs", "words")
 
 _RENDERED_AT_ONCE = 10_000  # characters; less than a millisecond, and no change of threads
 
@@ -63,21 +68,22 @@ def native_router(gate: Gate) -> APIRouter:
         All texts are checked before any is translated, so a request with one impossible text is
         refused as a whole, and `error.field` says which (`text[3]`).
         """
-        dispatcher = gate.choose(model=body.model, source=body.source, target=body.target)
+        route = gate.route(model=body.model, source=body.source, target=body.target)
+        _refuse_details(body, route)
         translations = await gate.translate(
             request,
-            dispatcher,
+            route,
             body.texts,
-            _search(body, dispatcher.info.search, gate.settings.max_beam_size),
+            _searches(body, route, gate.settings.max_beam_size),
             alignments=body.alignments or body.words,
             segmentation=body.segmentation,
             name_of=body.text_field,
         )
         if body.alignments or body.words or sum(map(len, body.texts)) > _RENDERED_AT_ONCE:
             # Attention of long texts is megabytes: writing it must not keep the loop from others.
-            content = await asyncio.to_thread(_render, dispatcher, translations, body)
+            content = await asyncio.to_thread(_render, route, translations, body)
         else:
-            content = _render(dispatcher, translations, body)
+            content = _render(route, translations, body)
         return Response(content, media_type="application/json")
 
     @router.post("/score", summary="Score given translations")
@@ -106,6 +112,27 @@ def native_router(gate: Gate) -> APIRouter:
         return ModelsResponse(models=[_model(model, registry) for model in registry.dispatchers])
 
     return router
+
+
+def _refuse_details(body: TranslateRequest, route: Route) -> None:
+    """Raises InvalidRequest for what cannot be said of a translation by two models."""
+    for name in _OF_ONE_MODEL:
+        if route.pivot is not None and getattr(body, name):
+            raise InvalidRequest(
+                f"{name} cannot be told of a translation through {route.pivot}; leave it out, or "
+                "choose one model by its name",
+                field=name,
+            )
+
+
+def _searches(body: TranslateRequest, route: Route, max_beam_size: int) -> "list[SearchConfig]":
+    """For each model of the route; alternatives are the last one's."""
+    between = body.model_copy(update={"alternatives": 0})
+    wishes = [*[between] * (len(route.legs) - 1), body]
+    return [
+        _search(wish, leg.info.search, max_beam_size)
+        for wish, leg in zip(wishes, route.legs, strict=True)
+    ]
 
 
 def _search(body: TranslateRequest, defaults: "SearchConfig", max_beam_size: int) -> "SearchConfig":
@@ -141,6 +168,12 @@ def _used_model(dispatcher: Dispatcher) -> UsedModel:
     )
 
 
+def _pivot(route: Route) -> PivotBody | None:
+    if route.pivot is None:
+        return None
+    return PivotBody(language=route.pivot, model=_used_model(route.legs[0]))
+
+
 def _model(dispatcher: Dispatcher, registry: Registry) -> ModelBody:
     info: ModelInfo | None = dispatcher.known_info
     replacement = _replacement(dispatcher, registry.reloader)
@@ -169,11 +202,10 @@ def _replacement(dispatcher: Dispatcher, reloader: Reloader) -> Literal["loading
     return "failed" if dispatcher.name in reloader.failed_versions else None
 
 
-def _render(
-    dispatcher: Dispatcher, translations: "Sequence[Translation]", body: TranslateRequest
-) -> str:
+def _render(route: Route, translations: "Sequence[Translation]", body: TranslateRequest) -> str:
     response = TranslateResponse(
-        model=_used_model(dispatcher),
+        model=_used_model(route.last),
+        pivot=_pivot(route),
         translations=[
             _translation(text, translation, body)
             for text, translation in zip(body.texts, translations, strict=True)

@@ -4,14 +4,15 @@ How they are exchanged while the service runs stands in `reload.py`.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from service.dispatcher import Dispatcher, ModelInfo, ModelState
 from service.errors import InvalidRequest, ModelLoading, UnknownLanguagePair, UnknownModel
-from service.languages import wider_codes
+from service.languages import wider_codes, wider_pairs
 from service.model_folder import ModelFolder
 from service.reload import ModelSource, Reloader
+from service.route import Route, through_third
 from service.settings import Settings
 from service.visits import Visits
 
@@ -88,8 +89,7 @@ class Registry:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Source and target of every model that is ready, as its checkpoint writes them."""
-        ready = [model for model in self.dispatchers if model.state is ModelState.READY]
-        infos = [model.known_info for model in ready]
+        infos = [model.known_info for model in self._ready]
         return [(info.source_language, info.target_language) for info in infos if info]
 
     def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
@@ -113,15 +113,40 @@ class Registry:
             )
         return named[0]
 
-    def _by_languages(self, source: str, target: str) -> Dispatcher:
-        ready = [model for model in self.dispatchers if model.state is ModelState.READY]
-        for pair in _wider_pairs(source, target):
+    def route(
+        self, *, model: str | None, source: str | None, target: str | None, pivot: bool
+    ) -> Route:
+        """The model that `choose` finds; where there is none, with `pivot`, two of them.
+
+        A model that is asked for by name always works alone.
+        """
+        if pivot and model is None and source is not None and target is not None:
+            found = None
+            if self._direct(source, target) is None:
+                found = through_third(self._ready, source, target)
+            if found is not None:
+                return found
+        return Route((self.choose(model=model, source=source, target=target),))
+
+    @property
+    def _ready(self) -> list[Dispatcher]:
+        return [model for model in self.dispatchers if model.state is ModelState.READY]
+
+    def _direct(self, source: str, target: str) -> Dispatcher | None:
+        ready = self._ready
+        for pair in wider_pairs(source, target):
             for dispatcher in ready:
                 if _languages(dispatcher.info) == pair:
                     return dispatcher
+        return None
+
+    def _by_languages(self, source: str, target: str) -> Dispatcher:
+        found = self._direct(source, target)
+        if found is not None:
+            return found
         if self.loading:
             raise ModelLoading("models are still loading; try again soon")
-        pairs = ", ".join(sorted({_pair(dispatcher.info) for dispatcher in ready})) or "none"
+        pairs = ", ".join(sorted({_pair(model.info) for model in self._ready})) or "none"
         raise UnknownLanguagePair(
             f"no model translates between these languages; there are: {pairs}", field="target"
         )
@@ -146,19 +171,12 @@ def _in_order(dispatchers: Sequence[Dispatcher]) -> list[Dispatcher]:
     return sorted(dispatchers, key=lambda dispatcher: dispatcher.name)
 
 
-def _wider_pairs(source: str, target: str) -> Iterator[tuple[str, str]]:
-    """The pair, then with the target widened, then with the source widened: nearest first."""
-    for wider_source in wider_codes(source):
-        for wider_target in wider_codes(target):
-            yield wider_source, wider_target
-
-
 def _languages(info: ModelInfo) -> tuple[str, str]:
     return wider_codes(info.source_language)[0], wider_codes(info.target_language)[0]
 
 
 def _matches(info: ModelInfo, source: str, target: str) -> bool:
-    return _languages(info) in _wider_pairs(source, target)
+    return _languages(info) in wider_pairs(source, target)
 
 
 def _pair(info: ModelInfo) -> str:

@@ -1,4 +1,4 @@
-"""ASGI middleware around everything: request ids, one log line a request, and the last resort.
+"""ASGI middleware around everything: request ids and one log line a request; and the last resort.
 
 The line carries ids, lengths and times, never text: of the path only the route that matched, of
 the headers only an id that looks like one.
@@ -9,7 +9,7 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,6 +19,9 @@ from service.dialects import REFUSAL, error_response
 from service.errors import describe
 
 logger = logging.getLogger("dragoman.request")
+
+ID_HEADER = "X-Request-ID"
+PIVOT_HEADER = "X-Pivot-Language"
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -36,6 +39,7 @@ class RequestRecord:
     seconds: float = 0.0
     key: str = "-"  # its name
     model: str = "-"
+    pivot: str = "-"  # languages between two models
     num_texts: int = 0
     num_characters: int = 0
     refusal: str = "-"  # code of the error that was answered
@@ -64,6 +68,13 @@ def note_model(scope: Scope, model: str) -> None:
         record.model = model
 
 
+def note_pivots(scope: Scope, languages: Sequence[str | None]) -> None:
+    """Notes through which languages texts go, for log and answer; None for those that do not."""
+    record = scope.get("dragoman.record")
+    if isinstance(record, RequestRecord):
+        record.pivot = ", ".join(sorted({each for each in languages if each})) or "-"
+
+
 def valid_id(given: str) -> bool:
     """Whether a client's id for its request may go into the log."""
     return _ID.fullmatch(given) is not None
@@ -88,7 +99,7 @@ def write_line(record: RequestRecord) -> None:
 
 
 class RequestLog:
-    """Gives each request its id, logs it, and answers 500 for what nobody caught."""
+    """Gives each request its id, and logs it."""
 
     def __init__(self, app: ASGIApp, count: Callable[[RequestRecord], None]) -> None:
         self.app = app
@@ -98,7 +109,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        given = Headers(scope=scope).get(ID_HEADER, "")
         record = RequestRecord(
             request_id=given if valid_id(given) else uuid.uuid4().hex,
             method=scope["method"] if scope["method"] in _METHODS else "-",
@@ -109,24 +120,45 @@ class RequestLog:
         async def send_noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = record.request_id
+                headers = MutableHeaders(scope=message)
+                headers[ID_HEADER] = record.request_id
+                if record.pivot != "-":
+                    headers[PIVOT_HEADER] = record.pivot
             else:
                 record.num_bytes_sent += len(message.get("body", b""))
             await send(message)
 
         try:
             await self.app(scope, receive, send_noted)
-        except Exception as error:  # the last resort: logged in full, told in one sentence
-            _log_fault(record, error)
-            if record.status is not None:
-                raise  # half an answer is out: only closing the connection can tell
-            await error_response(scope, error)(scope, receive, send_noted)
         finally:
             record.route = getattr(scope.get("route"), "path", "-")
             record.refusal = scope.get(REFUSAL, "-")
             record.seconds = time.monotonic() - started
             write_line(record)
             self._count(record)
+
+
+class LastResort:
+    """Answers 500 for what nobody caught: logged in full, told in one sentence.
+
+    Inside of RequestLog, and of all that adds to answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            record: RequestRecord = scope["dragoman.record"]
+            _log_fault(record, error)
+            if record.status is not None:
+                raise  # half an answer is out: only closing the connection can tell
+            await error_response(scope, error)(scope, receive, send)
 
 
 def _log_fault(record: RequestRecord, error: Exception) -> None:

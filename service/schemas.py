@@ -149,6 +149,13 @@ class UsedModel(BaseModel):
     target: str
 
 
+class PivotBody(BaseModel):
+    """The third language that the texts went through, and the model that wrote it."""
+
+    language: str
+    model: UsedModel
+
+
 class AlternativeBody(BaseModel):
     """Another translation of the same text."""
 
@@ -249,6 +256,14 @@ class TranslateResponse(BaseModel):
     """One translation for each text, in the request's order."""
 
     model: UsedModel
+    pivot: Annotated[
+        PivotBody | None,
+        Field(
+            description="Where no model goes directly and the service pivots: the language in "
+            "between and the first model; `model` is then the last. `log_prob` and `score` are "
+            "the sums of both models'."
+        ),
+    ] = None
     translations: list[TranslationBody]
 
 

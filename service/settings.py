@@ -24,6 +24,9 @@ ENV_PREFIX = "DRAGOMAN_"
 # What Kubernetes injects for a Service named dragoman (DRAGOMAN_SERVICE_HOST, DRAGOMAN_PORT_...).
 _KUBERNETES_NAME = re.compile(r"DRAGOMAN_(SERVICE|PORT)(_.*)?")
 
+# As browsers write them: https://example.org:8443, chrome-extension://abcd; no path, no slash.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#*A-Z]+")
+
 
 class Settings(BaseSettings):
     """How the service loads, limits and leaves. Times are in seconds."""
@@ -90,6 +93,12 @@ class Settings(BaseSettings):
         "or `none`: the whole text",
     )
 
+    pivot: bool = Field(
+        False,
+        description="translates through a third language, English if possible, where no model goes "
+        "directly; the answer says so in `X-Pivot-Language`",
+    )
+
     # All requests of one model together
     max_queue_texts: int = Field(
         1024, ge=1, description="texts accepted and not yet answered, of one model; past it 429"
@@ -135,6 +144,11 @@ class Settings(BaseSettings):
         description="addresses and networks, with commas, whose `X-Forwarded-For` is believed; "
         "unset: nobody's",
     )
+    cors_origins: str | None = Field(
+        None,
+        description="web pages and browser extensions that may use the service, by their origins, "
+        "with commas (`https://example.org, moz-extension://0a1b`), or `*` for all; unset: none",
+    )
 
     # Connections
     max_connections: int = Field(
@@ -170,6 +184,17 @@ class Settings(BaseSettings):
                     "it is no list of addresses and networks; write one such as "
                     "10.0.0.0/8, 192.0.2.7"
                 ) from None
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str | None) -> str | None:
+        for each in [] if value is None else value.split(","):
+            if each.strip() != "*" and not _ORIGIN.fullmatch(each.strip()):
+                raise ValueError(
+                    "it is no list of origins; write one such as https://example.org, "
+                    "moz-extension://0a1b, in lower case and without a path, or * for all"
+                )
         return value
 
     @model_validator(mode="after")

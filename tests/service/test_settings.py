@@ -22,6 +22,10 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         ("DRAGOMAN_DEADLINE_S", "inf", "deadline_s"),
         ("DRAGOMAN_MAX_SLOTS", "0", "max_slots: Input should be greater"),
         ("DRAGOMAN_MAX_QUEUE_TEXTS", "10", "max_queue_texts is 10, below max_texts 256"),
+        ("DRAGOMAN_CORS_ORIGINS", "example.org", "cors_origins: it is no list of origins"),
+        ("DRAGOMAN_CORS_ORIGINS", "https://a.org, https://b.org/", "no list of origins"),
+        ("DRAGOMAN_CORS_ORIGINS", "https://*.example.org", "no list of origins"),
+        ("DRAGOMAN_CORS_ORIGINS", "", "no list of origins"),
         ("DRAGOMAN_DEADLINE", "5", "DRAGOMAN_DEADLINE is no setting"),
     ],
 )
