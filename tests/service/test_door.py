@@ -59,8 +59,8 @@ def empty(model: Dispatcher) -> None:
 def test_translations_are_refused_while_no_model_has_room(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, logger="dragoman")
     caplog.set_level(logging.WARNING, logger="httpx")  # it tells the query
+    caplog.set_level(logging.INFO, logger="dragoman")
     models = [fake_model(name, SETTINGS) for name in ("en-de", "en-fr")]
     with running(*models) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
 
