@@ -181,7 +181,7 @@ def test_a_failed_measurement_says_how_it_ended(
 ) -> None:
     task = Task(Loading(tiny_checkpoint), BenchPlan(), ("one",), 0.0)
     for program, said in (
-        ("import sys; sys.exit('the disk is on fire')", r"fp32 failed .* 1: the disk is on fire"),
+        ("import sys; sys.exit('the disk is on fire')", r"fp32 ended .* 1: the disk is on fire"),
         ("import os; os.kill(os.getpid(), 9)", "fp32 was ended by SIGKILL"),
         ("""print('{"error": "text 3: too odd"}')""", "^text 3: too odd$"),
     ):

@@ -133,6 +133,5 @@ async def test_clients_count_what_is_wrong() -> None:
     clients = Clients(connections, ["a"], {"1": ["one"]}, report)
     async with server:
         await clients.run()
-        await connections.close()
     assert (report.answers, report.neither, report.failed) == (3, 2, 2)
     assert report.failures == {"http/1.1 503 service unavailable": 1, "IncompleteReadError": 1}

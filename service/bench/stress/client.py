@@ -66,11 +66,24 @@ def bodies(sentences: Sentences, num_texts: int, model: str) -> Iterator[bytes]:
 
 
 class Connections:
-    """Kept-alive connections to one address; as many as are in use at the same time."""
+    """Kept-alive connections to one address; as many as are in use at the same time.
+
+    A context manager: its end ends those that are not in use.
+    """
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
         self._free: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+
+    async def __aenter__(self) -> "Connections":
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        while self._free:
+            _, writer = self._free.pop()
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def ask(self, body: bytes) -> Answer:
         """Sends a request, on a connection that is free or on a new one; OSError or EOFError."""
@@ -103,14 +116,6 @@ class Connections:
             return Reply(0, time.perf_counter() - started)
         seconds = time.perf_counter() - started
         return Reply(answer.status, seconds, answer.fields.get("retry-after", "").isdigit())
-
-    async def close(self) -> None:
-        """Ends those that are not in use."""
-        while self._free:
-            _, writer = self._free.pop()
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
 
 async def closed_loop(

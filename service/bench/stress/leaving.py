@@ -30,28 +30,27 @@ class Leaving:
 async def leaving(service: Served, sentences: Sentences, model: str, *, clients: int) -> Leaving:
     """All send a request at once and hang up a fifth of a second later."""
     single = bodies(sentences, 1, model)
-    connections = Connections(service.address)
-    await closed_loop(connections, single, 1, _IDLE_S)
-    before = await closed_loop(connections, single, 1, _IDLE_S)
-    cancelled_before = service.metrics()["dragoman_cancelled_texts_total"]
-    writers = []
-    for _ in range(clients):
-        _, writer = await asyncio.open_connection(*service.address)
-        writers.append(writer)
-    for writer in writers:
-        body = body_of(sentences.new(_TEXTS), model)
-        writer.write(translate_request(service.address[0], body))
-    await asyncio.sleep(_STAY_S)
-    waiting = service.metrics()["dragoman_waiting_texts"]
-    started = time.perf_counter()
-    for writer in writers:
-        writer.close()
-    while _busy(service) and time.perf_counter() - started < _GIVE_UP_S:
-        await asyncio.sleep(0.01)
-    until_idle = time.perf_counter() - started
-    after = await closed_loop(connections, single, 1, _IDLE_S)
-    cancelled = service.metrics()["dragoman_cancelled_texts_total"] - cancelled_before
-    await connections.close()
+    async with Connections(service.address) as connections:
+        await closed_loop(connections, single, 1, _IDLE_S)
+        before = await closed_loop(connections, single, 1, _IDLE_S)
+        cancelled_before = service.metrics()["dragoman_cancelled_texts_total"]
+        writers = []
+        for _ in range(clients):
+            _, writer = await asyncio.open_connection(*service.address)
+            writers.append(writer)
+        for writer in writers:
+            body = body_of(sentences.new(_TEXTS), model)
+            writer.write(translate_request(service.address[0], body))
+        await asyncio.sleep(_STAY_S)
+        waiting = service.metrics()["dragoman_waiting_texts"]
+        started = time.perf_counter()
+        for writer in writers:
+            writer.close()
+        while _busy(service) and time.perf_counter() - started < _GIVE_UP_S:
+            await asyncio.sleep(0.01)
+        until_idle = time.perf_counter() - started
+        after = await closed_loop(connections, single, 1, _IDLE_S)
+        cancelled = service.metrics()["dragoman_cancelled_texts_total"] - cancelled_before
     return Leaving(
         clients,
         int(waiting),

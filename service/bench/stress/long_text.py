@@ -44,22 +44,21 @@ async def long_text(
 ) -> LongText:
     """Short ones alone for so many seconds, then as long beside long ones."""
     short = bodies(sentences, 1, model)
-    connections = Connections(service.address)
-    await open_loop(connections, short, short_per_s, _WARM_UP_S)
-    alone = await open_loop(connections, short, short_per_s, seconds)
-    long_ones: list[Reply] = []
+    async with Connections(service.address) as connections:
+        await open_loop(connections, short, short_per_s, _WARM_UP_S)
+        alone = await open_loop(connections, short, short_per_s, seconds)
+        long_ones: list[Reply] = []
 
-    async def keep_sending() -> None:
-        while True:
-            body = body_of(sentences.text(num_characters), model)
-            long_ones.append(await connections.send(body))
-            await asyncio.sleep(_PAUSE_S)
+        async def keep_sending() -> None:
+            while True:
+                body = body_of(sentences.text(num_characters), model)
+                long_ones.append(await connections.send(body))
+                await asyncio.sleep(_PAUSE_S)
 
-    sending = asyncio.create_task(keep_sending())
-    beside = await open_loop(connections, short, short_per_s, seconds)
-    sending.cancel()
-    await asyncio.gather(sending, return_exceptions=True)
-    await connections.close()
+        sending = asyncio.create_task(keep_sending())
+        beside = await open_loop(connections, short, short_per_s, seconds)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
     short_alone = LatencySummary.of([reply.seconds for reply in alone])
     short_beside = LatencySummary.of([reply.seconds for reply in beside])
     return LongText(

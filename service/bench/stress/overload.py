@@ -45,21 +45,20 @@ async def overload(
 ) -> Overload:
     """Measures the capacity, then offers `factor` times as much."""
     new = bodies(sentences, texts, model)
-    connections = Connections(service.address)
-    await closed_loop(connections, new, _CLIENTS, _WARM_UP_S)
-    full = await closed_loop(connections, new, _CLIENTS, _CAPACITY_S)
-    capacity = len(_answered(full)) / _CAPACITY_S
-    if not capacity:
-        raise InputError(f"nothing is translated, even without overload: {statuses(full)}")
-    offered = factor * capacity
-    print(f"capacity {capacity:.1f}/s, {offered:.1f}/s for {seconds:g} s", file=sys.stderr)
-    before_mb = service.memory_mb()
-    samples: list[float] = []
-    watching = asyncio.create_task(memory_samples(service, 1.0, samples))
-    replies = await send_openly(connections, new, offered, seconds)
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)
-    await connections.close()
+    async with Connections(service.address) as connections:
+        await closed_loop(connections, new, _CLIENTS, _WARM_UP_S)
+        full = await closed_loop(connections, new, _CLIENTS, _CAPACITY_S)
+        capacity = len(_answered(full)) / _CAPACITY_S
+        if not capacity:
+            raise InputError(f"nothing is translated, even without overload: {statuses(full)}")
+        offered = factor * capacity
+        print(f"capacity {capacity:.1f}/s, {offered:.1f}/s for {seconds:g} s", file=sys.stderr)
+        before_mb = service.memory_mb()
+        samples: list[float] = []
+        watching = asyncio.create_task(memory_samples(service, 1.0, samples))
+        replies = await send_openly(connections, new, offered, seconds)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
     await asyncio.sleep(_REST_S)
     answered = _answered(replies)
     refused = [reply for reply in replies if reply.status in (429, 503)]

@@ -115,6 +115,7 @@ def served(
             log.open("wb") as file,
             subprocess.Popen(
                 [*command, "serve", str(models), "--port", "0", *options],
+                stdin=subprocess.DEVNULL,
                 stderr=file,
                 process_group=0,  # Ctrl-C reaches us alone, and we end it
                 env={**environment, **(settings or {})},

@@ -56,37 +56,36 @@ async def soak(
     randomly = random.Random(_SEED)
     report = Soak(clients)
     statuses: Counter[str] = Counter()
-    connections = Connections(service.address)
-    started = time.perf_counter()
+    async with Connections(service.address) as connections:
+        started = time.perf_counter()
 
-    async def client() -> None:
-        while report.requests < requests and time.perf_counter() - started < seconds:
-            report.requests += 1
-            lot = randomly.random()
-            known = randomly.random() < _KNOWN
-            texts = sentences.known(1) if known else sentences.new(1)
-            if lot < _BAD:
-                reply = await connections.send(b'{"text": 5, "model": "\\ud800"}')
-            elif lot < _ABANDONED:
-                await _abandon(service, body_of(texts, model))
-                report.abandoned += 1
-                continue
-            else:
-                reply = await connections.send(body_of(texts, model))
-            statuses[str(reply.status)] += 1
+        async def client() -> None:
+            while report.requests < requests and time.perf_counter() - started < seconds:
+                report.requests += 1
+                lot = randomly.random()
+                known = randomly.random() < _KNOWN
+                texts = sentences.known(1) if known else sentences.new(1)
+                if lot < _BAD:
+                    reply = await connections.send(b'{"text": 5, "model": "\\ud800"}')
+                elif lot < _ABANDONED:
+                    await _abandon(service, body_of(texts, model))
+                    report.abandoned += 1
+                    continue
+                else:
+                    reply = await connections.send(body_of(texts, model))
+                statuses[str(reply.status)] += 1
 
-    async def watch() -> None:
-        while True:
-            state = await asyncio.to_thread(_state, service, started, report.requests)
-            report.states.append(state)
-            print(state, file=sys.stderr, flush=True)
-            await asyncio.sleep(state_every_s)
+        async def watch() -> None:
+            while True:
+                state = await asyncio.to_thread(_state, service, started, report.requests)
+                report.states.append(state)
+                print(state, file=sys.stderr, flush=True)
+                await asyncio.sleep(state_every_s)
 
-    watching = asyncio.create_task(watch())
-    await asyncio.gather(*(client() for _ in range(clients)))
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)
-    await connections.close()
+        watching = asyncio.create_task(watch())
+        await asyncio.gather(*(client() for _ in range(clients)))
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
     report.seconds = time.perf_counter() - started
     report.states.append(_state(service, started, report.requests))
     report.statuses = dict(statuses)

@@ -107,7 +107,8 @@ class Clients:
     async def run(self) -> None:
         """All of them, to the end."""
         numbers = itertools.cycle(range(len(self.sentences)))
-        await asyncio.gather(*(self._client(numbers) for _ in range(self.report.num_clients)))
+        async with self.connections:
+            await asyncio.gather(*(self._client(numbers) for _ in range(self.report.num_clients)))
 
     async def _client(self, numbers: Iterator[int]) -> None:
         while not self.stopped:
@@ -163,7 +164,6 @@ async def swap_under_load(
     report.seconds = time.perf_counter() - started
     clients.stopped = True
     await answering
-    await clients.connections.close()
     report.seconds_per_swap = LatencySummary.of(seconds)
     report.latency = LatencySummary.of(clients.latencies_s)
 
@@ -207,7 +207,7 @@ def swaps(
         raise InputError("both checkpoints have the same version; choose two that differ")
     report = Swaps(num_clients, precision)
     with serve_link(old, ["--precision", precision, *options]) as swapped:
-        connections = Connections(swapped.service.address)
-        clients = Clients(connections, sentences, expected, report, pause_s)
+        address = swapped.service.address
+        clients = Clients(Connections(address), sentences, expected, report, pause_s)
         asyncio.run(swap_under_load(swapped, clients, checkpoints, num_swaps))
         return report, swapped.service.end()
