@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.languages import base_code, match_code
+from service.languages import base_code, language_name, match_code
 
 # More of a text makes no language clearer, only detection slower.
 _SAMPLE_CHARACTERS = 2000
@@ -46,8 +46,13 @@ _TABLES = _Tables()
 
 
 def load_tables() -> threading.Thread:
-    """Begins to load what detection needs, so that the first who asks need not wait for it."""
-    thread = threading.Thread(target=_TABLES.identifier, name="language tables")
+    """Begins to load what detection and names need, so that the first who asks need not wait."""
+
+    def load() -> None:
+        language_name("en")  # CLDR's; on the event loop it would keep all others waiting
+        _TABLES.identifier()
+
+    thread = threading.Thread(target=load, name="language tables")
     thread.start()
     return thread
 
