@@ -6,12 +6,13 @@ lets the event loop breathe: lingua holds the interpreter for a second when it l
 """
 
 import asyncio
+import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.languages import base_code, match_code
+from service.languages import base_code, language_name, match_code
 
 # More of a text makes no language clearer, only detection slower.
 _SAMPLE_CHARACTERS = 2000
@@ -25,8 +26,40 @@ class Guess:
     confidence: float
 
 
+class _Tables:
+    """py3langid's, a second's work to unpack: once in a process, by whoever wants them first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._identifier: Any = None
+
+    def identifier(self) -> Any:
+        """One of the caller's own, to be restricted to some languages; the tables are shared."""
+        with self._lock:
+            if self._identifier is None:
+                from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+                self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+            return copy.copy(self._identifier)
+
+
+_TABLES = _Tables()
+
+
+def load_tables() -> threading.Thread:
+    """Begins to load what detection and names need, so that the first who asks need not wait."""
+
+    def load() -> None:
+        language_name("en")  # CLDR's; on the event loop it would keep all others waiting
+        _TABLES.identifier()
+
+    thread = threading.Thread(target=load, name="language tables")
+    thread.start()
+    return thread
+
+
 class Detector:
-    """Loads its tables at the first question, in the thread that answers it."""
+    """Finds languages; loads its tables at the first question unless they are there already."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards all below
@@ -50,9 +83,7 @@ class Detector:
     def _restrict(self, languages: Sequence[str]) -> dict[str, str]:
         """Of each served language that the tables know, their label for it and its code."""
         if self._identifier is None:
-            from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-            self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+            self._identifier = _TABLES.identifier()
             self._labels = tuple(self._identifier.labels)
         known: dict[str, str] = {}
         for code in languages:

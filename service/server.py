@@ -24,6 +24,7 @@ from fastapi import FastAPI
 from model.errors import CheckpointError, ConfigError
 from service.app import create_app
 from service.connections import connection_class
+from service.detection import load_tables
 from service.lifecycle import Lifecycle, Phase
 from service.logs import configure_logging
 from service.registry import Registry, open_models
@@ -44,6 +45,7 @@ def serve(models: Path, host: str, port: int, settings: Settings) -> None:
     """
     registry = open_models(models, settings)
     with listen(host, port) as listener:
+        load_tables()  # beside the models, which take longer
         run(registry, listener, settings)
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from service import detection
 from service.detection import Detector
 from service.errors import UnknownLanguagePair
 from service.languages import ServedPairs, base_code, language_name, match_code
@@ -77,6 +78,29 @@ def test_what_tells_nothing_has_no_confidence(text: str) -> None:
 
 def test_languages_that_the_tables_do_not_know() -> None:
     assert detect("nuqneH", "tlh") == {"tlh": 0}
+
+
+def test_tables_are_loaded_once_and_each_detector_has_its_own_languages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(detection, "_TABLES", detection._Tables())
+    detection.load_tables().join()
+
+    def load_again(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("py3langid.langid.LanguageIdentifier.from_model_file", load_again)
+    text = ["Où est la gare, s'il vous plaît ?"]
+
+    async def both() -> list[str]:
+        french, german = Detector(), Detector()
+        found = []
+        for detector, codes in ((french, ["en", "fr"]), (german, ["en", "de"]), (french, ["fr"])):
+            (guesses,) = await detector.detect(text, codes)
+            found.append(sorted(guess.language for guess in guesses))
+        return [",".join(codes) for codes in found]
+
+    assert asyncio.run(both()) == ["en,fr", "de,en", "fr"]
 
 
 def test_the_languages_served_may_change() -> None:

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from model.errors import CheckpointError, ConfigError
+from service import server
 from service.server import listen, serve
 from service.settings import Settings
 
@@ -199,3 +200,14 @@ def test_models_folder_must_hold_something(tmp_path: Path) -> None:
 def test_answers_are_not_held_back_for_acknowledgements() -> None:
     with listen("127.0.0.1", 0) as listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_language_tables_are_loaded_from_the_start_of_a_service_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    done: list[str] = []
+    monkeypatch.setattr(server, "load_tables", lambda: done.append("load"))
+    monkeypatch.setattr(server, "run", lambda *_: done.append("run"))
+    serve(tmp_path, "127.0.0.1", 0, Settings())
+    assert done == ["load", "run"]

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ import uvicorn
 from service.app import create_app
 from service.registry import Registry
 from service.settings import Settings
+from tests.service.conftest import AddKey
 from tests.service.fakes import FakeTranslator, fake_model, fake_registry
 
 Start = Callable[[Registry, Settings], str]
@@ -94,6 +96,17 @@ def slow(start: Start) -> str:
     address = start(registry, settings)
     wait_until_ready(registry)
     return address
+
+
+@pytest.fixture
+def limited(start: Start, add_key: AddKey, keys_file: Path) -> tuple[str, str]:
+    """A server from en to de that wants keys, and one: 30 characters a month, 3 texts an hour."""
+    key = add_key("website", characters_per_month=30, rate="3/hour")
+    settings = Settings(keys_file=keys_file)
+    registry = fake_registry(settings, "en-de")
+    address = start(registry, settings)
+    wait_until_ready(registry)
+    return address, key
 
 
 def wait_until_ready(registry: Registry) -> None:

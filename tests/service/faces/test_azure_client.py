@@ -14,6 +14,7 @@ from azure.ai.translation.text.models import (
 from azure.core import MatchConditions
 from azure.core.credentials import AzureKeyCredential
 from azure.core.exceptions import (
+    ClientAuthenticationError,
     HttpResponseError,
     ResourceModifiedError,
     ResourceNotFoundError,
@@ -256,6 +257,35 @@ def test_a_full_queue(full: str) -> None:
     ):
         client.translate(["b"], to_language=["de"], from_language="en")
     assert (caught.value.status_code, code_of(caught.value)) == (429, "429000")
+
+
+def test_a_bad_key_and_a_used_up_quota_and_rate(limited: tuple[str, str]) -> None:
+    address, key = limited
+
+    def translate(client: TextTranslationClient, text: str) -> None:
+        client.translate([text], to_language=["de"], from_language="en")
+
+    with connected(address) as keyless:
+        with pytest.raises(ClientAuthenticationError, match="wants a key") as missing:
+            translate(keyless, "a")
+        assert code_of(missing.value) == "401000"
+    with (
+        connected(address, credential=AzureKeyCredential("dgm_wrong")) as stranger,
+        pytest.raises(ClientAuthenticationError, match="does not open"),
+    ):
+        translate(stranger, "a")
+    with connected(address, credential=AzureKeyCredential(key)) as client:
+        for _ in range(2):
+            translate(client, "good morning")
+        with pytest.raises(HttpResponseError, match="30 characters") as used_up:
+            translate(client, "good morning")
+        assert (used_up.value.status_code, code_of(used_up.value)) == (403, "403000")
+        translate(client, "a")
+        with pytest.raises(HttpResponseError, match="hour") as too_fast:
+            translate(client, "a")
+        assert (too_fast.value.status_code, code_of(too_fast.value)) == (429, "429000")
+        response: Any = too_fast.value.response
+        assert int(response.headers["Retry-After"]) > 1
 
 
 def test_while_loading(loading: str) -> None:

@@ -33,9 +33,9 @@ def tell(tmp_path_factory: pytest.TempPathFactory) -> Tell:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         pytest.skip("deepl-node could not be fetched")
 
-    def call(address: str, *calls: tuple[str, list[Any]]) -> Told:
+    def call(address: str, *calls: tuple[str, list[Any]], key: str = "any-key") -> Told:
         done = subprocess.run(
-            [node, str(SCRIPT), str(folder), address, json.dumps(calls)],
+            [node, str(SCRIPT), str(folder), address, key, json.dumps(calls)],
             check=True, capture_output=True, timeout=TIMEOUT_S, encoding="utf-8",
         )  # fmt: skip
         return [json.loads(line) for line in done.stdout.splitlines()]
@@ -135,6 +135,19 @@ def test_a_full_queue(tell: Tell, full: str) -> None:
     (told,) = tell(full, ("translateText", ["b", "en", "de"]))
     assert told["error"] == "TooManyRequestsError"
     assert "max_queue_texts" in told["message"]
+
+
+def test_a_bad_key_and_a_used_up_quota_and_rate(tell: Tell, limited: tuple[str, str]) -> None:
+    address, key = limited
+    (refused,) = tell(address, ("translateText", ["a", "en", "de"]), key="dgm_wrong")
+    assert refused["error"] == "AuthorizationError"
+    texts = ["good morning"] * 3 + ["a"] * 2
+    told = tell(address, *(("translateText", [text, "en", "de"]) for text in texts), key=key)
+    assert [each.get("error") for each in told] == [
+        *(None, None, "QuotaExceededError"),
+        *(None, "TooManyRequestsError"),
+    ]
+    assert "hour" in told[4]["message"]
 
 
 def test_while_loading(tell: Tell, loading: str) -> None:

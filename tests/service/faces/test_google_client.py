@@ -7,6 +7,7 @@ import pytest
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import (
     BadRequest,
+    Forbidden,
     GatewayTimeout,
     GoogleAPICallError,
     InternalServerError,
@@ -149,3 +150,29 @@ def test_while_loading(loading: str) -> None:
 def test_a_deadline(slow: str) -> None:
     with connected(slow) as client, pytest.raises(GatewayTimeout, match="deadline_s"):
         client.translate("w " * 100, target_language="de", source_language="en")
+
+
+def test_a_bad_key_and_a_used_up_quota_and_rate(limited: tuple[str, str]) -> None:
+    address, key = limited
+
+    def translate(client: Client, text: str) -> None:
+        client.translate(text, target_language="de", source_language="en")
+
+    with connected(address) as keyless, pytest.raises(Forbidden, match="wants a key"):
+        translate(keyless, "a")
+    with (
+        connected(address, Token(token="dgm_wrong")) as stranger,
+        pytest.raises(Forbidden, match="does not open") as refused,
+    ):
+        translate(stranger, "a")
+    assert refused.value.errors[0]["reason"] == "key_refused"
+    with connected(address, Token(token=key)) as client:
+        for _ in range(2):
+            translate(client, "good morning")
+        with pytest.raises(Forbidden, match="30 characters") as used_up:
+            translate(client, "good morning")
+        assert used_up.value.errors[0]["reason"] == "quota_exceeded"
+        translate(client, "a")
+        with pytest.raises(TooManyRequests, match="hour") as too_fast:
+            translate(client, "a")
+        assert int(too_fast.value.response.headers["Retry-After"]) > 1
