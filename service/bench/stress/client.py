@@ -8,7 +8,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.bench.http_load import Answer, read_answer, translate_request
 from service.bench.open_loop import poisson_arrivals
@@ -18,11 +18,13 @@ _SEED = 1
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer in short, or what came instead."""
+    """An answer, or what came instead."""
 
     status: int  # 0: the connection broke
-    seconds: float
+    seconds: float  # since it was sent, or should have been
+    sent_s: float  # since it was sent
     retry_after: bool = False
+    in_time: bool = True  # before the measurement's end
 
 
 class Sentences:
@@ -113,9 +115,11 @@ class Connections:
         try:
             answer = await self.ask(body)
         except (OSError, EOFError):
-            return Reply(0, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            return Reply(0, seconds, seconds)
         seconds = time.perf_counter() - started
-        return Reply(answer.status, seconds, answer.fields.get("retry-after", "").isdigit())
+        has_retry_after = answer.fields.get("retry-after", "").isdigit()
+        return Reply(answer.status, seconds, seconds, has_retry_after)
 
 
 async def closed_loop(
@@ -145,8 +149,8 @@ async def open_loop(
 
     async def request(due: float) -> Reply:
         reply = await connections.send(next(bodies))
-        late_s = time.perf_counter() - started - due
-        return Reply(reply.status, late_s, reply.retry_after)
+        now_s = time.perf_counter() - started
+        return replace(reply, seconds=now_s - due, in_time=now_s < seconds)
 
     for due in poisson_arrivals(rate_per_s, seconds):
         delay = due - (time.perf_counter() - started)

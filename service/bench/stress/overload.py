@@ -31,12 +31,13 @@ class Overload:
     capacity_per_s: float  # requests answered when 64 clients wait for their answers
     offered_per_s: float
     seconds: float
-    goodput_per_s: float
+    goodput_per_s: float  # answers that came while the requests did
     goodput_of_capacity: float
     statuses: dict[str, int]
     refusals_without_retry_after: int
     accepted: LatencySummary | None
     refused: LatencySummary | None
+    refused_once_sent: LatencySummary | None  # without the time that the client was late itself
     memory_mb: tuple[float, float, float]  # before, at most while it lasted, after
 
 
@@ -61,18 +62,22 @@ async def overload(
         await asyncio.gather(watching, return_exceptions=True)
     await asyncio.sleep(_REST_S)
     answered = _answered(replies)
+    goodput = sum(reply.in_time for reply in answered) / seconds
     refused = [reply for reply in replies if reply.status in (429, 503)]
     return Overload(
         texts_per_request=texts,
         capacity_per_s=capacity,
         offered_per_s=len(replies) / seconds,
         seconds=seconds,
-        goodput_per_s=len(answered) / seconds,
-        goodput_of_capacity=len(answered) / seconds / capacity,
+        goodput_per_s=goodput,
+        goodput_of_capacity=goodput / capacity,
         statuses=statuses(replies),
         refusals_without_retry_after=sum(not reply.retry_after for reply in refused),
         accepted=_summary(answered),
         refused=_summary(refused),
+        refused_once_sent=LatencySummary.of([reply.sent_s for reply in refused])
+        if refused
+        else None,
         memory_mb=(before_mb, max([before_mb, *samples]), service.memory_mb()),
     )
 
