@@ -107,6 +107,7 @@ class Translator:
         self._num_processes = num_engines - own_engine
         self._own_engine = own_engine
         self._processes = processes  # not yet a team's
+        self.num_characters_done = 0  # of all segments translated so far
         self._num_tickets = 0
         self._num_requests = 0
         self._jobs: dict[int, _Job] = {}  # by ticket
@@ -286,7 +287,9 @@ class Translator:
         complete, self._complete = self._complete, []  # kept, should an engine have failed
         for finished in results:
             job = self._jobs_by_request.pop(finished.request_id)
-            job.hypotheses[job.waiting_for.pop(finished.request_id)] = finished.hypotheses
+            index = job.waiting_for.pop(finished.request_id)
+            job.hypotheses[index] = finished.hypotheses
+            self.num_characters_done += len(job.source.segments[index].text)
             if not job.waiting_for:
                 complete.append(job)
         for job in complete:

@@ -62,21 +62,23 @@ class Admission:
         self._name = name
         self._settings = settings
         self._line: deque[_Waiting] = deque()
+        self._bulk_line: deque[_Waiting] = deque()  # nobody else waits behind these
 
     async def enter(self, load: Load, deadline_s: float) -> None:
         """Takes room for a load, which `leave` gives back; waits a moment for it, in turn.
 
         Raises QueueFull: at once when many wait already, else after `queue_wait_s`.
         """
+        line = self._line_of(load)
         refusal = self._refusal(load, deadline_s)
-        if refusal is None and not self._line:
+        if refusal is None and not line:
             self._take(load)
             return
         wait_s = min(self._settings.queue_wait_s, deadline_s)
-        if refusal is not None and (wait_s == 0 or len(self._line) >= _LONGEST_LINE):
-            raise refusal
+        if wait_s == 0 or len(line) >= _LONGEST_LINE:
+            raise refusal or self._behind_others()
         waiting = _Waiting(load, deadline_s, asyncio.get_running_loop().create_future())
-        self._line.append(waiting)
+        line.append(waiting)
         try:
             with contextlib.suppress(TimeoutError):  # maybe admitted at the same moment
                 async with asyncio.timeout(wait_s):
@@ -86,8 +88,9 @@ class Admission:
                 self.leave(load)
             raise
         finally:
-            if waiting in self._line:
-                self._line.remove(waiting)
+            if waiting in line:
+                line.remove(waiting)
+                self._admit_waiting()  # those behind it may need less
         if not waiting.admitted.done() or waiting.admitted.cancelled():
             raise self._refusal(load, deadline_s) or refusal or self._behind_others()
 
@@ -102,11 +105,18 @@ class Admission:
         self.num_texts -= load.num_texts
         self.num_characters -= load.num_characters
         self._num_bulk_characters -= load.num_characters if load.bulk else 0
-        while self._line and self._refusal(self._line[0].load, self._line[0].deadline_s) is None:
-            waiting = self._line.popleft()
-            if not waiting.admitted.done():
-                self._take(waiting.load)
-                waiting.admitted.set_result(None)
+        self._admit_waiting()
+
+    def _admit_waiting(self) -> None:
+        for line in (self._line, self._bulk_line):
+            while line and self._refusal(line[0].load, line[0].deadline_s) is None:
+                waiting = line.popleft()
+                if not waiting.admitted.done():
+                    self._take(waiting.load)
+                    waiting.admitted.set_result(None)
+
+    def _line_of(self, load: Load) -> "deque[_Waiting]":
+        return self._bulk_line if load.bulk else self._line
 
     def _take(self, load: Load) -> None:
         self.num_texts += load.num_texts
@@ -138,9 +148,8 @@ class Admission:
             )
         longest_s = min(settings.max_queue_s, deadline_s)
         if self.num_texts and self._expected_s(load) > longest_s:
-            return self._full(
-                "more texts are waiting", f"{longest_s:g} s of work may", "max_queue_s"
-            )
+            setting = "max_queue_s" if settings.max_queue_s <= deadline_s else "the deadline"
+            return self._full("more texts are waiting", f"{longest_s:g} s of work may", setting)
         return None
 
     def _expected_s(self, load: Load) -> float:

@@ -171,14 +171,21 @@ _DEEPL_PREFIXES = ("/v2/", "/v3/")  # the official clients ask for some things u
 
 # What a request to one of these asks for waits in a model's queue.
 _TRANSLATION_PATHS = frozenset(
-    {"/v1/translate", "/v1/score", "/translate", "/v2/translate", "/language/translate/v2"}
+    {
+        "/language/translate/v2",
+        "/translate",
+        "/translator/text/v2026-06-06/translate",
+        "/translator/text/v3.0/translate",
+        "/v1/score",
+        "/v1/translate",
+        "/v2/translate",
+    }
 )
 
 
 def is_translation(path: str) -> bool:
     """True for the paths that give work to a model, of whichever API."""
-    at_azures = path.startswith(_AZURE_PREFIX) and path.endswith("/translate")
-    return at_azures or path in _TRANSLATION_PATHS
+    return path in _TRANSLATION_PATHS
 
 
 def dialect_of(scope: Scope) -> Dialect:

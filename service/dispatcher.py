@@ -5,6 +5,7 @@ translator until the service ends. The event loop never touches it.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -20,6 +21,7 @@ from service.errors import (
     DeadlineExceeded,
     ModelLoading,
     ModelUnavailable,
+    QueueFull,
     ShuttingDown,
     describe,
 )
@@ -159,33 +161,39 @@ class Dispatcher:
         if not texts:
             return Answer([], shared=False, queue_s=0.0, decode_s=0.0)
         asked = (tuple(texts), search, alignments, segmentation)
-        flight = self._flights.get(asked)
-        shared = flight is not None
-        if flight is None:
-            work = self._translate(
-                texts,
-                search,
-                alignments=alignments,
-                segmentation=segmentation,
-                deadline_s=deadline_s,
-            )
-            flight = _Flight(asyncio.create_task(work))
-            self._flights[asked] = flight
-        flight.num_waiting += 1
+        until = time.monotonic() + deadline_s
         try:
             async with asyncio.timeout(deadline_s):
-                answer = await asyncio.shield(flight.task)
-            return replace(answer, shared=True) if shared else answer
+                if (flight := self._flights.get(asked)) is not None:
+                    with contextlib.suppress(QueueFull):  # maybe who began it had less time
+                        return replace(await self._join(asked, flight), shared=True)
+                work = self._translate(
+                    texts,
+                    search,
+                    alignments=alignments,
+                    segmentation=segmentation,
+                    deadline_s=max(until - time.monotonic(), 0.0),
+                )
+                flight = _Flight(asyncio.create_task(work))
+                self._flights[asked] = flight
+                return await self._join(asked, flight)
         except ItemFailure as failure:
             raise failure.error(name_of(failure.index)) from None
         except TimeoutError:
             raise too_late(deadline_s) from None
+
+    async def _join(self, asked: object, flight: _Flight) -> Answer:
+        """What becomes of a flight, which ends when nobody waits for it any more."""
+        flight.num_waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
         finally:
             flight.num_waiting -= 1
             if flight.num_waiting == 0:
-                if self._flights.get(asked) is flight:
-                    del self._flights[asked]
                 flight.task.cancel()
+            over = flight.task.done() or flight.num_waiting == 0
+            if over and self._flights.get(asked) is flight:  # nobody joins it from now on
+                del self._flights[asked]
 
     async def _translate(
         self,

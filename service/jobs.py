@@ -31,6 +31,10 @@ class TranslatorFace(Protocol):
         """How many segments wait for a slot."""
 
     @property
+    def num_characters_done(self) -> int:
+        """Characters of all segments translated so far."""
+
+    @property
     def usage(self) -> "Usage":
         """How busy the engines are; from any thread."""
 

@@ -47,7 +47,8 @@ class Worker:
 
         None until that was seen for a while: one sentence alone tells nothing of it.
         """
-        return self._full_characters / self._full_s if self._full_s >= _SEEN_ENOUGH_S else None
+        seen = self._full_s >= _SEEN_ENOUGH_S and self._full_characters > 0
+        return self._full_characters / self._full_s if seen else None
 
     @property
     def usage(self) -> "Usage":
@@ -72,13 +73,14 @@ class Worker:
         started = time.monotonic()
         self._drop_gone()
         self._feed()
-        full = self._translator.num_waiting > 0
-        num_characters = self._step()
+        usage = self._translator.usage
+        num_characters = self._translator.num_characters_done
+        self._step()
         self._score()
         seconds = time.monotonic() - started
         self.busy_s += seconds
-        if full:
-            self._see_full(seconds, num_characters)
+        if usage.num_busy >= usage.num_slots > 0:
+            self._see_full(seconds, self._translator.num_characters_done - num_characters)
 
     def wake(self) -> None:
         """Ends the wait of a turn; from any thread."""
@@ -144,10 +146,9 @@ class Worker:
         else:
             self._in_work[ticket] = (job, index)
 
-    def _step(self) -> int:
-        """Advances the translator; how many characters of texts were finished."""
+    def _step(self) -> None:
         if not self._in_work:
-            return 0
+            return
         try:
             # Pairs to score are not kept waiting for a translation.
             finished = self._translator.step(0.0 if self._scoring else _LONGEST_WAIT_S)
@@ -155,13 +156,10 @@ class Worker:
             raise
         except Exception as error:  # noqa: BLE001 - whichever text it was, the others must not pay for it
             self._isolate(error)
-            return 0
-        num_characters = 0
+            return
         for ticket, translation in finished:
             job, index = self._in_work.pop(ticket)
-            num_characters += len(job.texts[index])
             job.finish(index, translation)
-        return num_characters
 
     def _isolate(self, error: Exception) -> None:
         """After a failed step: fails the text that was alone, or tries each one alone."""

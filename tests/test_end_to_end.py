@@ -126,8 +126,9 @@ def test_the_same_text_gets_the_same_translation_everywhere(road: Road, server: 
     dragoman("translate", road.checkpoint, source, "-o", road.folder / "texts.de")
     from_file = (road.folder / "texts.de").read_text(encoding="utf-8").split("\n")[:-1]
     from_stdin = dragoman("translate", road.checkpoint, stdin=source.read_text(encoding="utf-8"))
-    together = [translation["text"] for translation in ask(server, text=TEXTS)]
-    alone = [ask(server, text=text)[0]["text"] for text in TEXTS]
+    by_line = {"segmentation": "line"}  # as the command does
+    together = [translation["text"] for translation in ask(server, text=TEXTS, **by_line)]
+    alone = [ask(server, text=text, **by_line)[0]["text"] for text in TEXTS]
     assert from_stdin.split("\n")[:-1] == from_file
     assert together == alone == from_file
     assert any(text.strip() for text in from_file)

@@ -117,6 +117,7 @@ class FakeTranslator:
     max_busy: int = 0
     num_steps: int = 0
     num_tickets: int = 0
+    num_characters_done: int = 0
     segmentations: list[Segmentation] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
     searches_together: set[int] = field(default_factory=set)
@@ -178,6 +179,7 @@ class FakeTranslator:
             entry[0] -= 1
             if entry[0] <= 0:
                 del self.busy[ticket]
+                self.num_characters_done += len(entry[1])
                 finished.append((ticket, self.answer(entry[1], entry[2], entry[3])))
         return finished
 

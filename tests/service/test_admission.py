@@ -129,6 +129,28 @@ async def test_a_queue_longer_than_its_time_is_full() -> None:
     assert admission(settings).num_texts == 0
 
 
+async def test_bulk_that_waits_keeps_no_one_waiting() -> None:
+    room = admission(Settings(queue_wait_s=0.05))
+    for _ in range(2):
+        await room.enter(Load(1, 100_000), 10.0)
+    waits = await waiting(room, Load(1, 20_000))
+    for _ in range(10):
+        await asyncio.wait_for(room.enter(Load(1, 50), 10.0), 0.02)
+    with pytest.raises(QueueFull, match="half of max_queue_characters"):
+        await waits
+
+
+async def test_who_gives_up_waiting_lets_those_behind_pass() -> None:
+    room = admission(SMALL.model_copy(update={"queue_wait_s": 0.2}))
+    await room.enter(Load(3, 3), 10.0)
+    large = asyncio.create_task(room.enter(Load(2, 2), 0.03))  # no time to wait for long
+    await asyncio.sleep(0.01)
+    small = asyncio.create_task(room.enter(Load(1, 1), 10.0))
+    with pytest.raises(QueueFull):
+        await large
+    await asyncio.wait_for(small, 0.1)
+
+
 async def test_bulk_keeps_no_one_out() -> None:
     settings = Settings(queue_wait_s=0.0, max_queue_s=2.0)
     room = admission(settings, speed=10_000.0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import httpx
@@ -129,6 +130,44 @@ async def test_who_shares_goes_by_a_deadline_of_its_own_and_harms_nobody() -> No
     assert await patient == ["A B"]
     assert not translator.cancelled
     assert dispatcher.num_cancelled_texts == 0
+    assert dispatcher.close(5)
+
+
+async def test_who_shares_is_not_refused_for_anothers_hurry() -> None:
+    translator = FakeTranslator()
+    dispatcher = await started(translator, Settings(queue_wait_s=0.2))
+    dispatcher.admission.speed = lambda: 10.0
+    translator.running.clear()
+    first = asyncio.create_task(texts(dispatcher, "w" * 9))
+    await until(lambda: dispatcher.admission.num_texts == 1)
+    hasty = asyncio.create_task(texts(dispatcher, "same", deadline_s=0.1))
+    await asyncio.sleep(0.01)
+    patient = asyncio.create_task(texts(dispatcher, "same", deadline_s=5.0))
+    with pytest.raises((QueueFull, DeadlineExceeded)):
+        await hasty
+    translator.running.set()
+    assert await patient == ["SAME"]
+    await first
+    assert dispatcher.close(5)
+
+
+async def test_speed_is_known_when_all_slots_were_busy_and_not_before() -> None:
+    translator = FakeTranslator(delay_s=0.01)
+    dispatcher = await started(translator)
+    for number in range(3):  # alone, for more than a second
+        await texts(dispatcher, f"{number} " + "w " * 40)
+    assert dispatcher.admission.speed() is None
+    started_at = time.monotonic()
+    requests = [texts(dispatcher, f"{number} " + "w " * 9) for number in range(60)]
+    assert len(await asyncio.gather(*requests)) == 60
+    seconds = time.monotonic() - started_at
+    speed = dispatcher.admission.speed()
+    assert speed is not None
+    assert 0.5 < speed / (60 * 20 / seconds) < 2
+    # One long text takes a slot for long and finishes nothing meanwhile.
+    long = asyncio.create_task(texts(dispatcher, "w " * 100))
+    others = [texts(dispatcher, f"again {number}") for number in range(8)]
+    await asyncio.gather(long, *others)
     assert dispatcher.close(5)
 
 

@@ -171,6 +171,7 @@ def test_a_whole_request_is_refused(closed_door: Door) -> None:
 @pytest.mark.parametrize(
     "data",
     [
+        WHOLE.replace(b"/v1/translate", b"/translator/text/SECRET/translate"),
         WHOLE + b"GET / HTTP/1.1\r\n\r\n",  # another behind it
         WHOLE.replace(b"POST", b"PUT"),
         WHOLE.replace(b"/v1/translate", b"/v1/models"),
