@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from model.errors import InputError
 from service.bench.http_load import translate_request
 from service.bench.open_loop import LatencySummary
 from service.bench.stress.client import Connections, Sentences, bodies, body_of, closed_loop
@@ -43,6 +44,8 @@ async def leaving(service: Served, sentences: Sentences, model: str, *, clients:
             writer.write(translate_request(service.address[0], body))
         await asyncio.sleep(_STAY_S)
         waiting = service.metrics()["dragoman_waiting_texts"]
+        if not waiting:
+            raise InputError("nothing was waiting when the clients left; the machine is too busy")
         started = time.perf_counter()
         for writer in writers:
             writer.close()
