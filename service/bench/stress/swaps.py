@@ -11,7 +11,6 @@ import json
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from service.bench.stress.client import Connections, body_of
 from service.bench.stress.served import Holding, Served, served
 
 NAME = "swapped"  # what the model is called, whichever it is
+_NOT_REMEMBERED = {"DRAGOMAN_CACHE_CHARACTERS": "0"}  # the same sentences come again and again
 _SWAP_S = 120.0
 _POLL_S = 0.02
 _REST_S = 1.0  # for the last old model to be closed, before memory is looked at
@@ -39,8 +39,8 @@ class Swaps:
     answers: int = 0
     failed: int = 0
     neither: int = 0  # answers that are not what the model they name says
-    answers_by_version: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    failures: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    answers_by_version: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
     seconds_per_swap: LatencySummary | None = None
     latency: LatencySummary | None = None
     holdings: dict[int, Holding] = field(default_factory=dict)  # after so many swaps
@@ -81,7 +81,7 @@ def serve_link(checkpoint: Path, options: Sequence[str]) -> Iterator[Swapped]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         point_to(checkpoint, folder)
-        with served(folder, options) as service:
+        with served(folder, options, _NOT_REMEMBERED) as service:
             yield Swapped(service, folder)
 
 
@@ -134,12 +134,16 @@ class Clients:
         version = model["version"]
         expected = self.expected.get(version)
         self.report.answers += 1
-        self.report.answers_by_version[version] += 1
+        _count(self.report.answers_by_version, version)
         self.report.neither += expected is None or translations[0]["text"] != expected[number]
 
     def _failed(self, reason: str) -> None:
         self.report.failed += 1
-        self.report.failures[reason] += 1
+        _count(self.report.failures, reason)
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
 
 
 async def swap_under_load(
@@ -180,10 +184,10 @@ async def _swap(swapped: Swapped, version: str, checkpoint: Path) -> float:
 
 async def _seen(report: Swaps, version: str) -> bool:
     """Waits for an answer by this version."""
-    before, until = report.answers_by_version[version], time.perf_counter() + _SWAP_S
-    while report.answers_by_version[version] == before and time.perf_counter() < until:
+    before, until = report.answers_by_version.get(version, 0), time.perf_counter() + _SWAP_S
+    while report.answers_by_version.get(version, 0) == before and time.perf_counter() < until:
         await asyncio.sleep(_POLL_S)
-    return report.answers_by_version[version] > before
+    return report.answers_by_version.get(version, 0) > before
 
 
 def swaps(
