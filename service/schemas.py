@@ -45,6 +45,8 @@ class ModelChoice(_Body):
             raise ValueError(f"{missing} is missing; give source and target together")
         if self.model is None and self.source is None:
             raise ValueError("no model is chosen; give source and target, or model")
+        if self.source is not None and self.source.lower() == "auto":
+            raise ValueError("source is not detected here; name it, or ask /translate with auto")
         return self
 
 

@@ -5,6 +5,7 @@ says of it. Host, port and the models folder are arguments of `serve`: Kubernete
 by itself beside a Service called dragoman.
 """
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -221,10 +222,9 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     for name in os.environ:
         if not name.startswith(ENV_PREFIX) or name in known or _KUBERNETES_NAME.fullmatch(name):
             continue
-        raise ConfigError(
-            f"environment variable {name} is no setting of the service; "
-            f"the settings are {', '.join(sorted(known))}"
-        )
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "docs/running.md lists those there are"
+        raise ConfigError(f"environment variable {name} is no setting of the service; {hint}")
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
         return Settings(**given)  # type: ignore[arg-type]  # pydantic checks them
@@ -235,7 +235,7 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
 def _sentence(error: ValidationError) -> str:
     problems = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        name = ".".join(str(part) for part in problem["loc"])
+        name = ".".join(f"{ENV_PREFIX}{part}".upper() for part in problem["loc"][:1])
         message = problem["msg"].removeprefix("Value error, ")
         problems.append(f"{name}: {message}" if name else message)
     return f"bad settings of the service: {'; '.join(problems)}"

@@ -60,7 +60,7 @@ class TranslateFields(Fields):
         Literal["0", "1"] | None,
         Field(description="`0` keeps a text whole, `1` cuts it into sentences."),
     ] = None
-    context: Literal[""] = ""
+    context: Annotated[str, Field(description="Only an empty one: see what is refused.")] = ""
     preserve_formatting: Annotated[bool, Field(description="It always is.")] = True
     model_type: Literal["latency_optimized", "prefer_quality_optimized"] | None = None
     enable_beta_languages: bool = False
@@ -210,7 +210,8 @@ def _check_key(request: Request) -> None:
 
 
 def _refuse_unsupported(given: dict[str, object]) -> None:
-    for name in sorted(_UNSUPPORTED & given.keys()):
+    with_context = {"context"} if given.get("context") else set()
+    for name in sorted((_UNSUPPORTED & given.keys()) | with_context):
         raise InvalidRequest(f"{name} is not supported by this service; leave it out", field=name)
 
 

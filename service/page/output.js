@@ -58,8 +58,8 @@ export class Output {
     const doubted = known.filter((word) => level(word.confidence) !== "sure");
     if (known.length === 0) return "There is no confidence for this text.";
     if (doubted.length === 0) return "The model was sure of every word.";
-    const named = doubted.map((word) => `${word.text} ${percent(word.confidence)}`);
-    return `Less sure: ${named.join(", ")}.`;
+    const named = doubted.slice(0, 12).map((word) => `${word.text} ${percent(word.confidence)}`);
+    return `Less sure: ${named.join(", ")}${doubted[12] ? " …" : "."}`;
   }
 
   /** The source changed: what is marked in it is no longer true. */

@@ -17,16 +17,20 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("DRAGOMAN_DEADLINE_S", "soon", "deadline_s: Input should be a valid number"),
-        ("DRAGOMAN_DEADLINE_S", "nan", "deadline_s"),
-        ("DRAGOMAN_DEADLINE_S", "inf", "deadline_s"),
-        ("DRAGOMAN_MAX_SLOTS", "0", "max_slots: Input should be greater"),
+        ("DRAGOMAN_DEADLINE_S", "soon", "DRAGOMAN_DEADLINE_S: Input should be a valid number"),
+        ("DRAGOMAN_DEADLINE_S", "nan", "DRAGOMAN_DEADLINE_S"),
+        ("DRAGOMAN_DEADLINE_S", "inf", "DRAGOMAN_DEADLINE_S"),
+        ("DRAGOMAN_MAX_SLOTS", "0", "DRAGOMAN_MAX_SLOTS: Input should be greater"),
         ("DRAGOMAN_MAX_QUEUE_TEXTS", "10", "max_queue_texts is 10, below max_texts 256"),
-        ("DRAGOMAN_CORS_ORIGINS", "example.org", "cors_origins: it is no list of origins"),
+        ("DRAGOMAN_CORS_ORIGINS", "example.org", "DRAGOMAN_CORS_ORIGINS: it is no list of origins"),
         ("DRAGOMAN_CORS_ORIGINS", "https://a.org, https://b.org/", "no list of origins"),
         ("DRAGOMAN_CORS_ORIGINS", "https://*.example.org", "no list of origins"),
         ("DRAGOMAN_CORS_ORIGINS", "", "no list of origins"),
-        ("DRAGOMAN_DEADLINE", "5", "DRAGOMAN_DEADLINE is no setting"),
+        (
+            "DRAGOMAN_DEADLINE",
+            "5",
+            "DRAGOMAN_DEADLINE is no setting .* did you mean DRAGOMAN_DEADLINE_S",
+        ),
     ],
 )
 def test_wrong_environment_is_one_sentence(
