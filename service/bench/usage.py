@@ -45,9 +45,18 @@ def _cpu_seconds(process_id: int) -> float:
 
 def proportional_mb(process_id: int) -> float:
     """What a process has now, its part of what it shares (Linux's PSS); 0 when it is gone."""
+    return _proportional_mb(process_id, "Pss:")
+
+
+def anonymous_mb(process_id: int) -> float:
+    """The same without files, whose parts change with what other programs have open."""
+    return _proportional_mb(process_id, "Pss_Anon:")
+
+
+def _proportional_mb(process_id: int, field: str) -> float:
     try:
         lines = (_PROC / str(process_id) / "smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0.0
-    sizes = [int(line.split()[1]) for line in lines if line.startswith("Pss:")]  # in KiB
+    sizes = [int(line.split()[1]) for line in lines if line.startswith(field)]  # in KiB
     return sum(sizes) * 1024 / 1e6

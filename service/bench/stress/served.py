@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from model.errors import InputError
 from model.process import ending, python_command
-from service.bench.usage import family, proportional_mb
+from service.bench.usage import family, anonymous_mb
 
 _START_S = 120.0
 _END_S = 30.0
@@ -30,7 +30,7 @@ _LOG_LINES = 3  # of a service that did not start; the last says why
 class Holding:
     """What the service has of the machine, on Linux."""
 
-    memory_mb: float  # with its engines, what they share counted once
+    memory_mb: float  # with its engines, files aside; what they share counted once
     processes: int  # with its engines
     threads: int  # of its own process
     descriptors: int  # open files and sockets of its own process
@@ -65,7 +65,7 @@ class Served:
 
     def memory_mb(self) -> float:
         """What the service and its engines have, what they share counted once."""
-        return round(sum(map(proportional_mb, family(self.process_id))), 1)
+        return round(sum(map(anonymous_mb, family(self.process_id))), 1)
 
     def holding(self) -> Holding:
         """What it has now."""
