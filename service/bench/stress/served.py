@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from model.errors import InputError
 from model.process import ending, python_command
-from service.bench.usage import family, anonymous_mb
+from service.bench.usage import anonymous_mb, family
 
 _START_S = 120.0
 _END_S = 30.0
