@@ -64,6 +64,13 @@ class CounterStorage(Storage):
             self._sweep(now)
         return count
 
+    def decr(self, key: str, amount: int, expires: float) -> None:
+        """Takes from a count, but not below zero, unless a new one has begun since."""
+        self._table.execute(
+            "UPDATE counters SET count = max(count - ?, 0) WHERE name = ? AND expires = ?",
+            (amount, key, expires),
+        )
+
     def get(self, key: str) -> int:
         """The count; 0 once it has ended."""
         return int(self._row(key)[0])

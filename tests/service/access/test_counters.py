@@ -80,6 +80,32 @@ def test_more_at_once_than_ever_allowed_is_not_told_to_wait(allowance: Allowance
         allowance.take_texts(parse_rate("100/2 minutes"), "a", 101)
 
 
+def test_a_refused_request_gets_its_texts_back(allowance: Allowance, clock: Clock) -> None:
+    rate = parse_rate("100/minute")
+    allowance.take_texts(rate, "a", 40)
+    clock.now += 30
+    fare = allowance.take_texts(rate, "a", 60)
+    allowance.give_texts_back(fare)
+    fare = allowance.take_texts(rate, "a", 60)
+    with pytest.raises(RateLimited) as refusal:
+        allowance.take_texts(rate, "a", 1)
+    assert refusal.value.retry_after_s == 30  # it ends when it did
+    clock.now += 31  # another count has begun
+    allowance.take_texts(rate, "a", 100)
+    allowance.give_texts_back(fare)
+    with pytest.raises(RateLimited):
+        allowance.take_texts(rate, "a", 1)
+
+
+def test_no_count_is_below_zero() -> None:
+    storage = CounterStorage()
+    storage.incr("a", 60, 5)
+    storage.decr("a", 8, storage.get_expiry("a"))
+    storage.decr("b", 8, 0)
+    assert (storage.get("a"), storage.get("b")) == (0, 0)
+    storage.close()
+
+
 def test_quotas_are_of_the_calendar(allowance: Allowance, clock: Clock) -> None:
     allowance.take_characters(KEY, 60)
     with pytest.raises(QuotaExceeded, match=r"60 characters a day has 0 left.*2027-02-01"):
