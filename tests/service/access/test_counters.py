@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,25 @@ def test_a_full_disk_stops_no_translation(
     caplog.set_level(logging.INFO, logger="dragoman")
     assert [allowance.take_characters(KEY, 1) for _ in range(5)] == [None] * 5
     assert len(caplog.records) == 1
+
+
+def test_a_file_that_somebody_holds_is_not_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    allowance = Allowance(tmp_path / "usage.sqlite")
+    expense = allowance.take_characters(KEY, 1)
+    assert expense is not None
+    other = sqlite3.connect(tmp_path / "usage.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    started = time.monotonic()
+    assert allowance.take_characters(KEY, 1) is None
+    allowance.give_back(expense)
+    assert time.monotonic() - started < 0.5
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "locked" in caplog.text
+    other.close()
+    assert allowance.take_characters(KEY, 1) is not None
+    allowance.close()
 
 
 def test_memory_is_bounded_against_many_addresses(clock: Clock) -> None:
