@@ -60,7 +60,8 @@ def create_app(
     cache = ResultCache(settings.cache_characters)
     metrics = Metrics(registry, cache)
     access = Access(settings)
-    gate = Gate(registry, settings, lifecycle or Lifecycle(), metrics, cache, access)
+    lifecycle = lifecycle or Lifecycle()
+    gate = Gate(registry, settings, lifecycle, metrics, cache, access)
     interpreter = Interpreter(gate, Detector())
     tracing = open_tracing(settings)
 
@@ -97,7 +98,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_error)
     app.state.access = access
-    app.state.door = Door(registry, metrics.count_request)
+    app.state.door = Door(registry, metrics.count_request, lifecycle)
     app.add_middleware(Guard, access=access)  # added first, so innermost: it may read the body
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s

@@ -1,11 +1,13 @@
 """uvicorn's HTTP connection, with an end to its patience.
 
 As it comes it waits for ever for the head of a request and for a client to read its answer, holds
-any number of connections open, and answers broken HTTP in plain text.
+any number of connections open, and answers broken HTTP in plain text. Here whoever comes past the
+limit takes the place of the connection that has been idle longest.
 """
 
 import asyncio
 import json
+from collections import OrderedDict
 from typing import Any, cast
 
 import h11
@@ -13,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from service.dialects import NATIVE, error_response
-from service.door import Door, Refused, Verdict
+from service.door import Door, Refused, Verdict, has_head
 from service.error_table import Refusal
 from service.errors import TooManyConnections
 from service.settings import Settings
@@ -66,10 +68,12 @@ class Connection(H11Protocol):
     """One client's connection. `connection_class` sets the limits."""
 
     head_timeout_s: float
+    body_timeout_s: float  # while the door waits for it; otherwise it is the application's affair
     answer_timeout_s: float
     max_connections: int
 
     door: Door
+    idle: "OrderedDict[Connection, None]"  # of the whole service, the longest idle first
 
     _at_door = b""  # come in since the last request, while the door was closed
     _head_timer: asyncio.TimerHandle | None = None
@@ -80,43 +84,75 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self.transport = cast(asyncio.Transport, _Gathered(transport, self.loop))
         if len(self.connections) > self.max_connections + _SPARE:
-            transport.abort()
-            return
+            if not self.idle:
+                transport.abort()
+                return
+            longest_idle, _ = self.idle.popitem(last=False)
+            longest_idle.transport.close()
         self._watch_head()
+        self._note_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._head_timer, self._answer_timer):
             if timer is not None:
                 timer.cancel()
+        self.idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._at_door or (self._between_requests and self.door.refusal() is not None):
-            data, self._at_door = self._at_door + data, b""
+        if self._at_door or (
+            self._between_requests and not self._crowded and self.door.refusal() is not None
+        ):
+            before, self._at_door = self._at_door, b""
+            data = before + data
             verdict = self.door.judge(data)
             if verdict is Verdict.WAIT:
                 self._at_door = data
                 self._unset_keepalive_if_required()
+                if has_head(data) and not has_head(before):
+                    self._stop_head_timer()
+                    self._head_timer = self.loop.call_later(self.body_timeout_s, self._give_up_head)
                 self._watch_head()
+                self._note_idle()
                 return
             if isinstance(verdict, Refused):
                 self._send_refusal(verdict)
                 return
+        self._let_in(data)
+
+    def shutdown(self) -> None:
+        if has_head(self._at_door):  # the application tells why there is no answer any more
+            data, self._at_door = self._at_door, b""
+            self._let_in(data)
+        super().shutdown()
+
+    def _let_in(self, data: bytes) -> None:
         self.app = self._refusing if self._crowded else self.config.loaded_app
         super().data_received(data)
         self._watch_head()
+        self._note_idle()
 
     @property
     def _between_requests(self) -> bool:
         """True while nothing of a request has come in that is not answered."""
         idle = self.conn.their_state is h11.IDLE and self.conn.our_state is h11.IDLE
-        return idle and not self.conn.trailing_data[0] and not self._crowded
+        return idle and not self.conn.trailing_data[0] and not self._at_door
 
-    def _send_refusal(self, refused: Refused) -> None:
-        self._unset_keepalive_if_required()
+    def _note_idle(self) -> None:
+        """Notes since when nothing is asked and nothing left to be sent, so that it may close."""
+        self.idle.pop(self, None)
+        closing = self.transport.is_closing()
+        if not closing and self._between_requests and not self.transport.get_write_buffer_size():
+            self.idle[self] = None
+
+    def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _send_refusal(self, refused: Refused) -> None:
+        self._unset_keepalive_if_required()
+        self._stop_head_timer()
         cast(_Gathered, self.transport).write(refused.answer)
         cast(_Gathered, self.transport).flush()
         self._watch_answer()
@@ -126,6 +162,7 @@ class Connection(H11Protocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+        self._note_idle()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -135,6 +172,7 @@ class Connection(H11Protocol):
         cast(_Gathered, self.transport).flush()
         super().on_response_complete()
         self._watch_answer()
+        self._note_idle()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse_unparsed(
@@ -147,15 +185,18 @@ class Connection(H11Protocol):
         waiting = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
         if waiting and self._head_timer is None:
             self._head_timer = self.loop.call_later(self.head_timeout_s, self._give_up_head)
-        elif not waiting and self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        elif not waiting:
+            self._stop_head_timer()
 
     def _give_up_head(self) -> None:
         self._head_timer = None
         if self.transport.is_closing() or self.conn.their_state is not h11.IDLE:
             return
-        if self.conn.trailing_data[0] or self._at_door:
+        late_body = self.door.give_up(self._at_door, self.body_timeout_s)
+        if late_body is not None:
+            self._at_door = b""
+            self._send_refusal(late_body)
+        elif self.conn.trailing_data[0] or self._at_door:
             self._refuse_unparsed(
                 408,
                 "head_too_slow",
@@ -192,6 +233,7 @@ class Connection(H11Protocol):
         self._answer_timer = None
         left = self.transport.get_write_buffer_size()
         if left == 0:
+            self._note_idle()
             return
         if self._left_to_read - left < self.answer_timeout_s * _LEAST_READ_PER_S:
             self.transport.abort()
@@ -225,9 +267,13 @@ class Connection(H11Protocol):
 def connection_class(settings: Settings, closed_when_full: Door) -> type[Connection]:
     """The connection for these settings: uvicorn makes one from nothing but its class."""
 
+    nobody: OrderedDict[Connection, None] = OrderedDict()
+
     class Limited(Connection):
         door = closed_when_full
+        idle = nobody
         head_timeout_s = settings.head_timeout_s
+        body_timeout_s = settings.body_timeout_s
         answer_timeout_s = settings.answer_timeout_s
         max_connections = settings.max_connections
 

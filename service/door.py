@@ -15,7 +15,9 @@ from enum import Enum
 
 from service.dialects import error_response, is_translation
 from service.dispatcher import ModelState
-from service.errors import QueueFull
+from service.error_table import refusal_of
+from service.errors import BodyTooSlow, QueueFull, RequestError
+from service.lifecycle import Lifecycle, Phase
 from service.registry import Registry
 from service.request_log import RequestRecord, valid_id, write_line
 
@@ -24,7 +26,9 @@ _LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*\r")
 _REQUEST_ID = re.compile(rb"\nx-request-id:[ \t]*([!-~]+)[ \t]*\r")
 # What needs the application: bodies of unknown length, conversations, and what browsers ask.
 _NOT_HERE = re.compile(rb"\n(?:transfer-encoding|expect|upgrade|origin):")
-_CLOSES = re.compile(rb"\nconnection:[ \t]*close[ \t]*\r")
+_CLOSES = re.compile(rb"\nconnection:(?:[^\r\n]*[, \t])?close[ \t]*[,\r]")
+_PHRASES = {408: b"Request Timeout", 429: b"Too Many Requests"}
+_HEAD_END = b"\r\n\r\n"
 _LONGEST = 64 * 1024  # bytes of a request that is kept here until it is whole
 
 
@@ -43,16 +47,26 @@ class Refused:
     close: bool  # the connection, behind it
 
 
+def has_head(data: bytes) -> bool:
+    """Whether a request's head is whole."""
+    return _HEAD_END in data
+
+
 class Door:
     """Looks at requests before anybody else while there is no room for any."""
 
-    def __init__(self, registry: Registry, count: Callable[[RequestRecord], None]) -> None:
+    def __init__(
+        self, registry: Registry, count: Callable[[RequestRecord], None], lifecycle: Lifecycle
+    ) -> None:
         """`count` is told of every request that is refused."""
         self._registry = registry
         self._count = count
+        self._lifecycle = lifecycle
 
     def refusal(self) -> QueueFull | None:
-        """Why no model takes any more; None while one does."""
+        """Why no model takes any more; None while one does, and at the end of the service."""
+        if self._lifecycle.phase is Phase.CLOSING:
+            return None  # "come back in a second" would be wrong: the gate knows the reason
         refusal = None
         for dispatcher in self._registry.dispatchers:
             if dispatcher.state is ModelState.READY:
@@ -69,7 +83,7 @@ class Door:
         refusal = self.refusal()
         if refusal is None:
             return Verdict.LET_IN
-        head_end = data.find(b"\r\n\r\n")
+        head_end = data.find(_HEAD_END)
         if head_end < 0:
             return Verdict.WAIT if len(data) < _LONGEST else Verdict.LET_IN
         line = _REQUEST_LINE.match(data)
@@ -85,20 +99,28 @@ class Door:
         if len(data) < size:
             return Verdict.WAIT
         close = _CLOSES.search(head) is not None
-        return Refused(self._refuse(refusal, line, path, head, data, close=close), close)
+        return Refused(self._refuse(refusal, line, head, data, close=close), close)
+
+    def give_up(self, data: bytes, timeout_s: float) -> Refused | None:
+        """The answer to a request whose body has not come in time; None while its head has not."""
+        line = _REQUEST_LINE.match(data)
+        if line is None or not has_head(data):
+            return None
+        head = data[: data.find(_HEAD_END) + 2].lower()
+        late = BodyTooSlow(f"the body did not arrive within {timeout_s:g} s (body_timeout_s)")
+        return Refused(self._refuse(late, line, head, data, close=True), close=True)
 
     def _refuse(
         self,
-        refusal: QueueFull,
+        refusal: RequestError,
         line: "re.Match[bytes]",
-        path: str,
         head: bytes,
         data: bytes,
         *,
         close: bool,
     ) -> bytes:
         started = time.monotonic()
-        method = line[1].decode("ascii")
+        method, path = line[1].decode("ascii"), line[2].decode("ascii")
         scope = {"method": method, "path": path, "query_string": line[3] or b""}
         response = error_response(scope, refusal)
         found = _REQUEST_ID.search(head)
@@ -109,7 +131,7 @@ class Door:
         if close:
             headers.append((b"connection", b"close"))
         fields = b"".join(b"%b: %b\r\n" % field for field in headers)
-        phrase = b"Too Many Requests" if response.status_code == 429 else b"Refused"
+        phrase = _PHRASES.get(response.status_code, b"Refused")
         answer = b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (
             response.status_code,
             phrase,
@@ -123,7 +145,7 @@ class Door:
             status=response.status_code,
             num_bytes_sent=len(response.body),
             seconds=time.monotonic() - started,
-            refusal="queue_full",
+            refusal=refusal_of(refusal).code,
         )
         write_line(record)
         self._count(record)

@@ -18,6 +18,10 @@ _MAX_DISTANCE = 5
 
 _RIGHT_TO_LEFT = frozenset({"Adlm", "Arab", "Hebr", "Mand", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa"})
 
+_WITHOUT_SPACES = frozenset(
+    {"Hans", "Hant", "Hani", "Jpan", "Hira", "Kana", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"}
+)
+
 
 def match_code(asked: str, codes: Iterable[str]) -> str | None:
     """The one of `codes` that a client means by `asked`, in any case; None when there is none.
@@ -51,6 +55,15 @@ def language_name(code: str, in_language: str = "en") -> str:
         return language.display_name(in_language) if language.is_valid() else code
     except LanguageTagError:
         return code
+
+
+@lru_cache(maxsize=1024)
+def has_spaced_words(code: str) -> bool:
+    """False for a language whose usual script puts no space between words, such as Thai."""
+    try:
+        return Language.get(code).maximize().script not in _WITHOUT_SPACES
+    except LanguageTagError:
+        return True
 
 
 @lru_cache(maxsize=1024)

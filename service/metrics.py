@@ -1,10 +1,12 @@
 """GET /metrics: numbers for Prometheus, on the service's work and on what it translates.
 
 A label never holds text, a key, an address or a path as it was asked: only routes, models and
-numbers that are known beforehand, so there is a bounded number of series.
+numbers that are known beforehand, so there is a bounded number of series. Those of a version that
+was swapped out go with it.
 """
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Response
@@ -28,6 +30,7 @@ from prometheus_client.registry import Collector
 from service.dialects import NATIVE
 from service.dispatcher import Answer, Dispatcher, ModelState
 from service.documented import documented_errors
+from service.languages import has_spaced_words
 from service.registry import Registry
 from service.reload import Result
 from service.request_log import RequestRecord
@@ -113,11 +116,33 @@ class Metrics:
         )
         self._pieces_per_word = Histogram(
             "dragoman_source_pieces_per_word",
-            "Source pieces for each blank-separated word: high where a text is foreign to a model.",
+            "Source pieces for each blank-separated word: high where a text is foreign to a model; "
+            "none of languages without spaces between words.",
             _OF_MODEL,
             buckets=(1.0, 1.2, 1.4, 1.7, 2.0, 3.0, 5.0, 10.0),
             registry=self._all,
         )
+
+        self._registry = registry
+        registry.reloader.when_closed.append(self._forget)
+
+    def _forget(self, model: str, version: str | None) -> None:
+        """Drops the series of a version that is gone, else every swap would leave some for good."""
+        current = self._registry.get(model)
+        info = None if current is None else current.known_info
+        if info is None or info.version != version:
+            for metric in (
+                self._texts,
+                self._source_tokens,
+                self._target_tokens,
+                self._warnings,
+                self._length_ratio,
+                self._log_prob,
+                self._pieces_per_word,
+            ):
+                _remove(metric, {"model": model, "version": version or "-"})
+        if current is None:
+            _remove(self._stages, {"model": model})
 
     def count_request(self, record: RequestRecord) -> None:
         """One request that is over."""
@@ -159,11 +184,26 @@ class Metrics:
                 continue
             self._length_ratio.labels(*of_model).observe(target / source)
             self._log_prob.labels(*of_model).observe(translation.log_prob / target)
-            self._pieces_per_word.labels(*of_model).observe(source / max(len(text.split()), 1))
+            if info is not None and has_spaced_words(info.source_language):
+                num_words = max(len(text.split()), 1)
+                self._pieces_per_word.labels(*of_model).observe(source / num_words)
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
         return generate_latest(self._all)
+
+
+def _remove(metric: Counter | Histogram, labels: Mapping[str, str]) -> None:
+    """Drops every series that has these labels, whatever others it has."""
+    found = {
+        tuple(value for name, value in sample.labels.items() if name != "le")  # in their order
+        for family in metric.collect()
+        for sample in family.samples
+        if labels.items() <= sample.labels.items()
+    }
+    for values in found:
+        with contextlib.suppress(KeyError):  # older libraries
+            metric.remove(*values)
 
 
 class _Models(Collector):

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -80,6 +80,8 @@ class Reloader:
         self.newcomer: Dispatcher | None = None  # that is loading
         self.failed_versions: dict[str, str | None] = {}  # of newcomers whose name another serves
         self.results: Counter[Result] = Counter()
+        # Told the name and version of each model that has closed.
+        self.when_closed: list[Callable[[str, str | None], None]] = []
         self._registry = registry
         self._source = source
         self._drain_s = drain_s
@@ -223,6 +225,8 @@ class Reloader:
         name, version = old.name, _version(old)
         del self._leaving[old]
         del old  # the last that holds its weights
+        for tell in self.when_closed:
+            tell(name, version)
         await asyncio.to_thread(give_back_memory)
         logger.info("model %s: version %s closed", name, version)
 

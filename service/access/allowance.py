@@ -1,7 +1,7 @@
 """How much a caller may still ask for: texts in a time, characters a day and a month.
 
 A rate counts from its first text on and starts anew when its time is over; quotas are of the
-calendar's days and months in UTC. What is refused costs nothing.
+calendar's days and months in UTC. What is refused costs nothing: what it took is given back.
 """
 
 import logging
@@ -42,6 +42,15 @@ class Expense:
 
 
 @dataclass(frozen=True)
+class Fare:
+    """Texts that a request took from its caller's rate, to be given back if it is refused."""
+
+    counter: str
+    num_texts: int
+    ends: float  # the count they are in
+
+
+@dataclass(frozen=True)
 class _Period:
     """A day or a month of the calendar, of one key."""
 
@@ -73,7 +82,7 @@ class Allowance:
                 "user may write"
             ) from None
 
-    def take_texts(self, rate: RateLimitItem, caller: str, num_texts: int) -> None:
+    def take_texts(self, rate: RateLimitItem, caller: str, num_texts: int) -> Fare:
         """Counts texts of a caller; raises RateLimited when that is more than the rate."""
         if num_texts > rate.amount:  # would be refused for ever with "try again later"
             raise RequestTooLarge(
@@ -82,13 +91,18 @@ class Allowance:
             )
         if self._limiter.test(rate, caller, cost=num_texts):
             self._limiter.hit(rate, caller, cost=num_texts)
-            return
+            counter = rate.key_for(caller)
+            return Fare(counter, num_texts, self._rates.get_expiry(counter))
         wait_s = self._limiter.get_window_stats(rate, caller).reset_time - time.time()
         raise RateLimited(
             f"more texts than the rate of {_told(rate)} allows; "
             "wait as many seconds as Retry-After says",
             retry_after_s=max(1, math.ceil(wait_s)),
         )
+
+    def give_texts_back(self, fare: Fare) -> None:
+        """Returns the texts of a request that was refused, to the count they were taken from."""
+        self._rates.decr(fare.counter, fare.num_texts, fare.ends)
 
     def take_characters(self, key: Key, num_characters: int) -> Expense | None:
         """Counts characters for a key; raises QuotaExceeded when its quota does not hold them."""

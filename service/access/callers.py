@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from service.access.allowance import Expense
+from service.access.allowance import Expense, Fare
 from service.access.keys import Key, Scope
 from service.errors import KeyRefused
 
@@ -18,6 +18,7 @@ class Caller:
     address: str
     key: Key | None = None
     expense: Expense | None = None  # what this request took from the key's quotas
+    fare: Fare | None = None  # what it took from the rate
 
     @property
     def name(self) -> str:

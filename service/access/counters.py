@@ -22,6 +22,7 @@ INSERT INTO counters VALUES (:name, :amount, :expires) ON CONFLICT (name) DO UPD
 RETURNING count
 """
 _SWEEP_EVERY = 1024  # increments
+_PATIENCE_MS = 50
 MAX_COUNTERS = 100_000  # some 10 MB
 
 
@@ -45,6 +46,8 @@ class CounterStorage(Storage):
                 # Pages; the disk is waited for only then, and whoever asks waits with us.
                 self._table.execute("PRAGMA wal_autocheckpoint = 8000")
             self._table.executescript(_SCHEMA)
+            # From now on the event loop waits with us for whoever else holds the file.
+            self._table.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
         except sqlite3.Error:
             self._table.close()
             raise
@@ -63,6 +66,13 @@ class CounterStorage(Storage):
         if self._num_increments % _SWEEP_EVERY == 0:
             self._sweep(now)
         return count
+
+    def decr(self, key: str, amount: int, expires: float) -> None:
+        """Takes from a count, but not below zero, unless a new one has begun since."""
+        self._table.execute(
+            "UPDATE counters SET count = max(count - ?, 0) WHERE name = ? AND expires = ?",
+            (amount, key, expires),
+        )
 
     def get(self, key: str) -> int:
         """The count; 0 once it has ended."""

@@ -1,4 +1,4 @@
-"""The door: ASGI middleware that asks for a key before anything else looks at a request.
+"""ASGI middleware that asks for a key before anything else looks at a request.
 
 With a keys file every path needs a key except those listed here as open, so that a new route is
 closed until somebody decides otherwise. Wrong, expired and revoked keys get the same answer.
@@ -35,6 +35,8 @@ _OPEN = frozenset(
     }
 )
 _OPEN_PREFIXES = ("/page/", "/static-offline-docs/")
+
+_CLIENT_GONE = 499  # see error_table.py
 
 # What a key must be allowed to do to come in, one of them; a route may ask for more.
 _SCOPES = {"/metrics": (KeyScope.METRICS,)}
@@ -87,13 +89,20 @@ class Access:
             # Given back by the guard when the request fails, be it by the rate.
             caller.expense = self._allowance.take_characters(caller.key, num_characters)
         if rate is not None:
-            self._allowance.take_texts(parse_rate(rate), caller.name, max(1, num_texts))
+            cost = max(1, num_texts)
+            caller.fare = self._allowance.take_texts(parse_rate(rate), caller.name, cost)
 
-    def refund(self, caller: Caller) -> None:
-        """Gives back the characters of a request that was not answered; its texts stay counted."""
+    def refund(self, caller: Caller, *, refused: bool) -> None:
+        """Gives back the characters of a request that was not answered.
+
+        Its texts only if it was `refused`: work on those of a client that left had begun.
+        """
         if caller.expense is not None:
             self._allowance.give_back(caller.expense)
             caller.expense = None
+        if refused and caller.fare is not None:
+            self._allowance.give_texts_back(caller.fare)
+            caller.fare = None
 
     def usage(self, request: Request) -> Usage | None:
         """What the request's key has used; None without a key."""
@@ -126,16 +135,16 @@ class Guard:
         except RequestError as error:
             await error_response(scope, error)(scope, receive, send)
             return
-        answered = False
+        status: int | None = None
 
         async def send_noted(message: Message) -> None:
-            nonlocal answered
+            nonlocal status
             if message["type"] == "http.response.start":
-                answered = message["status"] < 400
+                status = message["status"]
             await send(message)
 
         try:
             await self.app(scope, receive, send_noted)
         finally:
-            if not answered:
-                self._access.refund(caller)
+            if status is None or status >= 400:
+                self._access.refund(caller, refused=status not in (None, _CLIENT_GONE))

@@ -3,7 +3,7 @@
 Versions 3.0 and 2026-06-06 of the API differ in their bodies and stand here one after the other.
 Both are served at the root, whose paths are other APIs' too (a request that says `api-version` is
 Azure's), and where Azure has them for custom domains, under /translator/text/VERSION. Options
-that would have to change the translation are refused by name. Keys are not looked at.
+that would have to change the translation are refused by name. Keys are the guard's affair.
 """
 
 import hashlib

@@ -73,13 +73,13 @@ async def _read_body(request: Request, max_fields: int) -> dict[str, object]:
 def _parse_form(form: bytes, max_fields: int, where: str) -> dict[str, object]:
     try:
         pairs = parse_qsl(
-            form.decode("ascii"),
+            form.decode(),  # not every client percent-encodes: curl -d sends what it is given
             keep_blank_values=True,
             errors="strict",
             max_num_fields=max_fields,
         )
     except UnicodeDecodeError:
-        raise MalformedBody(f"{where} is not percent-encoded UTF-8") from None
+        raise MalformedBody(f"{where} is not UTF-8, plain or percent-encoded") from None
     except ValueError:
         raise MalformedBody(f"{where} has more than {max_fields} fields") from None
     return _gather(pairs)

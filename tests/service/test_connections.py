@@ -269,8 +269,33 @@ def test_too_many_connections_are_told_to_come_back(start: Start) -> None:
             assert int(refused.headers["retry-after"]) >= 1
             assert "max_connections" in str(refused.json()["error"])
         assert httpx.get(f"{base}/health/ready").status_code == 200
-        for _ in range(100):  # past the spare ones nobody is answered any more
-            stack.enter_context(connect(port))
+    time.sleep(0.2)
+    assert seconds_of_a_translation(port) < 5
+
+
+def test_idle_connections_make_room_for_others(start: Start) -> None:
+    port = start(max_connections=5, head_timeout_s=8)
+    base = f"http://127.0.0.1:{port}"
+    ask = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        used = stack.enter_context(connect(port))
+        idle = []
+        for _ in range(100):  # more than the limit and the spare ones
+            idle.append(stack.enter_context(connect(port)))
+            used.sendall(ask)  # so it is never the longest idle
+            assert used.recv(65536).startswith(b"HTTP/1.1 200 ")
+        for path in ("live", "ready"):
+            assert httpx.get(f"{base}/health/{path}").status_code == 200
+        assert idle[0].recv(1) == b""
+        idle[-1].sendall(ask)
+        assert idle[-1].recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_where_nobody_is_idle_nobody_else_is_let_in(start: Start) -> None:
+    port = start(max_connections=5, head_timeout_s=5)
+    with contextlib.ExitStack() as stack:
+        for _ in range(5 + 64):
+            stack.enter_context(connect(port)).sendall(HEAD)
         time.sleep(0.1)
         with connect(port) as connection:
             assert read_all(connection) == b""

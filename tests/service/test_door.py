@@ -15,6 +15,7 @@ import uvicorn
 from service.app import create_app
 from service.dispatcher import Dispatcher
 from service.door import Door, Refused, Verdict
+from service.lifecycle import Lifecycle, Phase
 from service.registry import Registry
 from service.request_log import RequestRecord
 from service.server import configure, listen
@@ -31,10 +32,13 @@ PATHS = (
 
 
 @contextmanager
-def running(*models: Dispatcher) -> Iterator[int]:
+def running(
+    *models: Dispatcher, lifecycle: Lifecycle | None = None, **limits: float
+) -> Iterator[int]:
     """The port of a service with these models."""
     registry = Registry(models)
-    server = uvicorn.Server(configure(create_app(registry, SETTINGS), SETTINGS))
+    settings = SETTINGS.model_copy(update=limits)
+    server = uvicorn.Server(configure(create_app(registry, settings, lifecycle), settings))
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -129,6 +133,39 @@ def test_requests_that_come_in_pieces_and_one_behind_the_other() -> None:
         empty(model)
 
 
+def test_a_body_that_is_waited_for_has_its_own_time() -> None:
+    model = fake_model("en-de", SETTINGS)
+    head = b"POST /v2/translate HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n"
+    with running(model, head_timeout_s=0.2, body_timeout_s=0.5) as port:
+        fill(model)
+        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            started = time.monotonic()
+            connection.sendall(head + b"{")
+            answer = read_answer(connection)
+            assert 0.4 < time.monotonic() - started < 3
+            assert connection.recv(1) == b""
+        empty(model)
+    assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert b"body_timeout_s" in json.loads(answer.partition(b"\r\n\r\n")[2])["message"].encode()
+
+
+def test_at_the_end_of_the_service_it_says_so() -> None:
+    model = fake_model("en-de", SETTINGS)
+    lifecycle = Lifecycle()
+    request = WHOLE.replace(b"Host: x", b"Host: x\r\nContent-Type: application/json")
+    request = request.replace(b"Length: 2", b"Length: %d" % len(BODY)).replace(b"{}", BODY)
+    with running(model, lifecycle=lifecycle) as port:
+        fill(model)
+        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            connection.sendall(request[:-1])
+            time.sleep(0.05)
+            lifecycle.phase = Phase.CLOSING
+            connection.sendall(request[-1:])
+            answer = read_answer(connection)
+        empty(model)
+    assert b"shutting_down" in answer
+
+
 def read_answer(connection: socket.socket) -> bytes:
     """One answer, whole."""
     data = b""
@@ -148,10 +185,11 @@ def closed_door() -> Iterator[Door]:
     while model.state == "loading":
         time.sleep(0.001)
     model.admission.num_texts += 2
-    yield Door(Registry([model]), counted.append)
+    yield Door(Registry([model]), counted.append, LIFECYCLE)
     model.close(5)
 
 
+LIFECYCLE = Lifecycle()
 counted: list[RequestRecord] = []
 WHOLE = b"POST /v1/translate HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -195,6 +233,22 @@ def test_a_whole_request_is_refused(closed_door: Door) -> None:
 )
 def test_all_else_is_the_applications_to_judge(closed_door: Door, data: bytes) -> None:
     assert closed_door.judge(data) is Verdict.LET_IN
+
+
+@pytest.mark.parametrize(
+    ("value", "closes"),
+    [
+        (b"close", True),
+        (b"keep-alive, Close", True),
+        (b"close , x", True),
+        (b"keep-alive", False),
+        (b"x-close, closed", False),
+    ],
+)
+def test_a_connection_that_shall_close(closed_door: Door, value: bytes, closes: bool) -> None:
+    refused = closed_door.judge(WHOLE.replace(b"Host: x", b"Host: x\r\nConnection: " + value))
+    assert isinstance(refused, Refused)
+    assert refused.close is closes
 
 
 @pytest.mark.parametrize("end", [0, 1, 20, 40, -1])

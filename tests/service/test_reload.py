@@ -384,6 +384,28 @@ async def test_nothing_is_kept_of_a_model_that_is_gone(serving: Serving) -> None
             gc.enable()
 
 
+async def test_the_series_of_a_version_go_with_it(serving: Serving) -> None:
+    folder = FakeFolder({"en-de": "1", "zh-de": "1"})
+    async with serving(registry := folder.registry(), SETTINGS) as client:
+
+        async def told() -> str:
+            return (await client.get("/metrics")).text
+
+        for model in folder.versions:
+            await ask(client, "a 1", model)
+        assert 'dragoman_source_pieces_per_word_count{model="en-de",version="1"}' in await told()
+        assert 'dragoman_source_pieces_per_word_count{model="zh-de"' not in await told()
+        folder.versions = {"en-de": "2"}
+        await registry.reloader.reload()
+        await ask(client)
+        await until(lambda: not registry.reloader.dispatchers)
+        text = await told()
+        assert 'dragoman_texts_total{model="en-de",version="2"} 1.0' in text
+        assert 'dragoman_stage_seconds_count{model="en-de",stage="queue"} 2.0' in text
+        assert 'version="1"' not in text
+        assert "zh-de" not in text
+
+
 async def test_load_that_goes_on_through_swaps_meets_no_refusal(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "0"})
     async with serving(registry := folder.registry(), SETTINGS) as client:

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,32 @@ def test_more_at_once_than_ever_allowed_is_not_told_to_wait(allowance: Allowance
         allowance.take_texts(parse_rate("100/2 minutes"), "a", 101)
 
 
+def test_a_refused_request_gets_its_texts_back(allowance: Allowance, clock: Clock) -> None:
+    rate = parse_rate("100/minute")
+    allowance.take_texts(rate, "a", 40)
+    clock.now += 30
+    fare = allowance.take_texts(rate, "a", 60)
+    allowance.give_texts_back(fare)
+    fare = allowance.take_texts(rate, "a", 60)
+    with pytest.raises(RateLimited) as refusal:
+        allowance.take_texts(rate, "a", 1)
+    assert refusal.value.retry_after_s == 30  # it ends when it did
+    clock.now += 31  # another count has begun
+    allowance.take_texts(rate, "a", 100)
+    allowance.give_texts_back(fare)
+    with pytest.raises(RateLimited):
+        allowance.take_texts(rate, "a", 1)
+
+
+def test_no_count_is_below_zero() -> None:
+    storage = CounterStorage()
+    storage.incr("a", 60, 5)
+    storage.decr("a", 8, storage.get_expiry("a"))
+    storage.decr("b", 8, 0)
+    assert (storage.get("a"), storage.get("b")) == (0, 0)
+    storage.close()
+
+
 def test_quotas_are_of_the_calendar(allowance: Allowance, clock: Clock) -> None:
     allowance.take_characters(KEY, 60)
     with pytest.raises(QuotaExceeded, match=r"60 characters a day has 0 left.*2027-02-01"):
@@ -137,6 +164,25 @@ def test_a_full_disk_stops_no_translation(
     caplog.set_level(logging.INFO, logger="dragoman")
     assert [allowance.take_characters(KEY, 1) for _ in range(5)] == [None] * 5
     assert len(caplog.records) == 1
+
+
+def test_a_file_that_somebody_holds_is_not_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    allowance = Allowance(tmp_path / "usage.sqlite")
+    expense = allowance.take_characters(KEY, 1)
+    assert expense is not None
+    other = sqlite3.connect(tmp_path / "usage.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    started = time.monotonic()
+    assert allowance.take_characters(KEY, 1) is None
+    allowance.give_back(expense)
+    assert time.monotonic() - started < 0.5
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "locked" in caplog.text
+    other.close()
+    assert allowance.take_characters(KEY, 1) is not None
+    allowance.close()
 
 
 def test_memory_is_bounded_against_many_addresses(clock: Clock) -> None:

@@ -308,6 +308,24 @@ async def test_a_rate_counts_texts_and_is_exact(serving: Serving) -> None:
         assert (await client.get("/health/live")).status_code == 200
 
 
+async def test_what_is_refused_costs_no_rate(serving: Serving) -> None:
+    settings = Settings(rate_limit="2/hour")
+    registry = fake_registry(settings, "en-de")
+    async with serving(registry, settings) as client:
+
+        async def statuses(**parts: str) -> list[int]:
+            body = {**ASKED, **parts}
+            return [(await client.post("/translate", json=body)).status_code for _ in range(4)]
+
+        assert 429 not in await statuses(target="xx")
+        (model,) = registry.dispatchers
+        model.admission.num_texts += settings.max_queue_texts  # there is no room
+        full = await client.post("/v1/translate", json=NATIVE)
+        assert full.json()["error"]["code"] == "queue_full"
+        model.admission.num_texts -= settings.max_queue_texts
+        assert await statuses() == [200, 200, 429, 429]
+
+
 async def test_markup_counts_as_the_text_it_is(serving: Serving) -> None:
     settings = Settings(rate_limit="2/minute")
     async with serving(fake_registry(settings, "en-de"), settings) as client:

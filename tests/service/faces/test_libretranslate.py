@@ -44,6 +44,16 @@ async def test_fields_wherever_they_are(serving: Serving, request_parts: dict[st
     assert (answer.status_code, answer.json()) == (200, {"translatedText": "A B"})
 
 
+@pytest.mark.parametrize("text", ["两个人", "%E4%B8%A4个人", "größe+und +", "👩‍👧 a&q2"])
+async def test_a_form_in_plain_utf_8(serving: Serving, text: str) -> None:
+    form = f"q={text}&source=en&target=de".replace("&q2", "%26q2")
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl -d sends it
+    async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
+        answer = await client.post("/translate", content=form.encode(), headers=headers)
+    expected = text.replace("%E4%B8%A4", "两").replace("+", " ").upper()
+    assert answer.json() == {"translatedText": expected}
+
+
 async def test_a_list_gets_lists(serving: Serving) -> None:
     texts = ["Where is the station, please?", "", "Où est la gare, s'il vous plaît ?"]
     body = {"q": texts, "source": "auto", "target": "de", "alternatives": 2}
@@ -161,6 +171,8 @@ async def test_refusals(serving: Serving, body: Any, status: int, words: str) ->
         ("text/plain", b"q=a", 415, "Content-Type"),
         ("application/x-www-form-urlencoded", b"q=%ff", 400, "UTF-8"),
         ("application/x-www-form-urlencoded", b"q=\xff", 400, "UTF-8"),
+        ("application/x-www-form-urlencoded", b"q=\xe4%B8%A4", 400, "UTF-8"),
+        ("application/x-www-form-urlencoded", b"q=\xed\xa0\x80", 400, "UTF-8"),
         ("application/x-www-form-urlencoded", b"q=%00", 400, "NUL"),
         ("application/x-www-form-urlencoded", b"q=a&" * 100, 400, "fields"),
         ("application/x-www-form-urlencoded; charset=latin-1", b"q=a", 415, "charset"),
