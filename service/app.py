@@ -97,6 +97,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_error)
     app.state.access = access
+    app.state.max_texts = settings.max_texts
     app.state.door = Door(registry, metrics.count_request)
     app.add_middleware(Guard, access=access)  # added first, so innermost: it may read the body
     app.add_middleware(
@@ -129,6 +130,4 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    # Positions begin with "body", which the sender did not write.
-    problems = [{**problem, "loc": problem["loc"][1:]} for problem in error.errors()]
-    return error_response(request.scope, invalid_request(problems))
+    return error_response(request.scope, invalid_request(error.errors(), above=1))  # "body"
