@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from service import invalid, strict_json
+from service.errors import MalformedBody, RequestTooLarge
 from service.settings import Settings
 from service.strict_json import parse_json
 from tests.service.conftest import AddKey, Serving
@@ -109,7 +110,7 @@ async def test_where_a_key_is_looked_for(
 )
 def test_broken_ones(body: str) -> None:
     started = time.process_time()
-    with pytest.raises((strict_json.MalformedBody, strict_json.RequestTooLarge)):
+    with pytest.raises((MalformedBody, RequestTooLarge)):
         parse_json(body.encode(), 256)
     assert time.process_time() - started < 1
 
@@ -118,7 +119,7 @@ def test_no_memory_is_taken_for_them() -> None:
     body = f"[{MANY['objects']}]".encode()
     tracemalloc.start()
     try:
-        with pytest.raises(strict_json.RequestTooLarge):
+        with pytest.raises(RequestTooLarge):
             parse_json(body, 256)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -190,5 +191,38 @@ def test_a_text_may_hold_what_it_likes() -> None:
     text = ",[{\\\"'\n" * 20_000
     assert parse_json(json.dumps([text]).encode(), 1) == [text]
     assert parse_json(json.dumps(list(range(1019))).encode(), 1) == list(range(1019))
-    with pytest.raises(strict_json.RequestTooLarge):
+    with pytest.raises(RequestTooLarge):
         parse_json(json.dumps(list(range(1020))).encode(), 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "body_of"),
+    [
+        ("/translate", lambda text: {"q": text, "source": "en", "target": "de", "format": "html"}),
+        ("/v2/translate", lambda text: {"text": text, "target_lang": "DE", "tag_handling": "xml"}),
+        ("/language/translate/v2", lambda text: {"q": text, "target": "de", "format": "html"}),
+        (f"{AZURE_3}&textType=html", lambda text: [{"text": text}]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<b>x</b>" * 200_000, "4 times max_characters"),
+        ("<b>x</b>" * 40_000, "more than 256 texts between its tags"),
+    ],
+)
+async def test_tags(
+    serving: Serving, path: str, body_of: Callable[[str], object], text: str, words: str
+) -> None:
+    async with serving(fake_registry(Settings(), "en-de"), Settings()) as client:
+        started = time.process_time()
+        answer = await client.post(
+            path, json=body_of(text), headers={"Authorization": "DeepL-Auth-Key any"}
+        )
+        assert time.process_time() - started < 0.5
+        assert (answer.status_code, words in told(answer.json())) == (413, True), answer.text
+        long = "<i>" * 20_000 + "a" + "<b>" * 20_000  # read in a thread
+        answer = await client.post(
+            path, json=body_of(long), headers={"Authorization": "DeepL-Auth-Key any"}
+        )
+    assert "<i>A<b>" in answer.text
