@@ -61,7 +61,8 @@ def create_app(
     metrics = Metrics(registry, cache)
     access = Access(settings)
     gate = Gate(registry, settings, lifecycle or Lifecycle(), metrics, cache, access)
-    interpreter = Interpreter(gate, Detector())
+    detector = Detector(settings.max_queue_texts)
+    interpreter = Interpreter(gate, detector)
     tracing = open_tracing(settings)
 
     @asynccontextmanager
@@ -71,6 +72,7 @@ def create_app(
         await registry.reloader.stop()
         await asyncio.to_thread(registry.close, CLOSE_TIMEOUT_S)
         access.close()
+        detector.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close, CLOSE_TIMEOUT_S)
 

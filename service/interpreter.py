@@ -14,7 +14,7 @@ from fastapi import Request
 
 from service.detection import Detector, Guess
 from service.errors import InvalidRequest, ModelLoading, RequestTooLarge
-from service.gate import Gate, Part
+from service.gate import Deadline, Gate, Part
 from service.languages import ServedPairs, base_code, match_code
 from service.markup import Document, plain_document
 
@@ -75,8 +75,9 @@ class Interpreter:
         self, request: Request, texts: Sequence[str], name_of: Callable[[int], str]
     ) -> list[list[Guess]]:
         """For each text the served source languages it may be in, likeliest first; maybe none."""
+        deadline = self.gate.deadline(request)
         self.gate.admit(request, texts, name_of, model="-")
-        return await self.detector.detect(texts, self.served().sources)
+        return await self._detect(request, deadline, texts, self.served())
 
     async def translate(self, request: Request, order: Order) -> list[Interpretation]:
         """One interpretation a text, in order.
@@ -90,14 +91,17 @@ class Interpreter:
         self, request: Request, orders: Sequence[Order]
     ) -> list[list[Interpretation]]:
         """What `translate` gives, for each of at least one order; they count as one request."""
+        deadline = self.gate.deadline(request)
         documents = await self._documents(request, orders)
         served = self.served()
         plans = [
-            await self._plan(served, order, ours)
+            self._plan(
+                served, order, ours, await self._sources(request, deadline, served, order, ours)
+            )
             for order, ours in zip(orders, documents, strict=True)
         ]
         parts = [part for plan in plans for part in plan.parts]
-        translated = iter(await self.gate.translate_parts(request, parts))
+        translated = iter(await self.gate.translate_parts(request, parts, deadline))
         return [plan.filled(translated) for plan in plans]
 
     async def _documents(self, request: Request, orders: Sequence[Order]) -> list[list[Document]]:
@@ -152,10 +156,13 @@ class Interpreter:
                     field=name,
                 )
 
-    async def _plan(
-        self, served: ServedPairs, order: Order, documents: Sequence[Document]
+    def _plan(
+        self,
+        served: ServedPairs,
+        order: Order,
+        documents: Sequence[Document],
+        sources: Sequence[Guess],
     ) -> "_Plan":
-        sources = await self._sources(served, order, documents)
         unchanged = [
             Interpretation(text, guess.language, None if order.source else guess.confidence)
             for text, guess in zip(order.texts, sources, strict=True)
@@ -164,14 +171,25 @@ class Interpreter:
         parts = [self._part(order, documents, pair, indices) for pair, indices in groups.items()]
         return _Plan(unchanged, documents, list(groups.values()), parts)
 
+    async def _detect(
+        self, request: Request, deadline: Deadline, texts: Sequence[str], served: ServedPairs
+    ) -> list[list[Guess]]:
+        work = self.detector.detect(texts, served.sources)
+        return await self.gate.in_time(request, deadline, work, stage="detect")
+
     async def _sources(
-        self, served: ServedPairs, order: Order, documents: Sequence[Document]
+        self,
+        request: Request,
+        deadline: Deadline,
+        served: ServedPairs,
+        order: Order,
+        documents: Sequence[Document],
     ) -> list[Guess]:
         """The source language of each document."""
         if order.source is not None:
             return [Guess(served.match_source(order.source), 1.0)] * len(documents)
         texts = [" ".join(document.texts) for document in documents]
-        guesses = await self.detector.detect(texts, served.sources)
+        guesses = await self._detect(request, deadline, texts, served)
         return [_likeliest(served, order, of_text) for of_text in guesses]
 
     def _part(
