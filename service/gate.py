@@ -28,7 +28,7 @@ from service.languages import ServedPairs
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.registry import Registry
-from service.request_log import note, note_model, note_pivots
+from service.request_log import note, note_cut, note_model, note_pivots
 from service.result_cache import CacheKey, ResultCache
 from service.route import Route, joined, pivoted_pairs
 from service.settings import Settings
@@ -123,7 +123,9 @@ class Gate:
         cut = segmentation or self.settings.segmentation
         part = Part(route, texts, searches, cut, name_of)
         work = self._translate(part, alignments=alignments, deadline=self.deadline(request))
-        return await _unless_disconnected(request, work)
+        translations = await _unless_disconnected(request, work)
+        _note_cuts(request, translations)
+        return translations
 
     async def translate_parts(
         self, request: Request, parts: Sequence[Part], deadline: Deadline
@@ -132,7 +134,10 @@ class Gate:
         note_model(request.scope, ",".join(part.route.name for part in parts) or "-")
         note_pivots(request.scope, [part.route.pivot for part in parts])
         work = [self._translate(part, alignments=False, deadline=deadline) for part in parts]
-        return await _unless_disconnected(request, _together(work))
+        translations = await _unless_disconnected(request, _together(work))
+        for of_part in translations:
+            _note_cuts(request, of_part)
+        return translations
 
     async def in_time(
         self,
@@ -281,6 +286,12 @@ class Gate:
                 f"{settings.max_characters} (max_characters); send it in several requests",
                 field=field,
             )
+
+
+def _note_cuts(request: Request, translations: "Sequence[Translation]") -> None:
+    # No client's API but our own has a place for it in its bodies.
+    if any(translation.truncated for translation in translations):
+        note_cut(request.scope)
 
 
 async def _together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
