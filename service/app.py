@@ -62,7 +62,8 @@ def create_app(
     access = Access(settings)
     lifecycle = lifecycle or Lifecycle()
     gate = Gate(registry, settings, lifecycle, metrics, cache, access)
-    interpreter = Interpreter(gate, Detector())
+    detector = Detector(settings.max_queue_texts)
+    interpreter = Interpreter(gate, detector)
     tracing = open_tracing(settings)
 
     @asynccontextmanager
@@ -72,6 +73,7 @@ def create_app(
         await registry.reloader.stop()
         await asyncio.to_thread(registry.close, CLOSE_TIMEOUT_S)
         access.close()
+        detector.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close, CLOSE_TIMEOUT_S)
 
@@ -98,6 +100,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_error)
     app.state.access = access
+    app.state.max_texts = settings.max_texts
     app.state.door = Door(registry, metrics.count_request, lifecycle)
     app.add_middleware(Guard, access=access)  # added first, so innermost: it may read the body
     app.add_middleware(
@@ -130,6 +133,4 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    # Positions begin with "body", which the sender did not write.
-    problems = [{**problem, "loc": problem["loc"][1:]} for problem in error.errors()]
-    return error_response(request.scope, invalid_request(problems))
+    return error_response(request.scope, invalid_request(error.errors(), above=1))  # "body"

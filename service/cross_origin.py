@@ -7,10 +7,10 @@ credentials: who may translate is decided by keys, and no cookie means anything 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 
-from service.request_log import ID_HEADER, PIVOT_HEADER
+from service.request_log import ID_HEADER, PIVOT_HEADER, WARNINGS_HEADER
 
 # Of an answer's headers a page may read but few unless told so.
-_READABLE = (ID_HEADER, PIVOT_HEADER, "ETag", "Retry-After", "X-Metered-Usage")
+_READABLE = (ID_HEADER, PIVOT_HEADER, WARNINGS_HEADER, "ETag", "Retry-After", "X-Metered-Usage")
 
 
 def allow_origins(app: Starlette, origins: str) -> None:

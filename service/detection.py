@@ -9,9 +9,11 @@ import asyncio
 import copy
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from service.errors import QueueFull
 from service.languages import base_code, language_name, match_code
 
 # More of a text makes no language clearer, only detection slower.
@@ -59,10 +61,16 @@ def load_tables() -> threading.Thread:
 
 
 class Detector:
-    """Finds languages; loads its tables at the first question unless they are there already."""
+    """Finds languages; loads its tables at the first question unless they are there already.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards all below
+    In one thread of its own: more would only compete for the interpreter with the event loop.
+    """
+
+    def __init__(self, max_waiting_texts: int | None = None) -> None:
+        self._max_waiting_texts = max_waiting_texts  # None: any number
+        self._num_waiting_texts = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="detection")
+        # What stands below is that thread's.
         self._identifier: Any = None
         self._labels: tuple[str, ...] = ()
         self._restricted_to: frozenset[str] = frozenset()
@@ -71,14 +79,30 @@ class Detector:
         """For each text the languages it may be in, likeliest first; never an empty list.
 
         The confidences of a text add up to 1, or are all 0 where it tells nothing (digits, blanks)
-        or the tables know none of `languages`, which must not be empty.
+        or the tables know none of `languages`, which must not be empty. Raises QueueFull while
+        too many texts wait. What is cancelled before its turn costs no work.
         """
-        return await asyncio.to_thread(self._detect, texts, languages)
+        waiting, limit = self._num_waiting_texts, self._max_waiting_texts
+        if limit is not None and waiting and waiting + len(texts) > limit:
+            raise QueueFull(
+                f"{waiting} texts are waiting for their language to be detected, at most {limit} "
+                "may (max_queue_texts); try again later, or say the language",
+                retry_after_s=1,
+            )
+        self._num_waiting_texts += len(texts)
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._detect, texts, languages)
+        finally:
+            self._num_waiting_texts -= len(texts)
+
+    def close(self) -> None:
+        """Ends the thread; what waits for it is cancelled."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _detect(self, texts: Sequence[str], languages: Sequence[str]) -> list[list[Guess]]:
-        with self._lock:
-            known = self._restrict(languages)
-            return [self._rank(text, known) or _unknown(languages) for text in texts]
+        known = self._restrict(languages)
+        return [self._rank(text, known) or _unknown(languages) for text in texts]
 
     def _restrict(self, languages: Sequence[str]) -> dict[str, str]:
         """Of each served language that the tables know, their label for it and its code."""

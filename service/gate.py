@@ -28,7 +28,7 @@ from service.languages import ServedPairs
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.registry import Registry
-from service.request_log import note, note_model, note_pivots
+from service.request_log import note, note_cut, note_model, note_pivots
 from service.result_cache import CacheKey, ResultCache
 from service.route import Route, joined, pivoted_pairs
 from service.settings import Settings
@@ -42,6 +42,23 @@ Result = TypeVar("Result")
 
 DEADLINE_HEADER = "X-Deadline-Seconds"
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When a request is to be answered."""
+
+    seconds: float  # since it came
+    until: float  # on the monotonic clock
+
+    @property
+    def left_s(self) -> float:
+        """How much of it is left; in milliseconds, as messages may tell it."""
+        return round(self.until - time.monotonic(), 3)
+
+    def exceeded(self) -> DeadlineExceeded:
+        """The refusal of a request that was not answered before it."""
+        return too_late(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -105,18 +122,40 @@ class Gate:
         note_pivots(request.scope, [route.pivot])
         cut = segmentation or self.settings.segmentation
         part = Part(route, texts, searches, cut, name_of)
-        work = self._translate(part, alignments=alignments, deadline_s=self._deadline_s(request))
-        return await _unless_disconnected(request, work)
+        work = self._translate(part, alignments=alignments, deadline=self.deadline(request))
+        translations = await _unless_disconnected(request, work)
+        _note_cuts(request, translations)
+        return translations
 
     async def translate_parts(
-        self, request: Request, parts: Sequence[Part]
+        self, request: Request, parts: Sequence[Part], deadline: Deadline
     ) -> "list[list[Translation]]":
         """Each part's translations; one that fails ends the others. Wants `admit` before it."""
         note_model(request.scope, ",".join(part.route.name for part in parts) or "-")
         note_pivots(request.scope, [part.route.pivot for part in parts])
-        deadline_s = self._deadline_s(request)
-        work = [self._translate(part, alignments=False, deadline_s=deadline_s) for part in parts]
-        return await _unless_disconnected(request, _together(work))
+        work = [self._translate(part, alignments=False, deadline=deadline) for part in parts]
+        translations = await _unless_disconnected(request, _together(work))
+        for of_part in translations:
+            _note_cuts(request, of_part)
+        return translations
+
+    async def in_time(
+        self,
+        request: Request,
+        deadline: Deadline,
+        work: Coroutine[Any, Any, Result],
+        *,
+        stage: str,
+    ) -> Result:
+        """The result of `work`, which is cancelled at the deadline, or when the client goes first.
+
+        `stage` is its name in traces.
+        """
+        try:
+            async with asyncio.timeout(deadline.left_s):
+                return await _unless_disconnected(request, work, stage)
+        except TimeoutError:
+            raise deadline.exceeded() from None
 
     def admit(
         self,
@@ -149,7 +188,7 @@ class Gate:
         note(request.scope, dispatcher.name, len(pairs), num_characters)
         self._check_size(len(pairs), num_characters, field="pairs")
         self.access.charge(request, len(pairs), num_characters)
-        work = dispatcher.score(pairs, deadline_s=self._deadline_s(request))
+        work = dispatcher.score(pairs, deadline_s=self.deadline(request).seconds)
         return await _unless_disconnected(request, work)
 
     def _require_open(self) -> None:
@@ -157,23 +196,29 @@ class Gate:
             raise ShuttingDown("the service is shutting down; ask another instance")
 
     async def _translate(
-        self, part: Part, *, alignments: bool, deadline_s: float
+        self, part: Part, *, alignments: bool, deadline: Deadline
     ) -> "list[Translation]":
         """One translation a text, by one model after the other, all before one deadline."""
-        until = time.monotonic() + deadline_s
+        try:
+            return await self._translate_legs(part, alignments=alignments, deadline=deadline)
+        except DeadlineExceeded:  # a model knows only of the time that was left
+            raise deadline.exceeded() from None
+
+    async def _translate_legs(
+        self, part: Part, *, alignments: bool, deadline: Deadline
+    ) -> "list[Translation]":
         first, *others = (
             replace(part, route=Route((leg,)), searches=[search])
             for leg, search in zip(part.route.legs, part.searches, strict=True)
         )
-        results = await self._translate_leg(first, alignments=alignments, deadline_s=deadline_s)
+        results = await self._translate_leg(
+            first, alignments=alignments, deadline_s=deadline.left_s
+        )
         for leg in others:
             leg_part = replace(leg, texts=[result.text for result in results])
-            try:
-                last = await self._translate_leg(
-                    leg_part, alignments=alignments, deadline_s=until - time.monotonic()
-                )
-            except DeadlineExceeded:  # which knows only of the time that was left
-                raise too_late(deadline_s) from None
+            last = await self._translate_leg(
+                leg_part, alignments=alignments, deadline_s=deadline.left_s
+            )
             results = [joined(*both) for both in zip(results, last, strict=True)]
         return results
 
@@ -211,8 +256,12 @@ class Gate:
         self.metrics.count_texts(dispatcher, part.texts, translations)
         return translations
 
+    def deadline(self, request: Request) -> Deadline:
+        """Counts from now what the service allows, or less where the client asks for less."""
+        seconds = self._deadline_s(request)
+        return Deadline(seconds, time.monotonic() + seconds)
+
     def _deadline_s(self, request: Request) -> float:
-        """What the service allows, or less where the client asks for less."""
         asked = request.headers.get(DEADLINE_HEADER)
         if asked is None:
             return self.settings.deadline_s
@@ -239,6 +288,12 @@ class Gate:
             )
 
 
+def _note_cuts(request: Request, translations: "Sequence[Translation]") -> None:
+    # No client's API but our own has a place for it in its bodies.
+    if any(translation.truncated for translation in translations):
+        note_cut(request.scope)
+
+
 async def _together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
@@ -248,12 +303,14 @@ async def _together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]
             task.cancel()
 
 
-async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+async def _unless_disconnected(
+    request: Request, work: Coroutine[Any, Any, Result], stage: str = "wait and decode"
+) -> Result:
     """The result of `work`, which is cancelled when the client goes first."""
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_disconnected(request))
     try:
-        with _stage(request, "wait and decode"):
+        with _stage(request, stage):
             await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()

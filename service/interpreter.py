@@ -4,6 +4,7 @@ They say `auto`, or nothing, where our own face wants a pair: languages are dete
 here to the models there are, and each model gets its texts. Order and limits are the request's.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 
 from service.detection import Detector, Guess
-from service.errors import InvalidRequest, ModelLoading
-from service.gate import Gate, Part
+from service.errors import InvalidRequest, ModelLoading, RequestTooLarge
+from service.gate import Deadline, Gate, Part
 from service.languages import ServedPairs, base_code, match_code
 from service.markup import Document, plain_document
 
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
     from model.beam_search import SearchConfig
     from model.segmenter import Segmentation
     from model.translator import Translation
+
+
+# What of a text is to be translated, where no more than so many texts may be.
+Reader = Callable[[str, int], Document]
+
+# A text may be so many times longer than what is translated of it: the rest is tags.
+_MARKUP_FACTOR = 4
+
+_READ_AT_ONCE = 10_000  # characters; a few milliseconds, and no change of threads
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Order:
     name_of: Callable[[int], str]  # what an error calls the text at an index
     num_alternatives: int = 0
     suggested: str | None = None  # the source of a text that does not tell its own
-    read: Callable[[str], Document] = plain_document  # what of a text is to be translated
+    read: Reader = plain_document
     segmentation: "Segmentation | None" = None  # None: the setting's
 
 
@@ -65,8 +75,9 @@ class Interpreter:
         self, request: Request, texts: Sequence[str], name_of: Callable[[int], str]
     ) -> list[list[Guess]]:
         """For each text the served source languages it may be in, likeliest first; maybe none."""
+        deadline = self.gate.deadline(request)
         self.gate.admit(request, texts, name_of, model="-")
-        return await self.detector.detect(texts, self.served().sources)
+        return await self._detect(request, deadline, texts, self.served())
 
     async def translate(self, request: Request, order: Order) -> list[Interpretation]:
         """One interpretation a text, in order.
@@ -80,38 +91,78 @@ class Interpreter:
         self, request: Request, orders: Sequence[Order]
     ) -> list[list[Interpretation]]:
         """What `translate` gives, for each of at least one order; they count as one request."""
-        documents = self._documents(request, orders)
+        deadline = self.gate.deadline(request)
+        documents = await self._documents(request, orders)
         served = self.served()
         plans = [
-            await self._plan(served, order, ours)
+            self._plan(
+                served, order, ours, await self._sources(request, deadline, served, order, ours)
+            )
             for order, ours in zip(orders, documents, strict=True)
         ]
         parts = [part for plan in plans for part in plan.parts]
-        translated = iter(await self.gate.translate_parts(request, parts))
+        translated = iter(await self.gate.translate_parts(request, parts, deadline))
         return [plan.filled(translated) for plan in plans]
 
-    def _documents(self, request: Request, orders: Sequence[Order]) -> list[list[Document]]:
+    async def _documents(self, request: Request, orders: Sequence[Order]) -> list[list[Document]]:
         """Each order's texts, read; raises RequestTooLarge as soon as they are too much."""
-        read: dict[tuple[Callable[[str], Document], str], Document] = {}
-        documents: list[list[Document]] = []
-        # All that goes to a model counts, be it a hundred texts or one with a hundred tags.
-        pieces: list[str] = []
         for order in orders:
-            for text in order.texts:
-                if (order.read, text) not in read:  # the same text may go into many languages
-                    read[order.read, text] = order.read(text)
-            ours = [read[order.read, text] for text in order.texts]
-            pieces += [text for document in ours for text in document.texts]
-            self.gate.check_size(pieces, orders[0].name_of)
-            documents.append(ours)
+            self._check_lengths(order)
+        tagged = [order for order in orders if order.read is not plain_document]
+        if sum(len(text) for order in tagged for text in order.texts) > _READ_AT_ONCE:
+            documents = await asyncio.to_thread(self._read, orders)
+        else:
+            documents = self._read(orders)
+        pieces = [text for ours in documents for document in ours for text in document.texts]
         sent = [text for order in orders for text in order.texts]
         self.gate.admit(request, pieces, orders[0].name_of, model="-", sent=sent)
         return documents
 
-    async def _plan(
-        self, served: ServedPairs, order: Order, documents: Sequence[Document]
+    def _read(self, orders: Sequence[Order]) -> list[list[Document]]:
+        read: dict[tuple[Reader, str], Document] = {}
+        documents: list[list[Document]] = []
+        # All that goes to a model counts, be it a hundred texts or one with a hundred tags.
+        num_pieces, max_pieces = 0, self.gate.settings.max_texts
+        for order in orders:
+            ours: list[Document] = []
+            for index, text in enumerate(order.texts):
+                if (order.read, text) not in read:  # the same text may go into many languages
+                    read[order.read, text] = order.read(text, max_pieces)
+                document = read[order.read, text]
+                if len(document.texts) > max_pieces:
+                    name = order.name_of(index)
+                    raise RequestTooLarge(
+                        f"{name} holds more than {max_pieces} texts between its tags, the limit "
+                        "of one request (max_texts); send it in several requests",
+                        field=name,
+                    )
+                num_pieces += len(document.texts)
+                ours.append(document)
+            documents.append(ours)
+            if num_pieces > max_pieces:
+                pieces = [text for each in documents for one in each for text in one.texts]
+                self.gate.check_size(pieces, orders[0].name_of)
+        return documents
+
+    def _check_lengths(self, order: Order) -> None:
+        """Raises RequestTooLarge for a text that is too long whatever it holds."""
+        limit = _MARKUP_FACTOR * self.gate.settings.max_characters
+        for index, text in enumerate(order.texts):
+            if len(text) > limit:
+                name = order.name_of(index)
+                raise RequestTooLarge(
+                    f"{name} has {len(text)} characters, with its tags {limit} may be "
+                    f"({_MARKUP_FACTOR} times max_characters); send it in several requests",
+                    field=name,
+                )
+
+    def _plan(
+        self,
+        served: ServedPairs,
+        order: Order,
+        documents: Sequence[Document],
+        sources: Sequence[Guess],
     ) -> "_Plan":
-        sources = await self._sources(served, order, documents)
         unchanged = [
             Interpretation(text, guess.language, None if order.source else guess.confidence)
             for text, guess in zip(order.texts, sources, strict=True)
@@ -120,14 +171,25 @@ class Interpreter:
         parts = [self._part(order, documents, pair, indices) for pair, indices in groups.items()]
         return _Plan(unchanged, documents, list(groups.values()), parts)
 
+    async def _detect(
+        self, request: Request, deadline: Deadline, texts: Sequence[str], served: ServedPairs
+    ) -> list[list[Guess]]:
+        work = self.detector.detect(texts, served.sources)
+        return await self.gate.in_time(request, deadline, work, stage="detect")
+
     async def _sources(
-        self, served: ServedPairs, order: Order, documents: Sequence[Document]
+        self,
+        request: Request,
+        deadline: Deadline,
+        served: ServedPairs,
+        order: Order,
+        documents: Sequence[Document],
     ) -> list[Guess]:
         """The source language of each document."""
         if order.source is not None:
             return [Guess(served.match_source(order.source), 1.0)] * len(documents)
         texts = [" ".join(document.texts) for document in documents]
-        guesses = await self.detector.detect(texts, served.sources)
+        guesses = await self._detect(request, deadline, texts, served)
         return [_likeliest(served, order, of_text) for of_text in guesses]
 
     def _part(

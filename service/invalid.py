@@ -22,9 +22,12 @@ def validated(kind: type[Body], fields: Mapping[str, object]) -> Body:
         raise invalid_request(error.errors(include_url=False, include_input=False)) from None
 
 
-def invalid_request(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
-    """The error that tells of pydantic's findings; positions count from the body's top."""
-    told = [_problem(problem) for problem in problems[:_MAX_PROBLEMS]]
+def invalid_request(problems: Sequence[Mapping[str, Any]], *, above: int = 0) -> InvalidRequest:
+    """The error that tells of pydantic's findings; positions count from the body's top.
+
+    `above` it are so many steps of each, which the sender did not write.
+    """
+    told = [_problem(problem, above) for problem in problems[:_MAX_PROBLEMS]]
     # A list of a thousand wrong texts is told by its first few.
     message = "; ".join(sentence for _, sentence in told)
     if len(problems) > _MAX_PROBLEMS:
@@ -32,9 +35,9 @@ def invalid_request(problems: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     return InvalidRequest(message, field=told[0][0])
 
 
-def _problem(problem: Mapping[str, Any]) -> tuple[str | None, str]:
+def _problem(problem: Mapping[str, Any], above: int) -> tuple[str | None, str]:
     """Field and sentence of one of pydantic's findings, without the input it quotes."""
-    field = _field(problem["loc"])
+    field = _field(problem["loc"][above:])
     if problem["type"] == "extra_forbidden":
         return field, f"{field or 'a field'} is no field of this request; /docs lists them"
     if problem["type"] == "missing":

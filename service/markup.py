@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape, unescape
+from itertools import islice
 
 # Not html.parser: hostile input of 100,000 characters keeps it busy for a minute. No alternative
 # here looks far beyond the next "<", so the time is that of one reading.
@@ -39,14 +40,20 @@ class Document:
         return "".join(part for pair in pairs for part in pair) + self.frame[-1]
 
 
-def plain_document(text: str) -> Document:
+def plain_document(text: str, max_texts: int | None = None) -> Document:
     """A text without tags: all of it is to be translated."""
     return Document((text,), ("", ""), escaped=False)
 
 
-def tagged_document(text: str, ignored_tags: Collection[str] = ()) -> Document:
-    """HTML or XML, well formed or not; what stands inside of `ignored_tags` stays as it is."""
-    runs = list(_runs(text, _NEVER_TEXT | {tag.lower() for tag in ignored_tags}))
+def tagged_document(
+    text: str, max_texts: int | None = None, *, ignored_tags: Collection[str] = ()
+) -> Document:
+    """HTML or XML, well formed or not; what stands inside of `ignored_tags` stays as it is.
+
+    Reads no further than to one text more than `max_texts`.
+    """
+    found = _runs(text, _NEVER_TEXT | {tag.lower() for tag in ignored_tags})
+    runs = list(found if max_texts is None else islice(found, max_texts + 1))
     edges = [0, *(edge for run in runs for edge in run), len(text)]
     frame = [text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True)]
     texts = [unescape(text[start:end]) for start, end in runs]

@@ -22,6 +22,7 @@ logger = logging.getLogger("dragoman.request")
 
 ID_HEADER = "X-Request-ID"
 PIVOT_HEADER = "X-Pivot-Language"
+WARNINGS_HEADER = "X-Translation-Warnings"
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -40,6 +41,7 @@ class RequestRecord:
     key: str = "-"  # its name
     model: str = "-"
     pivot: str = "-"  # languages between two models
+    warnings: str = "-"  # what is wrong with some translation, in one word
     num_texts: int = 0
     num_characters: int = 0
     refusal: str = "-"  # code of the error that was answered
@@ -73,6 +75,13 @@ def note_pivots(scope: Scope, languages: Sequence[str | None]) -> None:
     record = scope.get("dragoman.record")
     if isinstance(record, RequestRecord):
         record.pivot = ", ".join(sorted({each for each in languages if each})) or "-"
+
+
+def note_cut(scope: Scope) -> None:
+    """Notes that a translation was cut at the length limit, for log and answer."""
+    record = scope.get("dragoman.record")
+    if isinstance(record, RequestRecord):
+        record.warnings = "cut"
 
 
 def valid_id(given: str) -> bool:
@@ -124,6 +133,8 @@ class RequestLog:
                 headers[ID_HEADER] = record.request_id
                 if record.pivot != "-":
                     headers[PIVOT_HEADER] = record.pivot
+                if record.warnings != "-":
+                    headers[WARNINGS_HEADER] = record.warnings
             else:
                 record.num_bytes_sent += len(message.get("body", b""))
             await send(message)

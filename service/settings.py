@@ -102,7 +102,10 @@ class Settings(BaseSettings):
 
     # All requests of one model together
     max_queue_texts: int = Field(
-        1024, ge=1, description="texts accepted and not yet answered, of one model; past it 429"
+        1024,
+        ge=1,
+        description="texts accepted and not yet answered, of one model, or waiting for their "
+        "language to be detected; past it 429",
     )
     max_queue_characters: int = Field(400_000, ge=1, description="their characters; past it 429")
     max_queue_s: float = Field(

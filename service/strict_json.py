@@ -1,7 +1,9 @@
 """Request bodies as JSON, more strictly than Python's parser reads them.
 
 Python accepts NaN, 1e400 (as infinity), duplicate keys and lone surrogates; each of them breaks
-something later, far from its cause. All are refused here, before a schema is looked at.
+something later, far from its cause. All are refused here, before a schema is looked at. So is a
+body with far more values than texts may be sent: each would cost a schema a thousand times its two
+bytes, in time and in memory.
 """
 
 import functools
@@ -15,23 +17,40 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from service.errors import InvalidRequest, MalformedBody, UnsupportedMediaType
+from service.errors import (
+    InvalidRequest,
+    MalformedBody,
+    RequestTooLarge,
+    UnsupportedMediaType,
+)
 
 # Deepest nesting accepted; our own bodies need 3 (an object, a list of pairs, a pair).
 MAX_DEPTH = 16
 
+# Values that a body may hold beside those of its texts, and for each text: Azure's largest have 18.
+_OTHER_VALUES = 1000
+_VALUES_PER_TEXT = 20
+
+# Strings, what stands before values, and what ends them; no string is read twice, even without
+# an end.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[,\[{}\]]', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
 
-def parse_json(body: bytes) -> object:
-    """The value that `body` holds; raises MalformedBody, or InvalidRequest for a bad string."""
+def parse_json(body: bytes, max_texts: int) -> object:
+    """The value that `body` holds, for a request of so many texts at most.
+
+    Raises MalformedBody, RequestTooLarge for more values than such a request can need, or
+    InvalidRequest for a bad string.
+    """
     if not body:
         raise MalformedBody("the body is empty; send a JSON object")
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise MalformedBody(f"the body is not UTF-8: bad byte at offset {error.start}") from None
+    _check_size(text, max_texts)
     try:
         value: object = json.loads(
             text,
@@ -44,11 +63,35 @@ def parse_json(body: bytes) -> object:
             f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
         ) from None
     except RecursionError:
-        raise MalformedBody(f"the body is nested deeper than {MAX_DEPTH} levels") from None
+        raise _too_deep() from None
     except ValueError:  # Python's own limit on the digits of an integer
         raise MalformedBody("the body holds a number with too many digits") from None
     check_value(value)
     return value
+
+
+def _check_size(text: str, max_texts: int) -> None:
+    """Raises for JSON of too many values, or too deep a nest of them; makes none for that."""
+    limit = _OTHER_VALUES + _VALUES_PER_TEXT * max_texts
+    # Each value but the first stands behind one of these, and few texts have so many of them.
+    if sum(map(text.count, ",[{")) < limit:
+        return
+    num_values, depth = 1, 0
+    for token in _TOKEN.finditer(text):
+        sign = text[token.start()]
+        num_values += sign in ",[{"
+        depth += (sign in "[{") - (sign in "]}")
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+        if num_values > limit:
+            raise RequestTooLarge(
+                f"the body holds more than {limit} values, far more than the {max_texts} texts "
+                "that a request may have (max_texts) need; send them in several requests"
+            )
+
+
+def _too_deep() -> MalformedBody:
+    return MalformedBody(f"the body is nested deeper than {MAX_DEPTH} levels")
 
 
 def plain_name(key: object) -> str | None:
@@ -77,7 +120,10 @@ def _parsed(content_type: str) -> tuple[str, str]:
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON body went through `parse_json` before FastAPI sees it."""
+    """A route whose JSON body went through `parse_json` before FastAPI sees it.
+
+    The application's state says how many texts a request may have: `max_texts`.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
@@ -91,7 +137,7 @@ class StrictRoute(APIRoute):
                     "the body's type is not JSON; send it with Content-Type: application/json"
                 )
             strict = _ParsedRequest(request.scope, request.receive)
-            strict.parsed = parse_json(await strict.body())
+            strict.parsed = parse_json(await strict.body(), request.app.state.max_texts)
             return await handler(strict)
 
         return strict_handler
@@ -127,7 +173,7 @@ def check_value(value: object, *, path: str = "", depth: int = 1) -> None:
     if isinstance(value, str):
         _check_string(value, path)
     elif isinstance(value, (list, dict)) and depth > MAX_DEPTH:
-        raise MalformedBody(f"the body is nested deeper than {MAX_DEPTH} levels")
+        raise _too_deep()
     elif isinstance(value, list):
         for index, item in enumerate(value):
             check_value(item, path=f"{path}[{index}]", depth=depth + 1)

@@ -5,7 +5,6 @@ DeepL's options those are taken that ask for what is done anyway; all others are
 never ignored.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal, NotRequired
@@ -19,10 +18,10 @@ from service.dialects import DEEPL
 from service.documented import documented_body, documented_errors, documented_query
 from service.errors import InvalidRequest, KeyRefused
 from service.faces.fields import Fields, LanguageCode, Texts, read_fields
-from service.interpreter import Interpretation, Interpreter, Order
+from service.interpreter import Interpretation, Interpreter, Order, Reader
 from service.invalid import validated
 from service.languages import base_code, language_name
-from service.markup import Document, plain_document, tagged_document
+from service.markup import plain_document, tagged_document
 
 _SCHEME = "deepl-auth-key"
 
@@ -70,7 +69,7 @@ class TranslateFields(Fields):
     ignore_tags: Annotated[list[str] | str, Field(description="A list, or with commas.")] = ""
 
     @property
-    def read(self) -> Callable[[str], Document]:
+    def read(self) -> Reader:
         """What of a text is to be translated."""
         if self.tag_handling is None:
             return plain_document

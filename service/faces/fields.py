@@ -12,7 +12,12 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from starlette.exceptions import HTTPException
 
-from service.errors import InvalidRequest, MalformedBody, UnsupportedMediaType
+from service.errors import (
+    InvalidRequest,
+    MalformedBody,
+    RequestTooLarge,
+    UnsupportedMediaType,
+)
 from service.schemas import TEXT_TAGS
 from service.strict_json import check_charset, check_value, media_type, parse_json, plain_name
 
@@ -35,9 +40,8 @@ class Fields(BaseModel):
 
 async def read_fields(request: Request, max_texts: int) -> dict[str, object]:
     """All fields of a request; raises for what cannot be read, and for a field in two places."""
-    max_fields = max_texts + _OTHER_FIELDS
-    fields = _parse_form(request.scope["query_string"], max_fields, "the query string")
-    for name, value in (await _read_body(request, max_fields)).items():
+    fields = _parse_form(request.scope["query_string"], max_texts, "the query string")
+    for name, value in (await _read_body(request, max_texts)).items():
         if name in fields:
             raise InvalidRequest(
                 f"{plain_name(name) or 'a field'} is both in the query string and in the body",
@@ -49,53 +53,61 @@ async def read_fields(request: Request, max_texts: int) -> dict[str, object]:
 
 def read_query(request: Request, max_texts: int) -> dict[str, object]:
     """The fields in a request's query string alone; what is sent without a value stays empty."""
-    return _parse_form(request.scope["query_string"], max_texts + _OTHER_FIELDS, "the query string")
+    return _parse_form(request.scope["query_string"], max_texts, "the query string")
 
 
-async def _read_body(request: Request, max_fields: int) -> dict[str, object]:
+async def _read_body(request: Request, max_texts: int) -> dict[str, object]:
     body = await request.body()
     if not body:
         return {}
     check_charset(request)
     kind = media_type(request)
     if kind == "application/json":
-        value = parse_json(body)
+        value = parse_json(body, max_texts)
         if not isinstance(value, dict):
             raise InvalidRequest("the body is JSON, but no object; send an object")
         return value
     if kind == "application/x-www-form-urlencoded":
-        return _parse_form(body, max_fields, "the body")
+        return _parse_form(body, max_texts, "the body")
     if kind == "multipart/form-data":
-        return await _parse_multipart(request, body, max_fields)
+        return await _parse_multipart(request, body, max_texts)
     raise UnsupportedMediaType("the body is neither JSON nor a form; name its Content-Type")
 
 
-def _parse_form(form: bytes, max_fields: int, where: str) -> dict[str, object]:
+def _parse_form(form: bytes, max_texts: int, where: str) -> dict[str, object]:
     try:
         pairs = parse_qsl(
             form.decode(),  # not every client percent-encodes: curl -d sends what it is given
             keep_blank_values=True,
             errors="strict",
-            max_num_fields=max_fields,
+            max_num_fields=max_texts + _OTHER_FIELDS,
         )
     except UnicodeDecodeError:
         raise MalformedBody(f"{where} is not UTF-8, plain or percent-encoded") from None
     except ValueError:
-        raise MalformedBody(f"{where} has more than {max_fields} fields") from None
+        raise _too_many(where, max_texts) from None
     return _gather(pairs)
 
 
-async def _parse_multipart(request: Request, body: bytes, max_fields: int) -> dict[str, object]:
+async def _parse_multipart(request: Request, body: bytes, max_texts: int) -> dict[str, object]:
+    max_fields = max_texts + _OTHER_FIELDS
     try:
         body.decode()  # the parser would take what is not UTF-8 for Latin-1
         form = await request.form(max_files=0, max_fields=max_fields, max_part_size=len(body))
     except UnicodeDecodeError:
         raise MalformedBody("the body is not UTF-8") from None
-    except HTTPException:
-        raise MalformedBody(
-            f"the body is no whole multipart form of at most {max_fields} fields without files"
-        ) from None
+    except HTTPException as error:
+        if error.detail.startswith("Too many fields"):
+            raise _too_many("the body", max_texts) from None
+        raise MalformedBody("the body is no whole multipart form without files") from None
     return _gather((name, str(value)) for name, value in form.multi_items())
+
+
+def _too_many(where: str, max_texts: int) -> RequestTooLarge:
+    return RequestTooLarge(
+        f"{where} has more than {max_texts + _OTHER_FIELDS} fields, far more than the {max_texts} "
+        "texts that a request may have (max_texts) need; send them in several requests"
+    )
 
 
 def _gather(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:

@@ -33,7 +33,7 @@ from service.markup import plain_document, tagged_document
     ],
 )
 def test_tags_stay_as_they_are(text: str, texts: list[str], upper: str) -> None:
-    document = tagged_document(text, ["x"])
+    document = tagged_document(text, ignored_tags=["x"])
     assert list(document.texts) == texts
     assert document.filled([part.upper() for part in texts]) == upper
 
@@ -51,6 +51,14 @@ def test_every_character_is_in_the_frame_or_in_a_text(text: str) -> None:
         assert document.filled(document.texts) == text
 
 
+def test_no_more_is_read_than_may_be_sent() -> None:
+    text = "<b>x</b>" * 250_000
+    started = time.process_time()
+    assert tagged_document(text, 3).texts == ("x",) * 4
+    assert tagged_document(text[:24], 3).texts == ("x",) * 3
+    assert time.process_time() - started < 0.1
+
+
 def test_a_translation_cannot_bring_tags() -> None:
     assert tagged_document("<b>a</b>").filled(["<script>"]) == "<b>&lt;script&gt;</b>"
     assert plain_document("a").filled(["<b>"]) == "<b>"
@@ -63,5 +71,5 @@ def test_a_translation_cannot_bring_tags() -> None:
 def test_hostile_markup_is_read_in_no_time(part: str) -> None:
     started = time.process_time()
     tagged_document("<" + "a" * 100_000)
-    tagged_document(part * (100_000 // len(part)), ["x"])
+    tagged_document(part * (100_000 // len(part)), ignored_tags=["x"])
     assert time.process_time() - started < 1

@@ -174,7 +174,7 @@ async def test_refusals(serving: Serving, body: Any, status: int, words: str) ->
         ("application/x-www-form-urlencoded", b"q=\xe4%B8%A4", 400, "UTF-8"),
         ("application/x-www-form-urlencoded", b"q=\xed\xa0\x80", 400, "UTF-8"),
         ("application/x-www-form-urlencoded", b"q=%00", 400, "NUL"),
-        ("application/x-www-form-urlencoded", b"q=a&" * 100, 400, "fields"),
+        ("application/x-www-form-urlencoded", b"q=a&" * 100, 413, "fields"),
         ("application/x-www-form-urlencoded; charset=latin-1", b"q=a", 415, "charset"),
         ("multipart/form-data", b"--x", 400, "multipart"),
         ("multipart/form-data; boundary=x", b"\xff", 400, "UTF-8"),
