@@ -55,7 +55,7 @@ def test_every_failure_is_told_with_its_remedy(
         "port",
         "checkpoint flipped",
     }
-    assert "max_slots" in told["settings"]["detail"]
+    assert "DRAGOMAN_MAX_SLOTS" in told["settings"]["detail"]
     assert "choose another --port" in told["port"]["detail"]
     assert "weights.safetensors" in told["checkpoint flipped"]["detail"]
 
