@@ -156,7 +156,7 @@ class Settings(BaseSettings):
 
     # Connections
     max_connections: int = Field(
-        2048, ge=1, description="open at the same time; past it 503, but for health"
+        1000, ge=1, description="open at the same time; past it 503, but for health"
     )
     head_timeout_s: float = Field(
         10.0, gt=0, le=600, description="seconds for the head of a request to arrive; past it 408"

@@ -17,7 +17,7 @@ from service.bench.stress.client import (
 from service.bench.stress.client import open_loop as send_openly
 from service.bench.stress.served import Served, memory_samples
 
-_CLIENTS = 64
+_CLIENTS, _SENTENCES = 64, 512  # under way when the capacity is looked for: at most, and no more
 _WARM_UP_S = 5.0
 _CAPACITY_S = 20.0
 _REST_S = 2.0
@@ -28,7 +28,7 @@ class Overload:
     """What came of it."""
 
     texts_per_request: int
-    capacity_per_s: float  # requests answered when 64 clients wait for their answers
+    capacity_per_s: float  # requests answered when at most 64 clients wait for theirs
     offered_per_s: float
     seconds: float
     goodput_per_s: float  # answers that came while the requests did
@@ -46,9 +46,10 @@ async def overload(
 ) -> Overload:
     """Measures the capacity, then offers `factor` times as much."""
     new = bodies(sentences, texts, model)
+    clients = max(1, min(_CLIENTS, _SENTENCES // texts))  # more would be refused
     async with Connections(service.address) as connections:
-        await closed_loop(connections, new, _CLIENTS, _WARM_UP_S)
-        full = await closed_loop(connections, new, _CLIENTS, _CAPACITY_S)
+        await closed_loop(connections, new, clients, _WARM_UP_S)
+        full = await closed_loop(connections, new, clients, _CAPACITY_S)
         capacity = len(_answered(full)) / _CAPACITY_S
         if not capacity:
             raise InputError(f"nothing is translated, even without overload: {statuses(full)}")
