@@ -84,7 +84,7 @@ def main() -> int:
         if looked_up < len(versions):
             print(
                 f"audit: {title}: {len(versions) - looked_up} of {len(versions)} versions could "
-                "not be looked up (is the advisory service of pypi.org in reach?)"
+                "not be looked up (is the advisory service in reach?)"
             )
         if looked_up and not lines:
             print(f"audit: {title}: {looked_up} versions, no known vulnerability")
