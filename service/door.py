@@ -25,7 +25,8 @@ _REQUEST_LINE = re.compile(rb"(GET|POST) (/[A-Za-z0-9./_-]*)(?:\?([!-~]*))? HTTP
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*\r")
 _REQUEST_ID = re.compile(rb"\nx-request-id:[ \t]*([!-~]+)[ \t]*\r")
 # What needs the application: bodies of unknown length, conversations, and what browsers ask.
-_NOT_HERE = re.compile(rb"\n(?:transfer-encoding|expect|upgrade|origin):")
+# However they are written: what h11 would refuse is not for here, either.
+_NOT_HERE = re.compile(rb"\n(?:transfer-encoding|expect|upgrade|origin)")
 _CLOSES = re.compile(rb"\nconnection:(?:[^\r\n]*[, \t])?close[ \t]*[,\r]")
 _PHRASES = {408: b"Request Timeout", 429: b"Too Many Requests"}
 _HEAD_END = b"\r\n\r\n"

@@ -217,6 +217,7 @@ def test_a_whole_request_is_refused(closed_door: Door) -> None:
         WHOLE.replace(b"1.1", b"1.0"),
         WHOLE.replace(b"Host: x", b"Transfer-Encoding: chunked"),
         WHOLE.replace(b"Host: x", b"transfer-encoding : chunked\r\nTRANSFER-ENCODING: chunked"),
+        WHOLE.replace(b"Host: x", b"Transfer-Encoding : chunked"),
         WHOLE.replace(b"Host: x", b"Expect: 100-continue"),
         WHOLE.replace(b"Host: x", b"Origin: https://example.org"),
         WHOLE.replace(b"Host: x", b"Content-Length: 3"),  # two lengths
