@@ -4,18 +4,18 @@ import contextlib
 import json
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-import uvicorn
 
 from service.app import create_app
 from service.server import configure
 from service.settings import Settings
 from tests.service.fakes import fake_registry
+from tests.service.running import running as running_registry
+from tests.service.running import wait_until_ready
 
 HEAD = b"POST /v1/translate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 Start = Callable[..., int]
@@ -24,17 +24,9 @@ Start = Callable[..., int]
 @contextlib.contextmanager
 def running(settings: Settings) -> Iterator[int]:
     registry = fake_registry(settings, "en-de")
-    server = uvicorn.Server(configure(create_app(registry, settings), settings))
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-        thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
-        thread.start()
-        try:
-            while not server.started or registry.loading:
-                time.sleep(0.001)
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join(10)
+    with running_registry(registry, settings) as port:
+        wait_until_ready(registry)
+        yield port
 
 
 @pytest.fixture

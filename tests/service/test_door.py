@@ -3,24 +3,22 @@
 import json
 import logging
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
 import pytest
-import uvicorn
 
-from service.app import create_app
 from service.dispatcher import Dispatcher
 from service.door import Door, Refused, Verdict
 from service.lifecycle import Lifecycle, Phase
 from service.registry import Registry
 from service.request_log import RequestRecord
-from service.server import configure, listen
 from service.settings import Settings
 from tests.service.fakes import fake_model
+from tests.service.running import running as running_registry
+from tests.service.running import wait_until_ready
 
 SETTINGS = Settings(max_texts=2, max_queue_texts=2, queue_wait_s=0.0, body_timeout_s=1.0)
 BODY = b'{"text": "SECRET", "source": "en", "target": "de"}'
@@ -38,17 +36,9 @@ def running(
     """The port of a service with these models."""
     registry = Registry(models)
     settings = SETTINGS.model_copy(update=limits)
-    server = uvicorn.Server(configure(create_app(registry, settings, lifecycle), settings))
-    with listen("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            while not server.started or registry.loading:
-                time.sleep(0.005)
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join()
+    with running_registry(registry, settings, lifecycle) as port:
+        wait_until_ready(registry)
+        yield port
 
 
 def fill(model: Dispatcher) -> None:

@@ -1,6 +1,5 @@
 """A running server of fake models, for clients that bring their own sockets."""
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,13 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
-from service.app import create_app
 from service.registry import Registry
 from service.settings import Settings
 from tests.service.conftest import AddKey
 from tests.service.fakes import FakeTranslator, fake_model, fake_registry
+from tests.service.running import running as running_on_port
+from tests.service.running import wait_until_ready
 
 Start = Callable[[Registry, Settings], str]
 
@@ -23,20 +22,8 @@ Start = Callable[[Registry, Settings], str]
 @contextmanager
 def running(registry: Registry, settings: Settings) -> Iterator[str]:
     """Serves a registry; gives the address. Does not wait for the models."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(
-            create_app(registry, settings), log_config=None, timeout_graceful_shutdown=1
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.005)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    with running_on_port(registry, settings) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
@@ -107,11 +94,6 @@ def limited(start: Start, add_key: AddKey, keys_file: Path) -> tuple[str, str]:
     address = start(registry, settings)
     wait_until_ready(registry)
     return address, key
-
-
-def wait_until_ready(registry: Registry) -> None:
-    while registry.loading:
-        time.sleep(0.005)
 
 
 def held_back(until: threading.Event) -> Callable[[], None]:

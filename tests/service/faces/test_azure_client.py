@@ -22,8 +22,9 @@ from azure.core.exceptions import (
 )
 
 from service.settings import Settings
-from tests.service.faces.conftest import Start, wait_until_ready
+from tests.service.faces.conftest import Start
 from tests.service.fakes import fake_registry
+from tests.service.running import wait_until_ready
 
 
 def connected(address: str, **options: Any) -> TextTranslationClient:
