@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from service.arrivals import Arrivals
 from service.dialects import error_response, is_translation
 from service.dispatcher import ModelState
 from service.error_table import refusal_of
@@ -60,6 +61,7 @@ class Door:
         self, registry: Registry, count: Callable[[RequestRecord], None], lifecycle: Lifecycle
     ) -> None:
         """`count` is told of every request that is refused."""
+        self.arrivals = Arrivals()  # of requests that were let in
         self._registry = registry
         self._count = count
         self._lifecycle = lifecycle
@@ -71,7 +73,7 @@ class Door:
         refusal = None
         for dispatcher in self._registry.dispatchers:
             if dispatcher.state is ModelState.READY:
-                refusal = dispatcher.admission.refuses_all()
+                refusal = dispatcher.admission.refuses_all(self.arrivals.num_coming)
                 if refusal is None:
                     return None
         return refusal
