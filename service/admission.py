@@ -18,7 +18,7 @@ from service.settings import Settings
 MAX_RETRY_AFTER_S = 60
 
 # Requests that may wait for room at the same time: so many at least get some in the time they have.
-_LONGEST_LINE = 8
+LONGEST_LINE = 8
 
 # More characters than this in one request are bulk: a second's work of a core, and more.
 _BULK_CHARACTERS = 10_000
@@ -80,7 +80,7 @@ class Admission:
             self._take(load)
             return
         wait_s = min(self._settings.queue_wait_s, deadline_s)
-        if wait_s == 0 or len(line) >= _LONGEST_LINE:
+        if wait_s == 0 or len(line) >= LONGEST_LINE:
             raise refusal or self._behind_others()
         waiting = _Waiting(load, deadline_s, asyncio.get_running_loop().create_future())
         line.append(waiting)
@@ -100,15 +100,14 @@ class Admission:
             raise self._refusal(load, deadline_s) or refusal or self._behind_others()
 
     def refuses_all(self, num_coming: int) -> QueueFull | None:
-        """The refusal that even the smallest request would get at once; None when it would not.
+        """Why even the smallest request would find no room now; None when it would.
 
         So many others will have asked before it; they are taken for texts such as those waiting.
         """
-        if self._settings.queue_wait_s > 0 and len(self._line) + num_coming < _LONGEST_LINE:
-            return None
         usual = self.num_characters // max(self.num_texts, 1)
         ahead = Load(num_coming, num_coming * usual)
-        return self._refusal(Load(1, 1), self._settings.deadline_s, ahead)
+        refusal = self._refusal(Load(1, 1), self._settings.deadline_s, ahead)
+        return self._behind_others() if refusal is None and self._line else refusal
 
     def leave(self, load: Load) -> None:
         """Gives room back, to those who wait for it first."""

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from service.arrivals import Arrival
 from service.dialects import NATIVE, error_response, is_translation
-from service.door import Door, Refused, Verdict, has_head
+from service.door import Door, Knock, Refused, Verdict, has_head
 from service.error_table import Refusal
 from service.errors import TooManyConnections
 from service.settings import Settings
@@ -77,6 +77,7 @@ class Connection(H11Protocol):
     idle: "OrderedDict[Connection, None]"  # of the whole service, the longest idle first
 
     _at_door = b""  # come in since the last request, while the door was closed
+    _knocking: Knock | None = None  # that waits for room
     _arrival: Arrival | None = None  # of the request under way
     _head_timer: asyncio.TimerHandle | None = None
     _answer_timer: asyncio.TimerHandle | None = None
@@ -99,14 +100,14 @@ class Connection(H11Protocol):
             if timer is not None:
                 timer.cancel()
         self.idle.pop(self, None)
+        self._stop_waiting()
         self._end_arrival()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._at_door or (
-            self._between_requests and not self._crowded and self.door.refusal() is not None
-        ):
+        if self._at_door or (self._between_requests and not self._crowded and self.door.closed):
             before, self._at_door = self._at_door, b""
+            self._stop_waiting()
             data = before + data
             verdict = self.door.judge(data)
             if verdict is Verdict.WAIT:
@@ -118,16 +119,42 @@ class Connection(H11Protocol):
                 self._watch_head()
                 self._note_idle()
                 return
-            if isinstance(verdict, Refused):
-                self._send_refusal(verdict)
+            if isinstance(verdict, Knock):
+                self._knock(verdict)
                 return
         self._let_in(data)
 
+    def _knock(self, knock: Knock) -> None:
+        if self.door.queue(self):
+            self._at_door, self._knocking = knock.data, knock
+            self._unset_keepalive_if_required()
+            self._stop_head_timer()
+            self._note_idle()
+        else:
+            self._send_refusal(self.door.refuse(knock))
+
+    def enter(self) -> None:
+        """There is room for the request that waits at the door."""
+        data, self._at_door, self._knocking = self._at_door, b"", None
+        self._let_in(data)
+
+    def leave(self) -> None:
+        """There was no room for it in time."""
+        assert self._knocking is not None
+        knock, self._at_door, self._knocking = self._knocking, b"", None
+        self._send_refusal(self.door.refuse(knock))
+
     def shutdown(self) -> None:
         if has_head(self._at_door):  # the application tells why there is no answer any more
+            self._stop_waiting()
             data, self._at_door = self._at_door, b""
             self._let_in(data)
         super().shutdown()
+
+    def _stop_waiting(self) -> None:
+        if self._knocking is not None:
+            self._knocking = None
+            self.door.forget(self)
 
     def _let_in(self, data: bytes) -> None:
         self.app = self._refusing if self._crowded else self.config.loaded_app
