@@ -75,7 +75,7 @@ def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn is to serve the application."""
     return uvicorn.Config(
         app,
-        http=connection_class(settings, app.state.door),
+        http=connection_class(settings, app.state.door, app.state.metrics),
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,  # it would log the query string; our own line does not
