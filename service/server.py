@@ -27,6 +27,7 @@ from service.connections import connection_class
 from service.detection import load_tables
 from service.lifecycle import Lifecycle, Phase
 from service.logs import configure_logging
+from service.model_folder import check_hardware
 from service.registry import Registry, open_models
 from service.settings import Settings
 
@@ -40,18 +41,20 @@ SPARE_DESCRIPTORS = 256  # files that are no connections: models, pipes to engin
 def serve(models: Path, host: str, port: int, settings: Settings) -> None:
     """Serves all checkpoints of a folder (or one checkpoint) until a signal ends it.
 
-    Raises ConfigError when the address cannot be had, CheckpointError when no model loads.
+    Raises ConfigError when the address, the device or the precision cannot be had, CheckpointError
+    when no model loads.
     Port 0 takes a free one; the log says which.
     """
+    configure_logging(settings.log_format)
     registry = open_models(models, settings)
     with listen(host, port) as listener:
         load_tables()  # beside the models, which take longer
+        check_hardware(settings)  # at once, not after each model has failed
         run(registry, listener, settings)
 
 
 def run(registry: Registry, listener: socket.socket, settings: Settings) -> None:
     """Serves a registry on a socket that listens already; raises when no model loads."""
-    configure_logging(settings.log_format)
     lifecycle = Lifecycle()
     config = configure(create_app(registry, settings, lifecycle), settings)
     _allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
