@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -129,6 +130,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._closes_at is not None:
+            dropped = self._registry.visits.num_under_way
+            _tell_at_once(f"asked to end again: leaving at once, requests dropped: {dropped}")
             _leave(128 + sig)
         grace_s = self._settings.drain_grace_s if sig == signal.SIGTERM else 0.0
         self._lifecycle.phase = Phase.LEAVING  # nothing more: logging is not safe in a handler
@@ -191,6 +194,14 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def _tell_at_once(message: str) -> None:
+    """A line of the log from within a signal's handler, which may have interrupted another line."""
+    record = logger.makeRecord(logger.name, logging.WARNING, __file__, 0, message, (), None)
+    for handler in logging.getLogger().handlers:
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), f"{handler.format(record)}\n".encode())
 
 
 def _leave(code: int) -> None:
