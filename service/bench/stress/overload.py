@@ -51,7 +51,9 @@ async def overload(
         until_s = _WARM_UP_S + _CAPACITY_S
         full = await closed_loop(connections, new, clients, until_s)
         # At work before and after: only what was answered in between was done in that time.
-        capacity = sum(_WARM_UP_S < each.ended_s < until_s for each in _answered(full)) / _CAPACITY_S
+        capacity = (
+            sum(_WARM_UP_S < each.ended_s < until_s for each in _answered(full)) / _CAPACITY_S
+        )
         if not capacity:
             raise InputError(f"nothing is translated, even without overload: {statuses(full)}")
         offered = factor * capacity
