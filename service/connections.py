@@ -146,8 +146,9 @@ class Connection(H11Protocol):
 
     def enter(self) -> None:
         """There is room for the request that waits at the door."""
-        data, self._at_door, self._knocking = self._at_door, b"", None
-        self._let_in(data)
+        assert self._knocking is not None
+        knock, self._at_door, self._knocking = self._knocking, b"", None
+        self._let_in(knock.data, since=knock.since)
 
     def leave(self) -> None:
         """There was no room for it in time."""
@@ -167,10 +168,11 @@ class Connection(H11Protocol):
             self._knocking = None
             self.door.forget(self)
 
-    def _let_in(self, data: bytes) -> None:
+    def _let_in(self, data: bytes, *, since: float | None = None) -> None:
+        """Has the application take what has come in, which may have waited `since`."""
         self.app = self._refusing if self._crowded else self.config.loaded_app
         before = self.cycle
-        with self.door.arrivals.expected() as arrival:
+        with self.door.arrivals.expected(since) as arrival:
             super().data_received(data)
         if self.cycle is not before and is_translation(self.scope["path"]):
             self._arrival = arrival

@@ -145,19 +145,21 @@ async def open_loop(
 
     A latency counts from the planned arrival: late sending is the measured system's fault, too.
     """
+    arrivals = poisson_arrivals(rate_per_s, seconds)
+    made = list(itertools.islice(bodies, len(arrivals)))  # before anybody is measured
     requests = []
     started = time.perf_counter()
 
-    async def request(due: float) -> Reply:
-        reply = await connections.send(next(bodies))
+    async def request(due: float, body: bytes) -> Reply:
+        reply = await connections.send(body)
         now_s = time.perf_counter() - started
         return replace(reply, seconds=now_s - due, ended_s=now_s)
 
-    for due in poisson_arrivals(rate_per_s, seconds):
+    for due, body in zip(arrivals, made, strict=True):
         delay = due - (time.perf_counter() - started)
         if delay > 0:
             await asyncio.sleep(delay)
-        requests.append(asyncio.create_task(request(due)))
+        requests.append(asyncio.create_task(request(due, body)))
     return list(await asyncio.gather(*requests))
 
 
