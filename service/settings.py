@@ -59,8 +59,9 @@ class Settings(BaseSettings):
     threads_per_model: int | None = Field(
         None,
         ge=1,
-        description="engines of each model, each a process of its own where there are several, at "
-        "most four times the cores; unset: a fair share of them",
+        description="engines of each model, at most four times the cores: several have processes "
+        "of their own, 1 is in that of the service and takes least memory; unset: a fair share of "
+        "the cores, in processes where every model has a core",
     )
 
     # Telling

@@ -12,7 +12,7 @@ from model.errors import CheckpointError
 from model.version import read_version
 from service import model_folder
 from service.dispatcher import LoadedModel, ModelState
-from service.model_folder import Found, ModelFolder
+from service.model_folder import Engines, Found, ModelFolder
 from service.registry import open_models
 from service.settings import Settings
 from tests.tiny_checkpoint import write_tiny_checkpoint
@@ -133,3 +133,22 @@ def test_a_checkpoint_exchanged_while_it_is_loaded_is_loaded_again(
     assert loaded == [read_version(tiny_checkpoint), model.known_info.version]
     assert read_version(folder) == model.known_info.version
     assert model.close(5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "num_cores", "num_models", "count", "apart"),
+    [
+        (None, 1, 1, 1, False),  # one core for all
+        (None, 2, 1, 2, True),
+        (None, 2, 2, 1, True),  # a core for each
+        (None, 2, 3, 1, False),
+        (None, 8, 3, 2, True),
+        (1, 8, 1, 1, False),  # as little memory as can be
+        (2, 2, 5, 2, True),
+    ],
+)
+def test_engines_have_processes_where_they_have_cores(
+    asked: int | None, num_cores: int, num_models: int, count: int, apart: bool
+) -> None:
+    settings = Settings(threads_per_model=asked)
+    assert Engines.of(settings, num_cores, num_models) == Engines(count, apart)
