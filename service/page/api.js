@@ -2,11 +2,11 @@
 
 import { askForKey, currentKey } from "./key.js";
 
-const ASK_AGAIN_S = 5; // when the service does not say when to try again
+const ASK_AGAIN_S = 5; // where the service does not say
 const UNREACHABLE = "The service cannot be reached.";
 const DETECTED = 2000; // characters tell the language
 
-/** Why there is no answer: a sentence for a person and, if trying again may help, in how long. */
+/** Why there is no answer, as a sentence, and if trying again may help, in how long. */
 export class Problem extends Error {
   retryAfterS = null;
 
@@ -20,7 +20,6 @@ export async function listModels() {
   return (await call("v1/models", {})).models;
 }
 
-/** `signal` cancels it, down to the engine. */
 export function translate(body, signal) {
   return post("v1/translate", body, signal);
 }

@@ -1,22 +1,22 @@
 // The file tab: take a file, show how far it is, hand the translation back.
 
 import { Problem } from "./api.js";
-import { byId } from "./dom.js";
+import { count, ui } from "./dom.js";
 import { KINDS } from "./file_kinds.js";
-import { count } from "./format.js";
 import { nameOf } from "./languages.js";
-import { decode, translateFile } from "./text_file.js";
+import { decode, TextFile } from "./text_file.js";
 
 const MANY = 10; // lines named
 
 export function fileTab(languages, limits) {
-  const [drop, input, download] = [byId("drop"), byId("file"), byId("download")];
-  let job = null;
+  const { drop, file: input, download, stop } = ui;
+  let running = null; // AbortController
+  let goOn;
 
-  input.addEventListener("change", () => {
+  input.onchange = () => {
     if (input.files.length > 0) start(input.files[0]);
     input.value = ""; // the same file may be chosen again
-  });
+  };
   for (const type of ["dragover", "dragleave", "drop"]) {
     drop.addEventListener(type, (event) => {
       event.preventDefault();
@@ -24,63 +24,81 @@ export function fileTab(languages, limits) {
       if (type === "drop" && event.dataTransfer.files.length > 0) start(event.dataTransfer.files[0]);
     });
   }
-  byId("stop").addEventListener("click", () => job?.abort());
+  stop.onclick = () => (running ? running.abort() : goOn());
 
-  async function start(file) {
-    job?.abort();
-    const own = (job = new AbortController());
-    const say = (sentence) => {
-      if (own === job) byId("file-note").textContent = sentence;
+  function start(file) {
+    let text; // once it is read
+    ui.job.hidden = false;
+    ui["file-name"].textContent = file.name;
+    ui.progress.value = 0;
+    goOn = async () => {
+      running?.abort();
+      const own = (running = new AbortController());
+      const told = (remark) => own === running && showProgress(text, remark);
+      stop.hidden = false;
+      stop.textContent = "Stop";
+      URL.revokeObjectURL(download.href);
+      download.hidden = true;
+      try {
+        text ??= await open(file);
+        if (!languages.ready) throw new Problem("No model is ready yet.");
+        await text.translate({ languages, limits, signal: own.signal, told });
+        if (own === running) ui["file-note"].textContent = summary(text);
+      } catch (error) {
+        const isKnown = error instanceof Problem || error.name === "AbortError";
+        told(!isKnown ? "The file could not be read." : own.signal.aborted ? "Stopped." : error.message);
+        if (!isKnown) throw error;
+      } finally {
+        if (own === running) offer(file, text);
+      }
     };
-    byId("job").hidden = byId("stop").hidden = false;
-    byId("progress").value = 0;
-    byId("file-name").textContent = file.name;
-    URL.revokeObjectURL(download.href);
-    download.hidden = true;
-    try {
-      const [, stem, ending] = /^(.*)\.(\w+)$/s.exec(file.name) ?? [];
-      const kind = KINDS[ending?.toLowerCase()];
-      if (!kind) throw new Problem("Only .txt, .srt and .html files are translated here.");
-      if (!languages.ready) throw new Problem("No model is ready yet.");
-      const { text, encoding } = decode(new Uint8Array(await file.arrayBuffer()));
-      if (kind.isHtml && encoding === "windows-1252") {
-        throw new Problem("This page is not in UTF-8. Save it as UTF-8 first.");
-      }
-      const { isAuto } = languages;
-      const detect = (...given) => languages.detect(...given);
-      const told = (state) => own === job && showProgress(state, kind.unit);
-      const result = await translateFile(text, { kind, detect, limits, signal: own.signal, told });
-      if (own !== job) return;
-      download.href = URL.createObjectURL(new Blob([result.text], { type: `${kind.type};charset=utf-8` }));
-      download.download = `${stem}.${result.languages.target}.${ending}`;
+    goOn();
+  }
+
+  /** What there is now: the translation, or a part of it and to go on. */
+  function offer(file, text) {
+    running = null;
+    const { done, total, pair } = text ?? {};
+    const isWhole = done === total;
+    if (pair && (isWhole || done > 0)) {
+      const type = `${text.kind.type};charset=utf-8`;
+      download.href = URL.createObjectURL(new Blob([text.result], { type }));
+      download.download = file.name.replace(/(?=\.\w+$)/, `.${pair.target}`);
+      download.textContent = isWhole ? "Download" : "Download this much";
       download.hidden = false;
-      download.focus();
-      const detected = isAuto ? ` from ${nameOf(result.languages.source)}, detected` : "";
-      say(`Done: ${count(result.total - result.refused.length, kind.unit)}${detected}.${remarks(result, encoding)}`);
-    } catch (error) {
-      if (error.name === "AbortError") say("Stopped.");
-      else if (error instanceof Problem) say(error.message);
-      else {
-        say("The file could not be read.");
-        throw error;
-      }
-    } finally {
-      if (own === job) byId("stop").hidden = true;
     }
+    if (isWhole && document.activeElement === stop) download.focus(); // it would get lost
+    stop.hidden = isWhole;
+    stop.textContent = pair ? `Continue into ${nameOf(pair.target)}` : "Continue"; // whatever is chosen by now
   }
 }
 
-function showProgress({ done, total, waiting }, unit) {
-  const progress = byId("progress");
-  progress.max = Math.max(1, total);
-  progress.value = total > 0 ? done : 1;
-  const state = `${count(done)} of ${count(total, unit)}`;
-  byId("file-note").textContent = waiting ? `${state}. ${waiting} It goes on by itself.` : state;
+async function open(file) {
+  const kind = KINDS[/\.(\w+)$/.exec(file.name)?.[1].toLowerCase()];
+  if (!kind) throw new Problem("Only .txt, .srt and .html files are translated here.");
+  const { text, encoding } = decode(new Uint8Array(await file.arrayBuffer()));
+  if (kind.isHtml && encoding === "windows-1252") {
+    throw new Problem("This page is not in UTF-8. Save it as UTF-8 first.");
+  }
+  return new TextFile(text, kind, encoding);
 }
 
-function remarks({ refused }, encoding) {
-  const more = refused.length > MANY ? ` and ${count(refused.length - MANY)} more` : "";
-  const lines = `line ${refused.slice(0, MANY).join(", ")}${more}`;
-  const left = refused.length > 0 ? ` Could not be translated and was left as it is: ${lines}.` : "";
-  return encoding === "utf-8" ? left : `${left} It was read as ${encoding}; the translation is UTF-8.`;
+function showProgress(text, remark) {
+  const { done, total, kind } = text ?? {};
+  ui.progress.max = total || 1;
+  ui.progress.value = total === 0 ? 1 : (done ?? 0);
+  const state = text && `${count(done)} of ${count(total, kind.unit)}`;
+  ui["file-note"].textContent = [state, remark].filter(Boolean).join(". ");
+}
+
+function summary({ total, refused, kind, pair, isDetected, encoding }) {
+  const detected = isDetected ? ` from ${nameOf(pair.source)}, detected` : "";
+  const sentences = [`Done: ${count(total - refused.length, kind.unit)}${detected}.`];
+  if (refused.length > 0) {
+    const more = refused.length > MANY ? ` and ${count(refused.length - MANY)} more` : "";
+    const lines = refused.slice(0, MANY).join(", ") + more;
+    sentences.push(`Could not be translated and was left as it is: line ${lines}.`);
+  }
+  if (encoding !== "utf-8") sentences.push(`It was read as ${encoding}; the translation is UTF-8.`);
+  return sentences.join(" ");
 }

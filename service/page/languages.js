@@ -1,15 +1,15 @@
 // The two language lists, filled with what is served, detection, and the swap between them.
 
 import { detect } from "./api.js";
-import { byId } from "./dom.js";
-import { keep, recall } from "./storage.js";
+import { ui } from "./dom.js";
+import { keep, recall } from "./memory.js";
 
 const REMEMBERED = "languages";
 const AUTO = "auto";
 
 export class Languages {
-  source = byId("source-language");
-  target = byId("target-language");
+  source = ui["source-language"];
+  target = ui["target-language"];
   models = [];
   wanted = remembered(); // chosen here earlier, or by a link
   heard = null; // the language found in the text; see `hear`
@@ -17,7 +17,7 @@ export class Languages {
   constructor(changed) {
     this.changed = changed;
     for (const list of [this.source, this.target]) {
-      list.addEventListener("change", () => this.choose(this.source.value, this.target.value));
+      list.onchange = () => this.choose(this.source.value, this.target.value);
     }
   }
 
@@ -46,9 +46,9 @@ export class Languages {
     return this.source.value === AUTO;
   }
 
-  /** What stands in the lists: `auto`, too. */
+  /** What people chose: `auto`, too. */
   get choice() {
-    return { source: this.source.value, target: this.target.value };
+    return { source: this.source.value, target: this.wished };
   }
 
   /** What the service is asked for: the languages there are. */
@@ -60,23 +60,24 @@ export class Languages {
     return this.models.length > 0;
   }
 
-  /** The first model of the pair, which is the one that the service takes. */
-  get model() {
-    const { source, target } = this.pair;
+  /** The first model from `source` to `target`, which is the one that the service takes. */
+  modelOf({ source, target }) {
     return this.models.find((model) => model.source === source && model.target === target);
   }
 
-  canSwap() {
-    const { source, target } = this.pair;
-    return this.models.some((model) => model.source === target && model.target === source);
+  get model() {
+    return this.modelOf(this.pair);
   }
 
-  /** The pair for `text`; `isSure` if its language was found in it. */
+  get canSwap() {
+    return this.modelOf({ source: this.pair.target, target: this.pair.source });
+  }
+
+  /** The language that `text` is taken to be in, and whether that was found in it. */
   async detect(text, signal) {
-    if (!this.isAuto || !text.trim()) return { pair: this.pair, isSure: true };
+    if (!this.isAuto || !text) return [this.pair.source, true];
     const [guess] = await detect(text, signal);
-    const isSure = guess?.confidence > 0;
-    return { pair: this.pairFrom(isSure ? guess.language : this.heard), isSure };
+    return guess?.confidence > 0 ? [guess.language, true] : [this.pairFrom(this.heard).source, false];
   }
 
   /** Shows the language that a text is in; null for no text. */
@@ -87,8 +88,8 @@ export class Languages {
       this.source.selectedOptions[0].textContent = label;
       if (source) this.target.value = this.pair.target;
     }
-    byId("detected").textContent = this.isAuto && source ? `${label}; into ${nameOf(this.pair.target)}` : "";
-    byId("swap").disabled = !this.canSwap();
+    ui.detected.textContent = this.isAuto && source ? `${label}; into ${nameOf(this.pair.target)}` : "";
+    ui.swap.disabled = !this.canSwap;
   }
 
   /** From `source`, or from any language, to the one wished for; else to one there is. */
@@ -106,7 +107,7 @@ export class Languages {
 function list(select, codes, wanted) {
   const options = codes.map((code) => new Option(nameOf(code), code));
   select.replaceChildren(...options);
-  const own = codes.find((code) => code === navigator.language.split("-")[0]);
+  const own = codes.find((code) => [AUTO, navigator.language.split("-")[0]].includes(code));
   select.value = codes.includes(wanted) ? wanted : (own ?? codes[0] ?? "");
   select.disabled = codes.length === 0;
 }
@@ -116,7 +117,7 @@ export function nameOf(code) {
   try {
     return new Intl.DisplayNames("en", { type: "language" }).of(code) ?? code;
   } catch {
-    return code; // not a tag this browser knows
+    return code; // no tag
   }
 }
 

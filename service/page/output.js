@@ -1,9 +1,9 @@
 // The translation as words to point at: what each came from, and how sure the model was.
 
-import { byId, element } from "./dom.js";
-import { percent } from "./format.js";
+import { element, percent, ui } from "./dom.js";
 
 const SHOWN_FROM = 0.05; // less attention than this is noise to a reader
+const NUMBER_FROM = 0.1; // smaller shares are colour only, for the eye; a screen reader gets all
 const LEVELS = [
   [0.2, "doubtful"],
   [0.45, "unsure"],
@@ -18,24 +18,24 @@ const SIGNS = {
   numbers: "its numbers are not those of your text",
 };
 
-/** Why a translation may be wrong, from the service's signs, as a sentence. */
+/** Why a translation may be wrong, as a sentence. */
 export function warningOf(signs) {
   return signs.length > 0 ? `Worth a second look: ${signs.map((sign) => SIGNS[sign] ?? sign).join("; ")}.` : "";
 }
 
 export class Output {
-  box = byId("output");
+  box = ui.output;
   words = [];
   source = null; // the text that `words` translate
   chosen = null;
 
-  /** `explain(sentence)` is told in words what is shown in colours. */
+  /** `explain` is told in words what is shown in colours. */
   constructor(explain, segmentChosen) {
     Object.assign(this, { explain, segmentChosen });
-    this.box.addEventListener("keydown", (event) => this.move(event));
+    this.box.onkeydown = (event) => this.move(event);
     this.box.addEventListener("focusin", (event) => this.choose(event.target));
-    this.box.addEventListener("pointerover", (event) => this.mark(this.wordOf(event.target)));
-    this.box.addEventListener("pointerleave", () => this.mark(this.wordOf(this.chosen)));
+    this.box.onpointerover = (event) => this.mark(this.wordOf(event.target));
+    this.box.onpointerleave = () => this.mark(this.wordOf(this.chosen));
   }
 
   /** Shows `text`; of `segments` (see words.js) may be none. */
@@ -47,16 +47,16 @@ export class Output {
     );
     this.box.replaceChildren(...among(text, this.words));
     if (this.words.length > 0) this.words[0].element.tabIndex = 0;
-    byId("spoken").textContent = text;
+    const spoken = text.trim();
+    if (ui.spoken.textContent !== spoken) ui.spoken.textContent = spoken; // not read twice
     this.mark();
     this.explain("");
   }
 
   /** The words the model doubted, as a sentence. */
   doubts() {
-    const known = this.words.filter((word) => word.confidence !== null);
-    const doubted = known.filter((word) => level(word.confidence) !== "sure");
-    if (known.length === 0) return "There is no confidence for this text.";
+    const doubted = this.words.filter(({ confidence }) => confidence !== null && level(confidence) !== "sure");
+    if (this.words.every(({ confidence }) => confidence === null)) return "There is no confidence for this text.";
     if (doubted.length === 0) return "The model was sure of every word.";
     const named = doubted.slice(0, 12).map((word) => `${word.text} ${percent(word.confidence)}`);
     return `Less sure: ${named.join(", ")}${doubted[12] ? " …" : "."}`;
@@ -72,15 +72,14 @@ export class Output {
 
   move(event) {
     const here = this.words.findIndex((word) => word.element === event.target);
-    if (here < 0) return;
-    const [before, after] = [Math.max(0, here - 1), here + 1];
-    const next = { ArrowRight: after, ArrowDown: after, ArrowLeft: before, ArrowUp: before, Home: 0, End: -1 };
-    if (!(event.key in next)) return;
+    const last = this.words.length - 1;
+    const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -last, End: last };
+    if (here < 0 || !(event.key in steps)) return;
     event.preventDefault();
-    const word = (this.words.at(next[event.key]) ?? this.words.at(-1)).element;
+    const { element } = this.words[Math.min(Math.max(0, here + steps[event.key]), last)];
     event.target.tabIndex = -1;
-    word.tabIndex = 0;
-    word.focus();
+    element.tabIndex = 0;
+    element.focus();
   }
 
   choose(target) {
@@ -98,7 +97,7 @@ export class Output {
     return this.words.find((word) => word.element === target);
   }
 
-  /** Paints in the source where `word` came from; the box behind the text area mirrors its text. */
+  /** Paints where `word` came from on the mirror behind the text area. */
   mark(word) {
     if (this.source === null) return;
     const origins = originsOf(word).map((origin) => {
@@ -107,7 +106,7 @@ export class Output {
       return { ...origin, element: mark };
     });
     // A last line that is empty has no height without something on it.
-    byId("marks").replaceChildren(...among(this.source, origins), "\n");
+    ui.marks.replaceChildren(...among(this.source, origins), "\n");
   }
 }
 
@@ -147,4 +146,35 @@ function sentence(word) {
   const from = origins.length > 0 ? `comes from ${origins.join(", ")}` : "comes from no word in particular";
   const sure = word.confidence === null ? "" : ` Confidence ${percent(word.confidence)}.`;
   return `“${word.text}” ${word.weights ? from : "is shown without its origin"}.${sure}`;
+}
+
+/** The attention of a segment as a table: it is read as well as looked at. */
+export function heatmap({ sources, targets }) {
+  const table = element("table", { className: "heat" });
+  const head = table.createTHead().insertRow();
+  head.append(document.createElement("td"));
+  for (const { text } of sources) head.append(header(text, "col"));
+  head.append(header("(end)", "col"));
+  const body = table.createTBody();
+  for (const target of targets) {
+    if (!target.weights) continue;
+    const row = body.insertRow();
+    row.append(header(target.text, "row"));
+    for (const weight of target.weights) row.append(cell(weight));
+  }
+  return table;
+}
+
+function header(text, scope) {
+  const head = element("th", { scope });
+  head.append(element("span", { textContent: text }));
+  return head;
+}
+
+function cell(weight) {
+  const box = element("td", { title: percent(weight) });
+  box.style.setProperty("--weight", weight.toFixed(3));
+  const className = weight < NUMBER_FROM ? "unseen" : "";
+  box.append(element("span", { textContent: Math.round(weight * 100), className }));
+  return box;
 }

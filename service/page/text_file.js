@@ -1,8 +1,8 @@
 // A file translated passage by passage: read, cut, sent in portions, put together again.
 
 import { Problem, translate, translateHtml } from "./api.js";
+import { numCharacters } from "./dom.js";
 import { cut, fill } from "./file_kinds.js";
-import { numCharacters } from "./format.js";
 
 const MAX_PASSAGES = 64; // of a request: small enough that progress is seen and no deadline is met
 const MAX_CHARACTERS = 4000;
@@ -21,27 +21,63 @@ export function decode(bytes) {
   }
 }
 
-/**
- * The translation of `text`, its languages, and the lines of those passages that were refused and
- * left as they were. `told({ done, total, waiting })` hears of progress, and why it waits.
- */
-export async function translateFile(text, { kind, detect, limits, signal, told }) {
-  const passages = cut(text, kind);
-  const total = passages.length;
-  let done = 0;
-  const job = { kind, signal, tell: (waiting) => told({ done, total, waiting }) };
-  job.tell();
-  const sample = passages.slice(0, MAX_PASSAGES).map((passage) => passage.text).join(" ");
-  job.languages = (await patiently(() => detect(sample, signal), job)).pair;
-  for (const portion of portions(passages, limits)) {
-    await translatePortion(portion, job);
-    done += portion.length;
-    job.tell();
+/** After a stop or an error `translate` goes on with what is not done. */
+export class TextFile {
+  done = 0; // passages
+
+  constructor(text, kind, encoding) {
+    Object.assign(this, { text, kind, encoding, passages: cut(text, kind) });
+    this.total = this.passages.length;
   }
-  const refused = passages
-    .filter(({ translation }) => translation === undefined)
-    .map(({ start }) => text.slice(0, start).split(/\r\n|\n|\r/).length);
-  return { text: fill(text, passages, kind), languages: job.languages, refused, total };
+
+  /** `told(reason)` hears of progress, or why it waits. */
+  async translate({ languages, limits, signal, told }) {
+    told();
+    this.isDetected ??= languages.isAuto;
+    const sample = this.passages.slice(0, MAX_PASSAGES).map(({ text }) => text).join(" ");
+    this.pair ??= languages.pairFrom((await patiently(() => languages.detect(sample, signal), signal, told))[0]);
+    for (const portion of portions(this.passages.slice(this.done), limits)) {
+      await this.translatePortion(portion, signal, told);
+    }
+  }
+
+  /** Halves what is refused, so that one bad passage costs only itself. */
+  async translatePortion(portion, signal, told) {
+    const texts = portion.map(({ text }) => text);
+    try {
+      const translated = await patiently(() => this.send(texts, signal), signal, told);
+      translated.forEach((text, place) => {
+        portion[place].translation = text;
+      });
+    } catch (problem) {
+      if (![400, 413, 422, 504, 500].includes(problem.status)) throw problem;
+      if (portion.length > 1) {
+        const middle = portion.length >> 1;
+        await this.translatePortion(portion.slice(0, middle), signal, told);
+        return this.translatePortion(portion.slice(middle), signal, told);
+      }
+    }
+    this.done += portion.length;
+    told();
+  }
+
+  async send(texts, signal) {
+    if (this.kind.isHtml) return translateHtml(texts, this.pair, signal);
+    const { translations } = await translate({ text: texts, ...this.pair }, signal);
+    return translations.map(({ text }) => text);
+  }
+
+  get result() {
+    return fill(this.text, this.passages, this.kind);
+  }
+
+  /** The lines of passages that stay as they were. */
+  get refused() {
+    return this.passages
+      .slice(0, this.done)
+      .filter(({ translation }) => translation === undefined)
+      .map(({ start }) => this.text.slice(0, start).split(/\r\n|\n|\r/).length);
+  }
 }
 
 function* portions(passages, { maxTexts, maxCharacters, maxBodyBytes }) {
@@ -59,39 +95,16 @@ function* portions(passages, { maxTexts, maxCharacters, maxBodyBytes }) {
   if (from < passages.length) yield passages.slice(from);
 }
 
-/** Halves what is refused, so that one bad passage costs only itself. */
-async function translatePortion(portion, job) {
-  const texts = portion.map(({ text }) => text);
-  try {
-    const translated = await patiently(() => send(texts, job), job);
-    translated.forEach((text, place) => {
-      portion[place].translation = text;
-    });
-  } catch (problem) {
-    if (![400, 413, 422, 504, 500].includes(problem.status)) throw problem;
-    if (portion.length === 1) return;
-    const middle = portion.length >> 1;
-    await translatePortion(portion.slice(0, middle), job);
-    await translatePortion(portion.slice(middle), job);
-  }
-}
-
-async function send(texts, { kind, languages, signal }) {
-  if (kind.isHtml) return translateHtml(texts, languages, signal);
-  const { translations } = await translate({ text: texts, ...languages }, signal);
-  return translations.map(({ text }) => text);
-}
-
 /** The answer to `request`, if need be after waiting for the service, the network or a key. */
-async function patiently(request, job) {
+async function patiently(request, signal, told) {
   for (;;) {
     try {
       return await request();
     } catch (problem) {
       if (!(problem instanceof Problem) || (problem.retryAfterS === null && !problem.wantsKey)) throw problem;
-      job.tell(problem.message);
-      await pause(problem.retryAfterS, job.signal);
-      job.tell();
+      told(`${problem.message} It goes on by itself.`);
+      await pause(problem.retryAfterS, signal);
+      told();
     }
   }
 }

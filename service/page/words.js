@@ -1,16 +1,14 @@
-// From the network's pieces to a reader's words: which word each piece is part of, and what that
-// makes of attention and probabilities. Knows nothing of the document.
+// From the network's pieces to a reader's words, with their attention and probabilities.
 
 const BYTE = /^<0x([0-9A-F]{2})>$/;
 
 /**
- * Everything the page shows about the words of a translation, a segment at a time:
- * `{ sources, targets }`, each a list of `{ text, start, end }` in the whole text, targets also
- * with `confidence` (0 to 1) and `weights` (one a source word and a last one for the end; sum 1).
+ * The words of a translation, a segment at a time: `{ sources, targets }`, each a list of
+ * `{ text, start, end }` in the whole text, targets also with `confidence` (0 to 1) and `weights`
+ * (one a source word and a last one for the end; sum 1).
  */
 export function wordsOf(source, translation, languages) {
-  let sourceEnd = 0;
-  let targetEnd = 0;
+  let [sourceEnd, targetEnd] = [0, 0];
   const result = [];
   for (const segment of translation.segments ?? []) {
     const sourceStart = source.indexOf(segment.source, sourceEnd);
@@ -31,18 +29,14 @@ function split(text, offset, language) {
   const words = [];
   let wasMark = false;
   for (const { segment, index, isWordLike } of segmenter(language).segment(text)) {
-    if (!segment.trim()) {
-      wasMark = false;
-      continue;
-    }
-    const last = words.at(-1);
-    if (wasMark && !isWordLike && last.end === offset + index) {
-      last.text += segment; // "..." and "?!" are one
-      last.end += segment.length;
-    } else {
-      words.push({ text: segment, start: offset + index, end: offset + index + segment.length });
-    }
-    wasMark = !isWordLike;
+    const isMark = !isWordLike && segment.trim() !== "";
+    const start = offset + index;
+    const end = start + segment.length;
+    if (isMark && wasMark) {
+      const last = words.at(-1); // "..." and "?!" are one
+      Object.assign(last, { text: last.text + segment, end });
+    } else if (isMark || isWordLike) words.push({ text: segment, start, end });
+    wasMark = isMark;
   }
   return words;
 }
@@ -51,7 +45,7 @@ function segmenter(language) {
   try {
     return new Intl.Segmenter(language, { granularity: "word" });
   } catch {
-    return new Intl.Segmenter("en", { granularity: "word" }); // not a tag this browser knows
+    return new Intl.Segmenter("en", { granularity: "word" }); // no tag
   }
 }
 
@@ -60,14 +54,12 @@ function addAttention(segment, sources, targets) {
   const targetShares = shares(segment.target_pieces, targets);
   for (const target of targets) {
     target.weights = new Array(sources.length + 1).fill(0);
-    target.mass = 0;
     target.logProb = 0;
   }
   targetShares.forEach((parts, row) => {
     const attention = segment.alignment?.[row];
     for (const [word, share] of parts) {
       const target = targets[word];
-      target.mass += share;
       target.logProb += share * (segment.token_log_probs?.[row] ?? 0);
       attention?.forEach((weight, column) => {
         const columns = sourceShares[column] ?? [[sources.length, 1]]; // past the last piece: the end
@@ -79,7 +71,6 @@ function addAttention(segment, sources, targets) {
     target.confidence = segment.token_log_probs ? Math.exp(target.logProb) : null;
     const sum = target.weights.reduce((total, weight) => total + weight, 0);
     target.weights = sum > 0 ? target.weights.map((weight) => weight / sum) : null;
-    delete target.mass;
     delete target.logProb;
   }
 }

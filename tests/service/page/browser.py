@@ -54,13 +54,17 @@ class Page:
         self.chrome = chrome
         self.wait_s = WAIT_S
 
-    def open(self, url: str) -> "Page":
-        """A fresh page: nothing remembered, languages filled in."""
+    def open(self, url: str, **remembered: str) -> "Page":
+        """A fresh page: nothing remembered but what is given, languages filled in."""
         self.wait_s = WAIT_S
         origin = "/".join(url.split("/")[:3])
         if not self.chrome.current_url.startswith(origin):
             self.chrome.get(url)  # what is remembered belongs to where it was
-        self.script("localStorage.clear(); sessionStorage.clear()")
+        self.script(
+            "localStorage.clear(); sessionStorage.clear();"
+            "Object.assign(localStorage, arguments[0])",
+            remembered,
+        )
         self.chrome.get("about:blank")  # else another # of the same address loads nothing
         self.chrome.get(url)
         self.until(lambda: self.by_id("source-language").get_attribute("value"))
@@ -118,6 +122,16 @@ class Page:
     @property
     def busy(self) -> bool:
         return self.by_id("result").get_attribute("aria-busy") == "true"
+
+    def num_requests(self, path: str) -> int:
+        """How often the page has asked for `path` since it was opened."""
+        return int(
+            self.script(
+                "return performance.getEntriesByType('resource')"
+                ".filter(({name}) => new URL(name).pathname === arguments[0]).length",
+                path,
+            )
+        )
 
     def keys(self, *keys: str) -> None:
         """Presses `keys` wherever the focus is; all but the last are held."""

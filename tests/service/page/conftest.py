@@ -15,6 +15,7 @@ from tests.service.page.server import PageServer, echo, serve, word_by_word
 
 SETTINGS = Settings(max_characters=500, max_texts=3)
 PAIRS = ("en-de", "de-en", "en-sv", "zh-en")
+LANGUAGES = '{"source": "en", "target": "de"}'  # chosen before, in most tests
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,7 @@ def page(window: Page, served: PageServer) -> Page:
     served.faults.response = None
     served.guard.key = None
     window.command("Emulation.clearDeviceMetricsOverride")
-    return window.open(served.url)
+    return window.open(served.url, languages=LANGUAGES)
 
 
 def refused(error: Exception) -> JSONResponse:

@@ -1,6 +1,7 @@
 """When it does not work."""
 
 import threading
+import time
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -9,7 +10,7 @@ from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, RequestT
 from service.registry import Registry
 from tests.service.fakes import FakeTranslator, fake_model
 from tests.service.page.browser import Page
-from tests.service.page.conftest import SETTINGS, refused
+from tests.service.page.conftest import SETTINGS, press, refused
 from tests.service.page.server import PageServer, serve, word_by_word
 
 
@@ -32,8 +33,11 @@ def test_a_refusal_is_told_and_keeps_the_text(
     page.type(" text")
     page.until(lambda: sentence in page.text("problem"))
     assert page.source == "kept text"
-    assert page.text("output") == "KEPT"
     assert "Your text is kept." in page.text("problem")
+    assert page.text("output").strip() == "KEPT"
+    assert page.by_id("stale").is_displayed()  # and all that belongs to it is gone
+    assert not page.by_id("alternatives").is_displayed()
+    assert not page.all("#attention-map td")
     served.faults.response = None
     if isinstance(error, QueueFull):
         assert "Trying again in 1 s." in page.text("problem")
@@ -41,6 +45,50 @@ def test_a_refusal_is_told_and_keeps_the_text(
         page.keys(Keys.CONTROL, Keys.ENTER)
     page.shows("KEPT TEXT")
     assert not page.by_id("problem").is_displayed()
+    assert not page.by_id("stale").is_displayed()
+
+
+def test_a_text_too_long_keeps_what_was_typed_and_disowns_the_old_result(page: Page) -> None:
+    page.paste("short")
+    page.shows("SHORT")
+    text = "long " * 101
+    page.paste(text)
+    page.until(lambda: "longer than 500 characters" in page.text("problem"))
+    assert page.by_id("stale").is_displayed()
+    page.keys(Keys.ALT, "s")  # what is shown is no translation of what would be replaced
+    assert page.source == text
+    page.keys(Keys.ALT, "s")
+    page.paste("short")
+    page.shows("SHORT")
+    assert not page.by_id("stale").is_displayed()
+    page.paste(text)
+    page.until(lambda: page.by_id("stale").is_displayed())
+    press(page, "clear")
+    page.shows("")
+    assert not page.by_id("stale").is_displayed()
+    assert not page.by_id("problem").is_displayed()
+
+
+def test_the_pause_asked_for_is_kept_while_typing_on(page: Page, served: PageServer) -> None:
+    served.faults.response = refused(QueueFull("full", retry_after_s=60))
+    page.type("one")
+    page.until(lambda: "Trying again in 60 s." in page.text("problem"))
+    asked = page.num_requests("/v1/translate")
+    page.type(" more")
+    time.sleep(0.4)
+    assert page.num_requests("/v1/translate") == asked
+    served.faults.response = None
+    page.keys(Keys.CONTROL, Keys.ENTER)  # people may
+    page.shows("ONE MORE")
+
+
+def test_models_are_asked_for_again_by_who_types(page: Page, served: PageServer) -> None:
+    served.guard.key = "right"
+    page.chrome.refresh()
+    page.until(lambda: "wants an API key" in page.text("problem"))
+    served.guard.key = None
+    page.type("word")
+    page.until(lambda: page.text("output") == "WORD")
 
 
 def test_a_broken_network_is_told_and_mended(page: Page) -> None:

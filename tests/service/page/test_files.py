@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from service.errors import QueueFull
 from tests.service.page.browser import Page
@@ -112,6 +113,38 @@ def test_a_network_that_breaks_in_the_middle_of_a_file(
     assert page.downloads(tmp_path).decode() == "".join(lines).upper()
 
 
+def test_a_stopped_file_goes_on_where_it_was(
+    page: Page, served: PageServer, tmp_path: Path
+) -> None:
+    lines = [f"line {number}\n" for number in range(30)]
+    translator = served.translators["en-de"]
+    translator.delay_s = 0.02
+    press(page, "file-tab")
+    page.drop_file("a.b.txt", "".join(lines))
+    try:
+        page.until(lambda: page.text("file-note").startswith(("3 of", "6 of", "9 of")))
+        page.by_id("stop").send_keys(Keys.ENTER)
+        page.until(lambda: page.text("file-note").endswith("of 30 lines. Stopped."))
+    finally:
+        translator.delay_s = 0.0
+    done = int(page.text("file-note").split()[0])
+    (tmp_path / "part").mkdir()
+    expected = "".join(lines[:done]).upper() + "".join(lines[done:])
+    assert page.text("download") == "Download this much"
+    assert page.downloads(tmp_path / "part").decode() == expected
+    choose(page, "en", "sv")  # a file is of one language
+    assert page.text("stop") == "Continue into German"
+    asked = page.num_requests("/v1/translate")
+    page.script("document.getElementById('stop').focus()")
+    page.keys(Keys.ENTER)
+    page.until(lambda: page.text("file-note") == "Done: 30 lines.")
+    assert page.num_requests("/v1/translate") - asked == (30 - done) / 3
+    assert page.focused == "download"  # the button that had the focus is gone
+    assert page.by_id("download").get_attribute("download") == "a.b.de.txt"
+    (tmp_path / "whole").mkdir()
+    assert page.downloads(tmp_path / "whole").decode() == "".join(lines).upper()
+
+
 def test_a_file_waits_while_the_service_is_busy_and_can_be_stopped(
     page: Page, served: PageServer
 ) -> None:
@@ -125,7 +158,8 @@ def test_a_file_waits_while_the_service_is_busy_and_can_be_stopped(
     page.drop_file("b.html", "one\n")
     page.until(lambda: "busy" in page.text("file-note"))
     press(page, "stop")
-    page.until(lambda: page.text("file-note") == "Stopped.")
+    page.until(lambda: page.text("file-note") == "0 of 1 passage. Stopped.")
+    assert not page.by_id("download").is_displayed()
     for name in ("c.pdf", "d.constructor", "txt"):
         page.drop_file(name, "one\n")
         page.until(lambda name=name: page.text("file-name") == name)  # type: ignore[misc]

@@ -43,7 +43,7 @@ def test_no_text_ever_runs(page: Page, served: PageServer) -> None:
             page.until(lambda name=name: page.text("file-name") == name)  # type: ignore[misc]
             page.until(lambda: page.text("file-note").startswith("Done: "))
         served.faults.response = refused(InvalidRequest(text))
-        page.paste(f"{text} ")
+        page.paste(f"{text} again")
         page.until(lambda text=text: text in page.text("problem"))  # type: ignore[misc]
         served.faults.response = None
         assert set(page.script(kinds)) <= before, text

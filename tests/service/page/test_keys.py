@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,21 @@ def test_a_key_is_kept_for_the_tab_and_shown_nowhere(locked: Page, served: PageS
             timeout=20,
         )
         assert b'"WORD"' in answer.stdout
+
+
+def test_typing_spares_the_key(locked: Page) -> None:
+    page = locked
+    enter(page, KEY)
+    page.until(lambda: not page.by_id("problem").is_displayed())
+    for part in ("some", " words", " more"):
+        page.type(part)
+        time.sleep(0.4)  # a pause between words
+    assert page.num_requests("/v1/translate") == 0
+    page.keys(Keys.CONTROL, Keys.ENTER)
+    page.shows("SOME WORDS MORE")
+    page.type("!")
+    page.shows("SOME WORDS MORE!")  # by itself
+    assert page.num_requests("/v1/translate") == 2
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.html"])

@@ -30,6 +30,20 @@ def test_swap_moves_languages_and_texts(page: Page) -> None:
     assert languages(page) == ("en", "de")
 
 
+def test_the_first_visit_detects_unless_a_link_says_otherwise(
+    window: Page, served: PageServer
+) -> None:
+    page = window.open(served.url)
+    assert languages(page) == ("auto", "en")  # the browser's language is read, not written
+    page.type("Guten Morgen, wo ist der Bahnhof?")
+    page.shows("GUTEN MORGEN, WO IST DER BAHNHOF?")
+    assert label(page) == "German, detected"
+    page.open(f"{served.url}#source=zh&target=en&text=x")
+    assert languages(page) == ("zh", "en")
+    page.open(f"{served.url}#text=Wo+ist+der+Bahnhof%3F")
+    page.until(lambda: label(page) == "German, detected")
+
+
 def label(page: Page) -> str:
     return Select(page.by_id("source-language")).first_selected_option.text
 
@@ -102,6 +116,7 @@ def test_no_detection_where_there_is_one_language(window: Page) -> None:
     with serve(fake_registry(SETTINGS, "en-de"), SETTINGS) as server:
         window.open(server.url)
         assert len(Select(window.by_id("source-language")).options) == 1
+        assert languages(window) == ("en", "de")
 
 
 def test_the_command_names_the_language_found(page: Page) -> None:

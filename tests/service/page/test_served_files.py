@@ -31,7 +31,7 @@ async def test_every_file_is_there_and_all_are_small(serving: Serving) -> None:
         files = await page_files(client)
     assert {file.status_code for file in files.values()} == {200}
     assert sum(len(file.content) for file in files.values()) < 60_000
-    assert 'data-max-characters="1234"' in files["/"].text
+    assert '"maxCharacters": 1234' in files["/"].text
 
 
 async def test_nothing_comes_from_another_host_or_from_inside_the_page(serving: Serving) -> None:

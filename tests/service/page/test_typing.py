@@ -4,6 +4,7 @@ import time
 
 import httpx
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from tests.service.page.browser import Page
 from tests.service.page.conftest import SETTINGS, press
@@ -39,6 +40,39 @@ def test_the_last_request_wins_and_earlier_ones_are_stopped(page: Page, served: 
     page.until(lambda: len(translator.cancelled) > num_cancelled)
     time.sleep(0.3)
     page.shows("SECOND")
+
+
+def test_nothing_is_asked_twice(page: Page) -> None:
+    page.type("word")
+    page.shows("WORD")
+    page.type(" \n")
+    page.shows("WORD \n")
+    page.type(Keys.BACKSPACE * 2 + "x" + Keys.BACKSPACE)
+    page.shows("WORD")
+    page.keys(Keys.CONTROL, Keys.ENTER)
+    time.sleep(0.3)
+    assert page.num_requests("/v1/translate") == 1
+    page.all("#output .word")[0].click()
+    assert "“WORD” comes from" in page.text("note")
+
+
+def test_typing_alone_translates_nothing_where_that_is_switched_off(page: Page) -> None:
+    page.type("one")
+    page.shows("ONE")
+    assert not page.by_id("translate").is_displayed()
+    press(page, "live")
+    page.type(" two")
+    assert page.by_id("stale").is_displayed()
+    time.sleep(0.3)
+    assert page.num_requests("/v1/translate") == 1
+    press(page, "translate")
+    page.shows("ONE TWO")
+    assert not page.by_id("stale").is_displayed()
+    page.chrome.refresh()
+    page.until(lambda: page.by_id("translate").is_displayed())  # remembered
+    page.type("three")
+    press(page, "live")
+    page.shows("THREE")
 
 
 def test_an_emptied_box_empties_the_other(page: Page) -> None:
