@@ -1,12 +1,16 @@
-"""A small corpus, its recipe, and a `dragoman` to train on it."""
+"""What tests of training share: small corpora, and a `dragoman` to train on one of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from model.tokenizer import TokenizerPair
+from tests.training.corpora import Maker, fit_letters
+from tests.training.reversing import write_reversals
 from tests.training.zygote import Zygote
 from training import demo_corpus
+from training.token_store import TokenStore
 
 RECIPE = """
 save_every_minutes = 1e-9 # after every update
@@ -70,3 +74,20 @@ def dragoman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     zygote = Zygote(tmp_path_factory.mktemp("said"))
     yield zygote
     zygote.close()
+
+
+@pytest.fixture(scope="session")
+def reversals(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
+    """Strings of digits and the same from the right."""
+    return write_reversals(tmp_path_factory.mktemp("stores") / "reversed")
+
+
+@pytest.fixture(scope="session")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> TokenizerPair:
+    return fit_letters(tmp_path_factory.mktemp("letters"))
+
+
+@pytest.fixture
+def maker(tmp_path: Path, letters: TokenizerPair) -> Maker:
+    """Makes corpora in a folder of the test's own."""
+    return Maker(tmp_path, letters)
