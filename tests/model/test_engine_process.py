@@ -20,6 +20,8 @@ from model.engine_team import EngineTeam
 from model.process import python_command
 from model.translator import Translation, Translator
 
+pytestmark = pytest.mark.usefixtures("quick")  # the same engine as in test_engine.py
+
 TEXTS = [f"We have {a} apples and {b} pears." for a in ("one", "two") for b in ("six", "nine")] * 20
 ENDLESS = SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5)
 WAIT_S = 60.0
