@@ -13,6 +13,8 @@ from training.run_state import load_run_state_place
 from training.token_store import TokenStore
 from training.validation import DevScores
 
+pytestmark = pytest.mark.usefixtures("quick")  # test_trainer.py has the same updates checked
+
 
 def test_much_clipping_is_said(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(

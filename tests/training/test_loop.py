@@ -16,6 +16,8 @@ from training.token_store import TokenStore
 from training.trainer import Update
 from training.validation import DevScores
 
+pytestmark = pytest.mark.usefixtures("quick")  # test_trainer.py has the same updates checked
+
 
 def test_it_stops_when_dev_does_not_rise(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(optimization={"max_epochs": 50}, validation={"every_steps": 2, "patience": 3})

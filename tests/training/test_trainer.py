@@ -34,6 +34,7 @@ def pairs(count: int) -> PairBatch:
     return collate(strings, [string[::-1] for string in strings])
 
 
+@pytest.mark.usefixtures("quick")
 def test_it_learns_to_reverse_strings_of_digits(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(
         optimization={"max_epochs": 14, "learning_rate": 0.015, "warmup_steps": 20},
