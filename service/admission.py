@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from service.arrivals import arrived
 from service.errors import QueueFull
 from service.settings import Settings
 
 MAX_RETRY_AFTER_S = 60
 
 # Requests that may wait for room at the same time: so many at least get some in the time they have.
-_LONGEST_LINE = 8
+LONGEST_LINE = 8
 
 # More characters than this in one request are bulk: a second's work of a core, and more.
 _BULK_CHARACTERS = 10_000
@@ -34,6 +35,9 @@ class Load:
     def bulk(self) -> bool:
         """True for so much that it lets all others pass."""
         return self.num_characters > _BULK_CHARACTERS
+
+
+_NOTHING = Load(0, 0)
 
 
 def load_of(texts: Sequence[str]) -> Load:
@@ -69,13 +73,14 @@ class Admission:
 
         Raises QueueFull: at once when many wait already, else after `queue_wait_s`.
         """
+        arrived()
         line = self._line_of(load)
         refusal = self._refusal(load, deadline_s)
         if refusal is None and not line:
             self._take(load)
             return
         wait_s = min(self._settings.queue_wait_s, deadline_s)
-        if wait_s == 0 or len(line) >= _LONGEST_LINE:
+        if wait_s == 0 or len(line) >= LONGEST_LINE:
             raise refusal or self._behind_others()
         waiting = _Waiting(load, deadline_s, asyncio.get_running_loop().create_future())
         line.append(waiting)
@@ -94,11 +99,15 @@ class Admission:
         if not waiting.admitted.done() or waiting.admitted.cancelled():
             raise self._refusal(load, deadline_s) or refusal or self._behind_others()
 
-    def refuses_all(self) -> QueueFull | None:
-        """The refusal that even the smallest request would get at once; None when it would not."""
-        if self._settings.queue_wait_s > 0 and len(self._line) < _LONGEST_LINE:
-            return None
-        return self._refusal(Load(1, 1), self._settings.deadline_s)
+    def refuses_all(self, num_coming: int) -> QueueFull | None:
+        """Why even the smallest request would find no room now; None when it would.
+
+        So many others will have asked before it; they are taken for texts such as those waiting.
+        """
+        usual = self.num_characters // max(self.num_texts, 1)
+        ahead = Load(num_coming, num_coming * usual)
+        refusal = self._refusal(Load(1, 1), self._settings.deadline_s, ahead)
+        return self._behind_others() if refusal is None and self._line else refusal
 
     def leave(self, load: Load) -> None:
         """Gives room back, to those who wait for it first."""
@@ -123,18 +132,20 @@ class Admission:
         self.num_characters += load.num_characters
         self._num_bulk_characters += load.num_characters if load.bulk else 0
 
-    def _refusal(self, load: Load, deadline_s: float) -> QueueFull | None:
-        """Why there is no room now; None when there is."""
+    def _refusal(self, load: Load, deadline_s: float, ahead: Load = _NOTHING) -> QueueFull | None:
+        """Why there is no room now, `ahead` taken for waiting already; None when there is."""
         settings = self._settings
-        if self.num_texts + load.num_texts > settings.max_queue_texts:
+        num_texts = self.num_texts + ahead.num_texts
+        num_characters = self.num_characters + ahead.num_characters
+        if num_texts + load.num_texts > settings.max_queue_texts:
             return self._full(
-                f"{self.num_texts} texts are waiting",
+                f"{num_texts} texts are waiting",
                 f"{settings.max_queue_texts} may",
                 "max_queue_texts",
             )
-        if self.num_characters + load.num_characters > settings.max_queue_characters:
+        if num_characters + load.num_characters > settings.max_queue_characters:
             return self._full(
-                f"{self.num_characters} characters are waiting",
+                f"{num_characters} characters are waiting",
                 f"{settings.max_queue_characters} may",
                 "max_queue_characters",
             )
@@ -147,15 +158,16 @@ class Admission:
                 "half of max_queue_characters",
             )
         longest_s = min(settings.max_queue_s, deadline_s)
-        if self.num_texts and self._expected_s(load) > longest_s:
+        if num_texts and self._expected_s(load, ahead) > longest_s:
             setting = "max_queue_s" if settings.max_queue_s <= deadline_s else "the deadline"
             return self._full("more texts are waiting", f"{longest_s:g} s of work may", setting)
         return None
 
-    def _expected_s(self, load: Load) -> float:
+    def _expected_s(self, load: Load, ahead: Load) -> float:
         """How long a load will wait for those before it, which do not include bulk for others."""
         speed = self.speed()
-        before = self.num_characters - (0 if load.bulk else self._num_bulk_characters)
+        before = self.num_characters + ahead.num_characters
+        before -= 0 if load.bulk else self._num_bulk_characters
         return 0.0 if speed is None else before / speed
 
     def _full(self, what: str, limit: str, setting: str) -> QueueFull:

@@ -101,7 +101,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _answer_error)
     app.state.access = access
     app.state.max_texts = settings.max_texts
-    app.state.door = Door(registry, metrics.count_request, lifecycle)
+    app.state.door = Door(registry, settings, metrics.count_request, lifecycle)
     app.add_middleware(Guard, access=access)  # added first, so innermost: it may read the body
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s

@@ -14,8 +14,9 @@ import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
-from service.dialects import NATIVE, error_response
-from service.door import Door, Refused, Verdict, has_head
+from service.arrivals import Arrival
+from service.dialects import NATIVE, error_response, is_translation
+from service.door import Door, Knock, Refused, Verdict, has_head
 from service.error_table import Refusal
 from service.errors import TooManyConnections
 from service.settings import Settings
@@ -76,6 +77,8 @@ class Connection(H11Protocol):
     idle: "OrderedDict[Connection, None]"  # of the whole service, the longest idle first
 
     _at_door = b""  # come in since the last request, while the door was closed
+    _knocking: Knock | None = None  # that waits for room
+    _arrival: Arrival | None = None  # of the request under way
     _head_timer: asyncio.TimerHandle | None = None
     _answer_timer: asyncio.TimerHandle | None = None
     _left_to_read = 0  # bytes, when the answer was last looked at
@@ -97,13 +100,14 @@ class Connection(H11Protocol):
             if timer is not None:
                 timer.cancel()
         self.idle.pop(self, None)
+        self._stop_waiting()
+        self._end_arrival()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._at_door or (
-            self._between_requests and not self._crowded and self.door.refusal() is not None
-        ):
+        if self._at_door or (self._between_requests and not self._crowded and self.door.closed):
             before, self._at_door = self._at_door, b""
+            self._stop_waiting()
             data = before + data
             verdict = self.door.judge(data)
             if verdict is Verdict.WAIT:
@@ -115,20 +119,53 @@ class Connection(H11Protocol):
                 self._watch_head()
                 self._note_idle()
                 return
-            if isinstance(verdict, Refused):
-                self._send_refusal(verdict)
+            if isinstance(verdict, Knock):
+                self._knock(verdict)
                 return
         self._let_in(data)
 
+    def _knock(self, knock: Knock) -> None:
+        if self.door.queue(self):
+            self._at_door, self._knocking = knock.data, knock
+            self._unset_keepalive_if_required()
+            self._stop_head_timer()
+            self._note_idle()
+        else:
+            self._send_refusal(self.door.refuse(knock))
+
+    def enter(self) -> None:
+        """There is room for the request that waits at the door."""
+        data, self._at_door, self._knocking = self._at_door, b"", None
+        self._let_in(data)
+
+    def leave(self) -> None:
+        """There was no room for it in time."""
+        assert self._knocking is not None
+        knock, self._at_door, self._knocking = self._knocking, b"", None
+        self._send_refusal(self.door.refuse(knock))
+
     def shutdown(self) -> None:
         if has_head(self._at_door):  # the application tells why there is no answer any more
+            self._stop_waiting()
             data, self._at_door = self._at_door, b""
             self._let_in(data)
         super().shutdown()
 
+    def _stop_waiting(self) -> None:
+        if self._knocking is not None:
+            self._knocking = None
+            self.door.forget(self)
+
     def _let_in(self, data: bytes) -> None:
         self.app = self._refusing if self._crowded else self.config.loaded_app
-        super().data_received(data)
+        before = self.cycle
+        with self.door.arrivals.expected() as arrival:
+            super().data_received(data)
+        if self.cycle is not before and is_translation(self.scope["path"]):
+            self._arrival = arrival
+        # One whose body drips in would keep its place for as long as it likes.
+        if self._arrival is not None and self.conn.their_state is not h11.SEND_BODY:
+            self._arrival.count()
         self._watch_head()
         self._note_idle()
 
@@ -144,6 +181,11 @@ class Connection(H11Protocol):
         closing = self.transport.is_closing()
         if not closing and self._between_requests and not self.transport.get_write_buffer_size():
             self.idle[self] = None
+
+    def _end_arrival(self) -> None:
+        if self._arrival is not None:
+            self._arrival.end()
+            self._arrival = None
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -169,6 +211,7 @@ class Connection(H11Protocol):
         self._watch_answer()
 
     def on_response_complete(self) -> None:
+        self._end_arrival()
         cast(_Gathered, self.transport).flush()
         super().on_response_complete()
         self._watch_answer()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.process import settle
 from service.admission import Admission, Load, load_of
+from service.arrivals import arrived
 from service.errors import (
     DeadlineExceeded,
     ModelLoading,
@@ -185,6 +186,8 @@ class Dispatcher:
     async def _join(self, asked: object, flight: _Flight) -> Answer:
         """What becomes of a flight, which ends when nobody waits for it any more."""
         flight.num_waiting += 1
+        if flight.num_waiting > 1:  # has its room already
+            arrived()
         try:
             return await asyncio.shield(flight.task)
         finally:

@@ -1,5 +1,6 @@
-"""What every test shares: one torch thread, and a small checkpoint made once."""
+"""What every test shares: one torch thread, a small checkpoint made once, and an end."""
 
+import faulthandler
 import gc
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,13 @@ from tests.tiny_checkpoint import fit_tiny_tokenizers, write_tiny_checkpoint
 # that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # far faster on small tensors, and on machines that share their cores
+
+_EXIT_S = 60.0  # from the last test to the end of the process
+
+
+def pytest_unconfigure() -> None:
+    """A thread that some test left behind is told and failed for, not waited for without end."""
+    faulthandler.dump_traceback_later(_EXIT_S, exit=True, file=2)  # standard error
 
 
 def pytest_collection_finish() -> None:

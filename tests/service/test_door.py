@@ -5,13 +5,14 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
 
+from service.admission import LONGEST_LINE
 from service.dispatcher import Dispatcher
-from service.door import Door, Refused, Verdict
+from service.door import Door, Knock, Verdict
 from service.lifecycle import Lifecycle, Phase
 from service.registry import Registry
 from service.request_log import RequestRecord
@@ -156,6 +157,52 @@ def test_at_the_end_of_the_service_it_says_so() -> None:
     assert b"shutting_down" in answer
 
 
+def test_a_request_waits_for_room_and_others_wait_behind_it() -> None:
+    model = fake_model("en-de", SETTINGS)
+    request = WHOLE.replace(b"Host: x", b"Host: x\r\nContent-Type: application/json")
+    request = request.replace(b"Length: 2", b"Length: %d" % len(BODY)).replace(b"{}", BODY)
+    with running(model, queue_wait_s=0.6) as port, ExitStack() as stack:
+        fill(model)
+
+        def connect() -> socket.socket:
+            connection = socket.create_connection(("127.0.0.1", port), 5)
+            connection.sendall(request)
+            return stack.enter_context(connection)
+
+        connect().close()  # it leaves its place to others
+        time.sleep(0.1)
+        waiting = [connect() for _ in range(LONGEST_LINE)]
+        time.sleep(0.1)
+        started = time.monotonic()
+        assert read_answer(connect()).startswith(b"HTTP/1.1 429 ")  # one too many
+        assert time.monotonic() - started < 0.3
+        empty(model)
+        answers = [read_answer(connection) for connection in waiting]
+        assert {answer[:13] for answer in answers} == {b"HTTP/1.1 200 "}
+        fill(model)
+        started = time.monotonic()
+        late = connect()
+        assert read_answer(late).startswith(b"HTTP/1.1 429 ")
+        assert 0.5 < time.monotonic() - started < 3
+        empty(model)
+        late.sendall(request)
+        assert read_answer(late).startswith(b"HTTP/1.1 200 ")
+
+
+def test_requests_on_their_way_take_room(closed_door: Door, full_registry: Registry) -> None:
+    (model,) = full_registry.dispatchers
+    empty(model)
+    for _ in range(2):
+        assert closed_door.judge(WHOLE) is Verdict.LET_IN
+        with closed_door.arrivals.expected() as arrival:
+            arrival.count()
+    assert isinstance(closed_door.judge(WHOLE), Knock)
+    arrival.end()
+    arrival.end()
+    assert closed_door.arrivals.num_coming == 1
+    assert closed_door.judge(WHOLE) is Verdict.LET_IN
+
+
 def read_answer(connection: socket.socket) -> bytes:
     """One answer, whole."""
     data = b""
@@ -169,14 +216,19 @@ def read_answer(connection: socket.socket) -> bytes:
 
 
 @pytest.fixture
-def closed_door() -> Iterator[Door]:
+def full_registry() -> Iterator[Registry]:
     model = fake_model("en-de", SETTINGS)
     model.start()
     while model.state == "loading":
         time.sleep(0.001)
-    model.admission.num_texts += 2
-    yield Door(Registry([model]), counted.append, LIFECYCLE)
+    fill(model)
+    yield Registry([model])
     model.close(5)
+
+
+@pytest.fixture
+def closed_door(full_registry: Registry) -> Door:
+    return Door(full_registry, SETTINGS, counted.append, LIFECYCLE)
 
 
 LIFECYCLE = Lifecycle()
@@ -186,8 +238,11 @@ WHOLE = b"POST /v1/translate HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 
 def test_a_whole_request_is_refused(closed_door: Door) -> None:
     counted.clear()
-    refused = closed_door.judge(WHOLE)
-    assert isinstance(refused, Refused)
+    knock = closed_door.judge(WHOLE)
+    assert isinstance(knock, Knock)
+    assert not counted  # it might still find room
+    refused = closed_door.refuse(knock)
+    assert not refused.close
     head, _, body = refused.answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
     assert json.loads(body)["error"]["code"] == "queue_full"
@@ -237,9 +292,10 @@ def test_all_else_is_the_applications_to_judge(closed_door: Door, data: bytes) -
     ],
 )
 def test_a_connection_that_shall_close(closed_door: Door, value: bytes, closes: bool) -> None:
-    refused = closed_door.judge(WHOLE.replace(b"Host: x", b"Host: x\r\nConnection: " + value))
-    assert isinstance(refused, Refused)
-    assert refused.close is closes
+    knock = closed_door.judge(WHOLE.replace(b"Host: x", b"Host: x\r\nConnection: " + value))
+    assert isinstance(knock, Knock)
+    assert knock.close is closes
+    assert closed_door.refuse(knock).close is closes
 
 
 @pytest.mark.parametrize("end", [0, 1, 20, 40, -1])

@@ -82,6 +82,7 @@ def serve(registry: Registry, settings: Settings, *, wait: bool = True) -> Itera
         server.should_exit = True
         server.force_exit = True  # a browser keeps its connections open
         thread.join(10)
+        assert not thread.is_alive(), "the server does not end, and the tests would not either"
 
 
 def word_by_word(text: str, search: FakeSearch, alignments: bool) -> FakeTranslation:

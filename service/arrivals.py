@@ -1,0 +1,59 @@
+"""Requests to translate that have come in and have not asked a model for room yet.
+
+The event loop reads dozens of them before the first is far enough to ask: a queue with one place
+left looks open to each. Who judges by the queue alone lets all of them in, and every one that is
+then refused has cost as much as one that is translated. Lives on the event loop.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class Arrival:
+    """One request, until it has asked."""
+
+    def __init__(self, arrivals: "Arrivals") -> None:
+        self._arrivals = arrivals
+        self._counted = False
+        self._over = False
+
+    def count(self) -> None:
+        """It is on its way, unless it has asked already; may be told again and again."""
+        if not (self._counted or self._over):
+            self._counted = True
+            self._arrivals.num_coming += 1
+
+    def end(self) -> None:
+        """It has asked, or never will; may be told again and again."""
+        self._over = True
+        if self._counted:
+            self._counted = False
+            self._arrivals.num_coming -= 1
+
+
+_arrival: ContextVar[Arrival | None] = ContextVar("arrival", default=None)
+
+
+class Arrivals:
+    """Counts them."""
+
+    def __init__(self) -> None:
+        self.num_coming = 0
+
+    @contextmanager
+    def expected(self) -> Iterator[Arrival]:
+        """A request may begin in this block: the tasks that begin in it belong to the arrival."""
+        arrival = Arrival(self)
+        token = _arrival.set(arrival)
+        try:
+            yield arrival
+        finally:
+            _arrival.reset(token)
+
+
+def arrived() -> None:
+    """The request that this task works for asks for room, or needs none."""
+    arrival = _arrival.get()
+    if arrival is not None:
+        arrival.end()
