@@ -1,4 +1,4 @@
-"""What every test shares: one torch thread, a small checkpoint made once, and an end."""
+"""What every test shares: one torch thread, a small checkpoint made once, a command, and an end."""
 
 import faulthandler
 import gc
@@ -12,6 +12,7 @@ import torch
 from model.tokenizer import TokenizerPair
 from tests.shapes import unchecked_shapes
 from tests.tiny_checkpoint import fit_tiny_tokenizers, write_tiny_checkpoint
+from tests.training.zygote import Zygote
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every command
 # that a test interrupts.
@@ -49,3 +50,11 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> TokenizerPair:
     """A joint tokenizer of 320 pieces."""
     return fit_tiny_tokenizers(tmp_path_factory.mktemp("tokenizers"))
+
+
+@pytest.fixture(scope="session")
+def dragoman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """The command, ready to be started many times."""
+    zygote = Zygote(tmp_path_factory.mktemp("said"))
+    yield zygote
+    zygote.close()

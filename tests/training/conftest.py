@@ -1,6 +1,5 @@
-"""What tests of training share: small corpora, and a `dragoman` to train on one of them."""
+"""What tests of training share: small corpora, and a recipe for one of them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from model.tokenizer import TokenizerPair
 from tests.training.corpora import Maker, fit_letters
 from tests.training.reversing import write_reversals
-from tests.training.zygote import Zygote
 from training import demo_corpus
 from training.token_store import TokenStore
 
@@ -66,14 +64,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "recipe.toml"
     path.write_text(RECIPE, encoding="utf-8", newline="\n")
     return path
-
-
-@pytest.fixture(scope="session")
-def dragoman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    """The command, ready to be started many times."""
-    zygote = Zygote(tmp_path_factory.mktemp("said"))
-    yield zygote
-    zygote.close()
 
 
 @pytest.fixture(scope="session")
