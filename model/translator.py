@@ -382,32 +382,23 @@ class Translator:
         ]
 
     def _translation(self, job: "_Job") -> Translation:
-        ranked = [self._ranked(job, rank) for rank in range(job.num_ranks)]
+        joined = self._joined(job, job.ranked(0))  # once: it costs most of all here
+        log_prob, score = job.scores(0)
         best = [hypotheses[0] for hypotheses in job.hypotheses.values()]
         return Translation(
-            text=ranked[0].text,
-            score=ranked[0].score,
-            log_prob=ranked[0].log_prob,
-            alternatives=tuple(ranked[1:]),
-            segments=self._segments(job),
+            text=joined.text,
+            score=score,
+            log_prob=log_prob,
+            alternatives=tuple(self._alternative(job, rank) for rank in range(1, job.num_ranks)),
+            segments=self._segments(job, joined),
             source_tokens=sum(len(source_ids) for source_ids in job.source_ids),
             target_tokens=sum(len(hypothesis.token_ids) for hypothesis in best),
             truncated=not all(hypothesis.finished for hypothesis in best),
         )
 
-    def _ranked(self, job: "_Job", rank: int) -> Alternative:
-        """The whole text from every segment's hypothesis of this rank, or its last."""
-        chosen = {
-            index: hypotheses[min(rank, len(hypotheses) - 1)]
-            for index, hypotheses in sorted(job.hypotheses.items())
-        }
-        log_prob = sum((hypothesis.log_prob for hypothesis in chosen.values()), 0.0)
-        length = sum(len(hypothesis.token_log_probs) for hypothesis in chosen.values())
-        return Alternative(
-            text=self._joined(job, chosen).text,
-            score=log_prob / length_penalty(length, job.search.length_penalty),
-            log_prob=log_prob,
-        )
+    def _alternative(self, job: "_Job", rank: int) -> Alternative:
+        log_prob, score = job.scores(rank)
+        return Alternative(self._joined(job, job.ranked(rank)).text, score, log_prob)
 
     def _joined(self, job: "_Job", chosen: Mapping[int, Hypothesis]) -> JoinedText:
         """The text with these hypotheses, by segment, for its translated segments."""
@@ -416,10 +407,9 @@ class Translator:
             texts[index] = self.checkpoint.tokenizers.target.decode(hypothesis.token_ids)
         return join(job.source, texts, target_language=self.checkpoint.config.target_language)
 
-    def _segments(self, job: "_Job") -> tuple[SegmentTranslation, ...]:
+    def _segments(self, job: "_Job", joined: JoinedText) -> tuple[SegmentTranslation, ...]:
         tokenizers = self.checkpoint.tokenizers
-        best = {index: hypotheses[0] for index, hypotheses in job.hypotheses.items()}
-        joined = self._joined(job, best)
+        best = job.ranked(0)
         segments = []
         for index, (segment, source_ids, source_span, target_span) in enumerate(
             zip(job.source.segments, job.source_ids, job.source.spans, joined.spans, strict=True)
@@ -456,3 +446,17 @@ class _Job:
     def num_ranks(self) -> int:
         """Different translations that can be made of the segments' hypotheses; at least one."""
         return max((len(hypotheses) for hypotheses in self.hypotheses.values()), default=1)
+
+    def ranked(self, rank: int) -> dict[int, Hypothesis]:
+        """Every segment's hypothesis of this rank, or its last."""
+        return {
+            index: hypotheses[min(rank, len(hypotheses) - 1)]
+            for index, hypotheses in sorted(self.hypotheses.items())
+        }
+
+    def scores(self, rank: int) -> tuple[float, float]:
+        """Log-probability and score of the whole text from those."""
+        chosen = self.ranked(rank).values()
+        log_prob = sum((hypothesis.log_prob for hypothesis in chosen), 0.0)
+        length = sum(len(hypothesis.token_log_probs) for hypothesis in chosen)
+        return log_prob, log_prob / length_penalty(length, self.search.length_penalty)

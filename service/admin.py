@@ -75,9 +75,9 @@ def admin_router(gate: Gate) -> APIRouter:
             response.status_code = 202
             return ReloadResponse(done=False, ok=False)
         if not report.ok:
-            response.status_code = 422
+            response.status_code = 422 if report.done else 202
         return ReloadResponse(
-            done=True,
+            done=report.done,
             ok=report.ok,
             problem=report.problem,
             models=[

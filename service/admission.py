@@ -71,16 +71,17 @@ class Admission:
     async def enter(self, load: Load, deadline_s: float) -> None:
         """Takes room for a load, which `leave` gives back; waits a moment for it, in turn.
 
-        Raises QueueFull: at once when many wait already, else after `queue_wait_s`.
+        Raises QueueFull: at once when many wait already, else after `queue_wait_s`, the time at
+        the door included.
         """
-        arrived()
+        waited_s = arrived()
         line = self._line_of(load)
         refusal = self._refusal(load, deadline_s)
         if refusal is None and not line:
             self._take(load)
             return
-        wait_s = min(self._settings.queue_wait_s, deadline_s)
-        if wait_s == 0 or len(line) >= LONGEST_LINE:
+        wait_s = min(self._settings.queue_wait_s - waited_s, deadline_s)
+        if wait_s <= 0 or len(line) >= LONGEST_LINE:
             raise refusal or self._behind_others()
         waiting = _Waiting(load, deadline_s, asyncio.get_running_loop().create_future())
         line.append(waiting)

@@ -58,7 +58,7 @@ def create_app(
     Raises ConfigError for a keys file or a usage file that cannot be used.
     """
     cache = ResultCache(settings.cache_characters)
-    metrics = Metrics(registry, cache)
+    metrics = Metrics(registry, cache, settings.max_connections)
     access = Access(settings)
     lifecycle = lifecycle or Lifecycle()
     gate = Gate(registry, settings, lifecycle, metrics, cache, access)
@@ -85,22 +85,28 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,  # a redirect would repeat the Host header it was sent
     )
-    app.include_router(native_router(gate))
-    app.include_router(health_router(gate))
-    app.include_router(metrics_router(metrics))
-    app.include_router(azure_router(interpreter))
-    app.include_router(libretranslate_router(interpreter))
-    app.include_router(deepl_router(interpreter))
-    app.include_router(google_router(interpreter))
-    app.include_router(apertium_router(interpreter))
-    app.include_router(page_router(settings))
+    routers = [
+        native_router(gate),
+        health_router(gate),
+        metrics_router(metrics),
+        azure_router(interpreter),
+        libretranslate_router(interpreter),
+        deepl_router(interpreter),
+        google_router(interpreter),
+        apertium_router(interpreter),
+        page_router(settings),
+    ]
     if access.needs_keys:  # without keys nobody is an admin
-        app.include_router(admin_router(gate))
+        routers.append(admin_router(gate))
+    for router in routers:
+        app.include_router(router)
+    routes = [route for router in routers for route in router.routes]
     app.add_exception_handler(DragomanError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_error)
     app.state.access = access
     app.state.max_texts = settings.max_texts
+    app.state.metrics = metrics
     app.state.door = Door(registry, settings, metrics.count_request, lifecycle)
     app.add_middleware(Guard, access=access)  # added first, so innermost: it may read the body
     app.add_middleware(
@@ -109,7 +115,7 @@ def create_app(
     app.add_middleware(LastResort)
     if settings.cors_origins is not None:
         allow_origins(app, settings.cors_origins)
-    app.add_middleware(RequestLog, count=metrics.count_request)
+    app.add_middleware(RequestLog, count=metrics.count_request, routes=routes)
     if settings.trusted_proxies is not None:  # else whoever asks could choose an address
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     app.add_middleware(CountVisits, visits=registry.visits)  # outermost but for tracing

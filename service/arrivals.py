@@ -5,6 +5,7 @@ left looks open to each. Who judges by the queue alone lets all of them in, and 
 then refused has cost as much as one that is translated. Lives on the event loop.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +14,8 @@ from contextvars import ContextVar
 class Arrival:
     """One request, until it has asked."""
 
-    def __init__(self, arrivals: "Arrivals") -> None:
+    def __init__(self, arrivals: "Arrivals", since: float | None) -> None:
+        self.since = since  # it waits for room, on the monotonic clock; None: it did not yet
         self._arrivals = arrivals
         self._counted = False
         self._over = False
@@ -42,9 +44,9 @@ class Arrivals:
         self.num_coming = 0
 
     @contextmanager
-    def expected(self) -> Iterator[Arrival]:
+    def expected(self, since: float | None = None) -> Iterator[Arrival]:
         """A request may begin in this block: the tasks that begin in it belong to the arrival."""
-        arrival = Arrival(self)
+        arrival = Arrival(self, since)
         token = _arrival.set(arrival)
         try:
             yield arrival
@@ -52,8 +54,10 @@ class Arrivals:
             _arrival.reset(token)
 
 
-def arrived() -> None:
-    """The request that this task works for asks for room, or needs none."""
+def arrived() -> float:
+    """The request that this task works for asks for room, or needs none; seconds it has waited."""
     arrival = _arrival.get()
-    if arrival is not None:
-        arrival.end()
+    if arrival is None:
+        return 0.0
+    arrival.end()
+    return 0.0 if arrival.since is None else time.monotonic() - arrival.since

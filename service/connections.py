@@ -2,24 +2,31 @@
 
 As it comes it waits for ever for the head of a request and for a client to read its answer, holds
 any number of connections open, and answers broken HTTP in plain text. Here whoever comes past the
-limit takes the place of the connection that has been idle longest.
+limit takes the place of the connection that has been idle longest. What is refused here is counted
+and logged without anything of what came in.
 """
 
 import asyncio
-import json
+import logging
 from collections import OrderedDict
 from typing import Any, cast
 
 import h11
+from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.arrivals import Arrival
 from service.dialects import NATIVE, error_response, is_translation
 from service.door import Door, Knock, Refused, Verdict, has_head
 from service.error_table import Refusal
 from service.errors import TooManyConnections
+from service.metrics import Metrics
+from service.request_log import RequestLog
 from service.settings import Settings
+from service.wire import answer_bytes
+
+logger = logging.getLogger("dragoman.connections")
 
 # Above the limit, for health checks and for telling others to come back later.
 _SPARE = 64
@@ -74,6 +81,7 @@ class Connection(H11Protocol):
     max_connections: int
 
     door: Door
+    metrics: Metrics
     idle: "OrderedDict[Connection, None]"  # of the whole service, the longest idle first
 
     _at_door = b""  # come in since the last request, while the door was closed
@@ -85,9 +93,11 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.metrics.open_connections.inc()
         self.transport = cast(asyncio.Transport, _Gathered(transport, self.loop))
         if len(self.connections) > self.max_connections + _SPARE:
             if not self.idle:
+                self._tell_refusal("too_many_connections", None)
                 transport.abort()
                 return
             longest_idle, _ = self.idle.popitem(last=False)
@@ -102,6 +112,7 @@ class Connection(H11Protocol):
         self.idle.pop(self, None)
         self._stop_waiting()
         self._end_arrival()
+        self.metrics.open_connections.dec()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -135,8 +146,9 @@ class Connection(H11Protocol):
 
     def enter(self) -> None:
         """There is room for the request that waits at the door."""
-        data, self._at_door, self._knocking = self._at_door, b"", None
-        self._let_in(data)
+        assert self._knocking is not None
+        knock, self._at_door, self._knocking = self._knocking, b"", None
+        self._let_in(knock.data, since=knock.since)
 
     def leave(self) -> None:
         """There was no room for it in time."""
@@ -156,10 +168,11 @@ class Connection(H11Protocol):
             self._knocking = None
             self.door.forget(self)
 
-    def _let_in(self, data: bytes) -> None:
+    def _let_in(self, data: bytes, *, since: float | None = None) -> None:
+        """Has the application take what has come in, which may have waited `since`."""
         self.app = self._refusing if self._crowded else self.config.loaded_app
         before = self.cycle
-        with self.door.arrivals.expected() as arrival:
+        with self.door.arrivals.expected(since) as arrival:
             super().data_received(data)
         if self.cycle is not before and is_translation(self.scope["path"]):
             self._arrival = arrival
@@ -251,20 +264,20 @@ class Connection(H11Protocol):
 
     def _refuse_unparsed(self, status: int, code: str, message: str) -> None:
         """Answers before it is known which API is spoken, and closes."""
-        body = json.dumps(NATIVE.body(Refusal(status, code, message))).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        for event in (
-            h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status]),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            response = JSONResponse(NATIVE.body(Refusal(status, code, message)), status)
+            self.transport.write(answer_bytes(response, (b"connection", b"close")))
+            self._tell_refusal(code, status)
+        else:  # in the middle of an answer, which tells by its end that something is wrong
+            self._tell_refusal(code, None)
         self.transport.close()
         self._watch_answer()
+
+    def _tell_refusal(self, code: str, status: int | None) -> None:
+        """Counts and logs what never became a request; no status where it was not answered."""
+        self.metrics.count_refusal(code)
+        told = {"refusal": code, "status": status}
+        logger.info("refused before its request: %s %s", code, status or "unanswered", extra=told)
 
     def _watch_answer(self) -> None:
         """Gives the client its time to read what is still to be sent."""
@@ -300,20 +313,27 @@ class Connection(H11Protocol):
             if scope["path"].startswith("/health"):
                 await application(scope, receive, send)
                 return
+            await logged(scope, receive, send)
+
+        async def tell(scope: Scope, receive: Receive, send: Send) -> None:
             response = error_response(scope, error)
             response.headers["connection"] = "close"
             await response(scope, receive, send)
 
+        logged = RequestLog(tell, self.metrics.count_request)
         return refuse
 
 
-def connection_class(settings: Settings, closed_when_full: Door) -> type[Connection]:
+def connection_class(
+    settings: Settings, closed_when_full: Door, counted_by: Metrics
+) -> type[Connection]:
     """The connection for these settings: uvicorn makes one from nothing but its class."""
 
     nobody: OrderedDict[Connection, None] = OrderedDict()
 
     class Limited(Connection):
         door = closed_when_full
+        metrics = counted_by
         idle = nobody
         head_timeout_s = settings.head_timeout_s
         body_timeout_s = settings.body_timeout_s

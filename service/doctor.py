@@ -3,7 +3,9 @@
 Nothing is changed, and one failed check does not keep the others from being made.
 """
 
+import os
 import platform
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,10 +15,11 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from model.errors import DragomanError
+from model.errors import ConfigError, DragomanError
 from model.process import num_cores
+from service.access.counters import num_counters
 from service.access.keys import read_keys
-from service.model_folder import checkpoint_folders
+from service.model_folder import checkpoint_folders, other_folders, why_not_served
 from service.server import listen
 from service.settings import Settings, load_settings
 
@@ -43,11 +46,15 @@ def examine(models: Path, host: str, port: int) -> Iterator[Finding]:
         yield _made("device and precision", partial(_precision, settings[0]))
         if settings[0].keys_file is not None:
             yield _made("keys", partial(_keys, settings[0].keys_file))
+        if settings[0].usage_file is not None:
+            yield _made("usage", partial(_usage, settings[0].usage_file))
     try:
         folders = checkpoint_folders(models)
     except DragomanError as error:
         yield Finding("models", ok=False, detail=str(error))
         return
+    for folder in other_folders(models):  # no fault, but maybe a mistake
+        yield Finding(f"folder {folder.name}", ok=True, detail=why_not_served(folder))
     for folder in folders:
         yield _made(f"checkpoint {folder.name}", partial(_checkpoint, folder, settings))
 
@@ -80,6 +87,27 @@ def _keys(path: Path) -> str:
     keys = read_keys(path).keys
     expired = sum(key.is_expired(now) for key in keys)
     return f"{path}: {len(keys) - expired} in force, {expired} expired"
+
+
+def _usage(path: Path) -> str:
+    remedy = "set DRAGOMAN_USAGE_FILE to a file that this user may write"
+    if not path.parent.is_dir():
+        raise ConfigError(
+            f"usage file {path}: there is no folder {path.parent}; make it, or {remedy}"
+        )
+    # SQLite writes files beside it.
+    for place in (path.parent, path):
+        if place.exists() and not os.access(place, os.R_OK | os.W_OK):
+            raise ConfigError(f"usage file {path}: {place} may not be read and written; {remedy}")
+    if not path.exists():
+        return f"{path}: not there yet, can be made"
+    try:
+        return f"{path}: intact, counts: {num_counters(path)}"
+    except sqlite3.Error as error:
+        raise ConfigError(
+            f"usage file {path}: {error}; put back a copy that is whole, or move it away: then "
+            "characters are counted anew"
+        ) from None
 
 
 def _settings(found: list[Settings]) -> str:

@@ -26,6 +26,7 @@ from service.lifecycle import Lifecycle, Phase
 from service.registry import Registry
 from service.request_log import RequestRecord, valid_id, write_line
 from service.settings import Settings
+from service.wire import answer_bytes
 
 _REQUEST_LINE = re.compile(rb"(GET|POST) (/[A-Za-z0-9./_-]*)(?:\?([!-~]*))? HTTP/1\.1\r\n")
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*\r")
@@ -34,7 +35,6 @@ _REQUEST_ID = re.compile(rb"\nx-request-id:[ \t]*([!-~]+)[ \t]*\r")
 # However they are written: what h11 would refuse is not for here, either.
 _NOT_HERE = re.compile(rb"\n(?:transfer-encoding|expect|upgrade|origin)")
 _CLOSES = re.compile(rb"\nconnection:(?:[^\r\n]*[, \t])?close[ \t]*[,\r]")
-_PHRASES = {408: b"Request Timeout", 429: b"Too Many Requests"}
 _HEAD_END = b"\r\n\r\n"
 _LONGEST = 64 * 1024  # bytes of a request that is kept here until it is whole
 _LOOKS = 5  # for room, in the time that a visitor waits for it
@@ -198,17 +198,10 @@ class Door:
         # As it was written: `head` is in lower case.
         given = "" if found is None else knock.data[slice(*found.span(1))].decode("ascii")
         request_id = given if valid_id(given) else uuid.uuid4().hex
-        headers = [*response.raw_headers, (b"x-request-id", request_id.encode("ascii"))]
+        more = [(b"x-request-id", request_id.encode("ascii"))]
         if close:
-            headers.append((b"connection", b"close"))
-        fields = b"".join(b"%b: %b\r\n" % field for field in headers)
-        phrase = _PHRASES.get(response.status_code, b"Refused")
-        answer = b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (
-            response.status_code,
-            phrase,
-            fields,
-            bytes(response.body),
-        )
+            more.append((b"connection", b"close"))
+        answer = answer_bytes(response, *more)
         record = RequestRecord(
             request_id,
             method,

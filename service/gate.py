@@ -28,7 +28,7 @@ from service.languages import ServedPairs
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.registry import Registry
-from service.request_log import note, note_cut, note_model, note_pivots
+from service.request_log import note, note_cut, note_model, note_pivots, note_translated
 from service.result_cache import CacheKey, ResultCache
 from service.route import Route, joined, pivoted_pairs
 from service.settings import Settings
@@ -125,6 +125,7 @@ class Gate:
         work = self._translate(part, alignments=alignments, deadline=self.deadline(request))
         translations = await _unless_disconnected(request, work)
         _note_cuts(request, translations)
+        note_translated(request.scope)
         return translations
 
     async def translate_parts(
@@ -137,6 +138,7 @@ class Gate:
         translations = await _unless_disconnected(request, _together(work))
         for of_part in translations:
             _note_cuts(request, of_part)
+        note_translated(request.scope)
         return translations
 
     async def in_time(
@@ -149,13 +151,16 @@ class Gate:
     ) -> Result:
         """The result of `work`, which is cancelled at the deadline, or when the client goes first.
 
-        `stage` is its name in traces.
+        `stage` is its name in traces and metrics.
         """
+        started = time.monotonic()
         try:
             async with asyncio.timeout(deadline.left_s):
-                return await _unless_disconnected(request, work, stage)
+                result = await _unless_disconnected(request, work, stage)
         except TimeoutError:
             raise deadline.exceeded() from None
+        self.metrics.count_stage(stage, time.monotonic() - started)
+        return result
 
     def admit(
         self,

@@ -14,6 +14,7 @@ from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     PlatformCollector,
     ProcessCollector,
@@ -49,7 +50,7 @@ _OF_MODEL = ("model", "version")
 class Metrics:
     """What is counted while the service runs; what is current is read when somebody asks."""
 
-    def __init__(self, registry: Registry, cache: ResultCache) -> None:
+    def __init__(self, registry: Registry, cache: ResultCache, max_connections: int) -> None:
         self._all = CollectorRegistry()
         ProcessCollector(registry=self._all)
         PlatformCollector(registry=self._all)
@@ -70,9 +71,15 @@ class Metrics:
         )
         self._refused = Counter(
             "dragoman_refused",
-            "Requests that were answered with an error, by its code.",
+            "Requests that were answered with an error, by its code; and what never became one.",
             ("reason",),
             registry=self._all,
+        )
+        self.open_connections = Gauge(
+            "dragoman_connections", "Connections that are open.", registry=self._all
+        )
+        Gauge("dragoman_max_connections", "How many may be.", registry=self._all).set(
+            max_connections
         )
         self._cache_texts = Counter(
             "dragoman_cache_texts",
@@ -82,7 +89,8 @@ class Metrics:
         )
         self._stages = Histogram(
             "dragoman_stage_seconds",
-            "Of new texts: in queue until the engines get the first, then until the last is done.",
+            "Of new texts: in queue until the engines get the first, then until the last is done "
+            "(decode). Of a request, with no model: detect its languages, render its answer.",
             ("model", "stage"),
             buckets=_SECONDS,
             registry=self._all,
@@ -150,7 +158,17 @@ class Metrics:
         self._requests.labels(record.route, record.method, status).inc()
         self._seconds.labels(record.route).observe(record.seconds)
         if record.refusal != "-":
-            self._refused.labels(record.refusal).inc()
+            self.count_refusal(record.refusal)
+        if record.render_seconds > 0:
+            self.count_stage("render", record.render_seconds)
+
+    def count_refusal(self, reason: str) -> None:
+        """One request, or what never became one, that was refused."""
+        self._refused.labels(reason).inc()
+
+    def count_stage(self, stage: str, seconds: float) -> None:
+        """A part of a request that no model works on."""
+        self._stages.labels("-", stage).observe(seconds)
 
     def count_cache(self, *, hit: int) -> None:
         """Texts that were remembered, or the same as another one of their request."""

@@ -1,5 +1,6 @@
 """The models folder: which checkpoints it holds at this moment, and how one of them is loaded."""
 
+import logging
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from model.process import num_cores
 from model.version import read_version
 from service.dispatcher import Dispatcher, LoadedModel, ModelInfo
 from service.settings import Settings
+
+logger = logging.getLogger("dragoman.models")
 
 _LOOKS = 3  # at a folder that changes while it is loaded
 
@@ -29,13 +32,15 @@ class ModelFolder:
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path = path
         self._settings = settings
+        self._told: set[str] = set()  # names of folders that are no checkpoints
 
     def look(self, served: Collection[str] = ()) -> list[Found]:
         """What is there, by name; CheckpointError when there is nothing or it cannot be read.
 
         `served` names are told of as long as there is anything of the name: what is damaged or
-        half removed is not meant to be gone.
+        half removed is not meant to be gone. The log tells once what other folders there are.
         """
+        self._tell_others(served)
         return [
             Found(
                 # As the folder lists it: a link `en-de` to a dated checkpoint serves as en-de.
@@ -45,6 +50,12 @@ class ModelFolder:
             )
             for folder in checkpoint_folders(self.path, served)
         ]
+
+    def _tell_others(self, served: Collection[str]) -> None:
+        others = {each.name: each for each in other_folders(self.path) if each.name not in served}
+        for name in sorted(others.keys() - self._told):
+            logger.warning("%s", why_not_served(others[name]))
+        self._told = set(others)
 
     def dispatcher(self, found: Found, num_models: int) -> Dispatcher:
         """A model that is not loading yet, with its share of the cores among so many."""
@@ -61,11 +72,8 @@ def checkpoint_folders(models: Path, served: Collection[str] = ()) -> list[Path]
             raise CheckpointError(f"there is no models folder {models}; check the path")
         if _is_checkpoint(models):
             return [models]
-        # Hidden names are checkpoints that are just being written.
         folders = [
-            folder
-            for folder in sorted(models.iterdir())
-            if not folder.name.startswith(".") and (folder.name in served or _is_checkpoint(folder))
+            folder for folder in _visible(models) if folder.name in served or _is_checkpoint(folder)
         ]
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -75,6 +83,56 @@ def checkpoint_folders(models: Path, served: Collection[str] = ()) -> list[Path]
             f"{models} holds no checkpoint; put one there with `dragoman export RUN {models}/NAME`"
         )
     return folders
+
+
+def other_folders(models: Path) -> list[Path]:
+    """Folders in a models folder that are no checkpoints; none where it is one or unreadable."""
+    try:
+        if _is_checkpoint(models):
+            return []
+        return [
+            each
+            for each in _visible(models)
+            if (each.is_dir() and not _is_checkpoint(each)) or _leads_nowhere(each)
+        ]
+    except OSError:  # told of by whoever looks for checkpoints
+        return []
+
+
+def why_not_served(folder: Path) -> str:
+    """What to say of a folder that is no checkpoint."""
+    if _leads_nowhere(folder):
+        return f"{folder} is not served: it is a link that leads nowhere; mend it, or remove it"
+    return (
+        f"{folder} is not served: it holds no config.json, so it is no checkpoint; if it shall "
+        f"be one, put it there whole with `dragoman export RUN {folder}`, else move it elsewhere"
+    )
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def check_hardware(settings: Settings) -> None:
+    """Raises ConfigError for a device or a precision that this machine does not have.
+
+    Those that every machine has are not looked at: importing torch takes a second.
+    """
+    if settings.device == "cpu" and settings.precision != "int8":
+        return
+    from model.precision import resolve_device, resolve_precision
+
+    resolve_precision(settings.precision, resolve_device(settings.device))
+
+
+def _visible(models: Path) -> list[Path]:
+    """What lies in the folder, but for checkpoints that are just being written (hidden names)."""
+    # A disk's own folder, which nobody but root may look into.
+    return [
+        each
+        for each in sorted(models.iterdir())
+        if not each.name.startswith(".") and each.name != "lost+found"
+    ]
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -196,8 +196,7 @@ def _model(dispatcher: Dispatcher, registry: Registry) -> ModelBody:
 
 
 def _replacement(dispatcher: Dispatcher, reloader: Reloader) -> Literal["loading", "failed"] | None:
-    newcomer = reloader.newcomer
-    if newcomer is not None and newcomer is not dispatcher and newcomer.name == dispatcher.name:
+    if reloader.newcomers.get(dispatcher.name, dispatcher) is not dispatcher:
         return "loading"
     return "failed" if dispatcher.name in reloader.failed_versions else None
 

@@ -76,8 +76,8 @@ class Registry:
 
         One that is added to others does not turn this red while it loads.
         """
-        newcomer = self.reloader.newcomer
-        states = {model.state for model in self.dispatchers if model is not newcomer}
+        newcomers = set(self.reloader.newcomers.values())
+        states = {model.state for model in self.dispatchers if model not in newcomers}
         return states - {ModelState.FAILED} == {ModelState.READY}
 
     @property

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.dialects import REFUSAL, error_response
@@ -45,6 +46,7 @@ class RequestRecord:
     num_texts: int = 0
     num_characters: int = 0
     refusal: str = "-"  # code of the error that was answered
+    render_seconds: float = 0.0  # from the last translation until the answer was written
 
 
 def note(scope: Scope, model: str, num_texts: int, num_characters: int) -> None:
@@ -84,6 +86,11 @@ def note_cut(scope: Scope) -> None:
         record.warnings = "cut"
 
 
+def note_translated(scope: Scope) -> None:
+    """Notes that from now on the answer is written."""
+    scope["dragoman.translated_at"] = time.monotonic()
+
+
 def valid_id(given: str) -> bool:
     """Whether a client's id for its request may go into the log."""
     return _ID.fullmatch(given) is not None
@@ -92,7 +99,7 @@ def valid_id(given: str) -> bool:
 def write_line(record: RequestRecord) -> None:
     """Logs one finished request."""
     logger.info(
-        "request %s %s %s %s %.1f ms %d bytes key=%s model=%s texts=%d characters=%d",
+        "request %s %s %s %s %.1f ms %d bytes key=%s model=%s texts=%d characters=%d refusal=%s",
         record.request_id,
         record.method,
         record.route,
@@ -103,6 +110,7 @@ def write_line(record: RequestRecord) -> None:
         record.model,
         record.num_texts,
         record.num_characters,
+        record.refusal,
         extra=vars(record),  # fields of their own where lines are JSON
     )
 
@@ -110,9 +118,16 @@ def write_line(record: RequestRecord) -> None:
 class RequestLog:
     """Gives each request its id, and logs it."""
 
-    def __init__(self, app: ASGIApp, count: Callable[[RequestRecord], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        count: Callable[[RequestRecord], None],
+        routes: Sequence[BaseRoute] = (),
+    ) -> None:
+        """`count` is told of every request that is over; `routes` are what one may ask for."""
         self.app = app
-        self._count = count  # told of every request that is over
+        self._count = count
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -129,6 +144,9 @@ class RequestLog:
         async def send_noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
+                translated_at = scope.get("dragoman.translated_at")
+                if translated_at is not None and message["status"] < 400:
+                    record.render_seconds = time.monotonic() - translated_at
                 headers = MutableHeaders(scope=message)
                 headers[ID_HEADER] = record.request_id
                 if record.pivot != "-":
@@ -142,11 +160,20 @@ class RequestLog:
         try:
             await self.app(scope, receive, send_noted)
         finally:
-            record.route = getattr(scope.get("route"), "path", "-")
             record.refusal = scope.get(REFUSAL, "-")
+            record.route = self._route(scope)
             record.seconds = time.monotonic() - started
             write_line(record)
             self._count(record)
+
+    def _route(self, scope: Scope) -> str:
+        """The route that matched, or would have if the request had not been refused before."""
+        route = scope.get("route")
+        if route is None and REFUSAL in scope:
+            matching = (each for each in self._routes if each.matches(scope)[0] is Match.FULL)
+            route = next(matching, None)
+        path: str = getattr(route, "path", "-")
+        return path
 
 
 class LastResort:

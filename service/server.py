@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from service.connections import connection_class
 from service.detection import load_tables
 from service.lifecycle import Lifecycle, Phase
 from service.logs import configure_logging
+from service.model_folder import check_hardware
 from service.registry import Registry, open_models
 from service.settings import Settings
 
@@ -40,18 +42,20 @@ SPARE_DESCRIPTORS = 256  # files that are no connections: models, pipes to engin
 def serve(models: Path, host: str, port: int, settings: Settings) -> None:
     """Serves all checkpoints of a folder (or one checkpoint) until a signal ends it.
 
-    Raises ConfigError when the address cannot be had, CheckpointError when no model loads.
+    Raises ConfigError when the address, the device or the precision cannot be had, CheckpointError
+    when no model loads.
     Port 0 takes a free one; the log says which.
     """
+    configure_logging(settings.log_format)
     registry = open_models(models, settings)
     with listen(host, port) as listener:
         load_tables()  # beside the models, which take longer
+        check_hardware(settings)  # at once, not after each model has failed
         run(registry, listener, settings)
 
 
 def run(registry: Registry, listener: socket.socket, settings: Settings) -> None:
     """Serves a registry on a socket that listens already; raises when no model loads."""
-    configure_logging(settings.log_format)
     lifecycle = Lifecycle()
     config = configure(create_app(registry, settings, lifecycle), settings)
     _allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
@@ -75,7 +79,7 @@ def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn is to serve the application."""
     return uvicorn.Config(
         app,
-        http=connection_class(settings, app.state.door),
+        http=connection_class(settings, app.state.door, app.state.metrics),
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,  # it would log the query string; our own line does not
@@ -126,6 +130,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._closes_at is not None:
+            dropped = self._registry.visits.num_under_way
+            _tell_at_once(f"asked to end again: leaving at once, requests dropped: {dropped}")
             _leave(128 + sig)
         grace_s = self._settings.drain_grace_s if sig == signal.SIGTERM else 0.0
         self._lifecycle.phase = Phase.LEAVING  # nothing more: logging is not safe in a handler
@@ -188,6 +194,14 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def _tell_at_once(message: str) -> None:
+    """A line of the log from within a signal's handler, which may have interrupted another line."""
+    record = logger.makeRecord(logger.name, logging.WARNING, __file__, 0, message, (), None)
+    for handler in logging.getLogger().handlers:
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), f"{handler.format(record)}\n".encode())
 
 
 def _leave(code: int) -> None:

@@ -11,11 +11,13 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.errors import ConfigError
+from model.process import num_cores
 from model.segmenter import Segmentation
 from service.access.keys import Rate
 from service.logs import LogFormat
@@ -24,6 +26,11 @@ ENV_PREFIX = "DRAGOMAN_"
 
 # What Kubernetes injects for a Service named dragoman (DRAGOMAN_SERVICE_HOST, DRAGOMAN_PORT_...).
 _KUBERNETES_NAME = re.compile(r"DRAGOMAN_(SERVICE|PORT)(_.*)?")
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
+
+# More engines than cores only wait for each other; some more may be meant, a typing error not.
+_MOST_ENGINES_A_CORE = 4
 
 # As browsers write them: https://example.org:8443, chrome-extension://abcd; no path, no slash.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#*A-Z]+")
@@ -35,8 +42,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
     # Loading
-    device: str = Field("cpu", description="where the networks run: `cpu`, `cuda`, `cuda:1`")
-    precision: str = Field(
+    device: str = Field(
+        "cpu", description="where the networks run: `cpu`, `cuda`, `cuda:1`, or `auto`"
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
         description="`fp32`, `bf16`, `int8`, or `auto`: int8 where it is clearly faster than fp32; "
         "bf16 on a GPU",
@@ -50,9 +59,8 @@ class Settings(BaseSettings):
     threads_per_model: int | None = Field(
         None,
         ge=1,
-        le=1024,
-        description="engines of each model, each a process of its own where there are several; "
-        "unset: a fair share of the cores",
+        description="engines of each model, each a process of its own where there are several, at "
+        "most four times the cores; unset: a fair share of them",
     )
 
     # Telling
@@ -176,6 +184,25 @@ class Settings(BaseSettings):
         le=600,
         description="seconds between readiness turning red and the socket closing",
     )
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, value: str) -> str:
+        if not _DEVICE.fullmatch(value):
+            raise ValueError("it is no device; use cpu, cuda, cuda:N or auto")
+        return value
+
+    @field_validator("threads_per_model")
+    @classmethod
+    def _are_not_too_many(cls, value: int | None) -> int | None:
+        cores = num_cores()
+        most = _MOST_ENGINES_A_CORE * cores
+        if value is not None and value > most:
+            raise ValueError(
+                f"{value} engines are too many for the cores that may be used here ({cores}); "
+                f"set at most {most}, or leave it unset for a fair share of the cores"
+            )
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

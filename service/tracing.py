@@ -5,18 +5,20 @@ or addresses. Where it goes is said by OpenTelemetry's own variables (OTEL_EXPOR
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.errors import ConfigError
 from service.request_log import RequestRecord
 
 try:
+    from opentelemetry.context import Context
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -79,12 +81,24 @@ class TraceRequests:
             ):
                 yield
 
+        async def send_traced(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._trace_rendering(scope.get("dragoman.record"), inside)
+            await send(message)
+
         scope["dragoman.stage"] = stage
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, send_traced)
         finally:
             _describe(span, scope.get("dragoman.record"))
             span.end()
+
+    def _trace_rendering(self, record: object, inside: Context) -> None:
+        """The stage that ends now, as it was measured."""
+        if isinstance(record, RequestRecord) and record.render_seconds > 0:
+            now = time.time_ns()
+            started = now - round(record.render_seconds * 1e9)
+            self._tracer.start_span("render", context=inside, start_time=started).end(now)
 
 
 def _describe(span: Span, record: object) -> None:

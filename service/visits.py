@@ -39,6 +39,11 @@ class Visits:
         self._age += 1
         return self._age - 1
 
+    @property
+    def num_under_way(self) -> int:
+        """Requests that have begun and are not over."""
+        return sum(self._under_way.values())
+
     def over(self, age: int) -> bool:
         """True when all requests of this age and those before it are over."""
         return all(begun > age for begun in self._under_way)

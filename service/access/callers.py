@@ -51,4 +51,12 @@ def require(request: Request, scope: Scope) -> None:
                 "set DRAGOMAN_KEYS_FILE"
             )
     elif scope not in key.scopes:
-        raise KeyRefused(f"the key may not do this: it lacks the scope {scope}")
+        raise scope_missing(scope)
+
+
+def scope_missing(scope: Scope) -> KeyRefused:
+    """The refusal of a key that is right, but not for this."""
+    return KeyRefused(
+        f"the key may not do this: it lacks the scope {scope}; the service's operator makes one "
+        f"that has it with `dragoman keys add FILE NAME --scope {scope}`"
+    )

@@ -90,11 +90,13 @@ def show(
     file: KeysPath,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """List the keys of a file with their scopes and limits."""
+    """List the keys of a file with their scopes and limits; those that have expired say so."""
     from service.access.keys import read_keys
 
+    now = datetime.now(UTC)
     for key in read_keys(file).keys:
         entry = key.model_dump(mode="json", exclude={"sha256"}, exclude_none=True)
+        entry["expired"] = key.is_expired(now)
         typer.echo(json.dumps(entry) if as_json else _line(entry))
 
 
@@ -146,7 +148,8 @@ def _moment(text: str) -> datetime:
 
 
 def _line(entry: dict[str, Any]) -> str:
-    """Name and scopes, then what limits the key, as `name=value`."""
+    """Name and scopes, then what limits the key, as `name=value`, and whether it has ended."""
     scopes = ",".join(entry.pop("scopes"))
     name = entry.pop("name")
-    return "  ".join((name, scopes, *(f"{field}={value}" for field, value in entry.items())))
+    end = ["EXPIRED"] if entry.pop("expired") else []
+    return "  ".join((name, scopes, *(f"{field}={value}" for field, value in entry.items()), *end))

@@ -4,6 +4,7 @@ Its own memory keeps a count for every address it ever saw within a window and l
 them on each request; this one holds a bounded number of them, and in a file they survive a restart.
 """
 
+import contextlib
 import sqlite3
 import time
 from pathlib import Path
@@ -24,6 +25,23 @@ RETURNING count
 _SWEEP_EVERY = 1024  # increments
 _PATIENCE_MS = 50
 MAX_COUNTERS = 100_000  # some 10 MB
+
+
+def num_counters(path: Path) -> int:
+    """How many counts a file holds, which is read whole and left as it is.
+
+    Raises sqlite3.Error where it cannot be read or is damaged.
+    """
+    # Beside a service that uses it, its log is to be read, too; else not even one is made.
+    in_use = path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as table:
+        for (problem,) in table.execute("PRAGMA quick_check(1)"):
+            if problem != "ok":
+                raise sqlite3.DatabaseError(problem)
+        if not table.execute("SELECT 1 FROM sqlite_master WHERE name = 'counters'").fetchone():
+            return 0  # of a file that is still empty
+        return len(table.execute("SELECT name, count, expires FROM counters").fetchall())
 
 
 class CounterStorage(Storage):

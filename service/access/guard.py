@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.addresses import client_of
 from service.access.allowance import Allowance, Usage
-from service.access.callers import Caller, caller_of, note_caller, require
+from service.access.callers import Caller, caller_of, note_caller, require, scope_missing
 from service.access.credentials import find_key
 from service.access.keyring import Keyring
 from service.access.keys import Key, parse_rate
@@ -37,10 +37,6 @@ _OPEN = frozenset(
 _OPEN_PREFIXES = ("/page/", "/static-offline-docs/")
 
 _CLIENT_GONE = 499  # see error_table.py
-
-# What a key must be allowed to do to come in, one of them; a route may ask for more.
-_SCOPES = {"/metrics": (KeyScope.METRICS,)}
-_USUAL_SCOPES = (KeyScope.TRANSLATE, KeyScope.ADMIN)
 
 
 class Access:
@@ -74,9 +70,10 @@ class Access:
         key = await self._keyring.find(presented)
         if key is None:
             raise KeyRefused("the key does not open this service; ask its operator for another")
-        if not set(key.scopes) & set(_SCOPES.get(path, _USUAL_SCOPES)):
-            raise KeyRefused("the key may not do this: it lacks the scope for it")
         note_key(request.scope, key.name)
+        opening = _scopes_for(path)
+        if not set(key.scopes) & set(opening):
+            raise scope_missing(opening[0])
         return key
 
     def charge(self, request: Request, num_texts: int, num_characters: int) -> None:
@@ -112,6 +109,15 @@ class Access:
     def close(self) -> None:
         """Lets go of the files."""
         self._allowance.close()
+
+
+def _scopes_for(path: str) -> tuple[KeyScope, ...]:
+    """What a key must be allowed to do to come in, one of them; a route may ask for more."""
+    if path == "/metrics":
+        return (KeyScope.METRICS,)
+    if path.startswith("/admin/"):
+        return (KeyScope.ADMIN,)
+    return (KeyScope.TRANSLATE, KeyScope.ADMIN)
 
 
 class Guard:

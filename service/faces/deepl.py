@@ -5,6 +5,7 @@ DeepL's options those are taken that ask for what is done anyway; all others are
 never ignored.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal, NotRequired
@@ -30,6 +31,21 @@ _NO_LIMIT = 1_000_000_000_000
 
 # DeepL's client refuses the plain code as a target by itself, so these stand for it.
 _VARIANTS = {"en": ("EN-GB", "EN-US"), "pt": ("PT-BR", "PT-PT")}
+
+# What DeepL's clients ask for elsewhere and this service has not, by the beginnings of its paths.
+# Answered 400, on which they raise their general exception with the message: 404 would be a
+# glossary that is not there, 501 they would try again.
+_ABSENT = {
+    "document": "documents are not translated by this service; send their texts to /v2/translate",
+    "glossaries": "glossaries are not supported by this service; leave them out",
+    "glossary-language-pairs": "glossaries are not supported by this service; leave them out",
+    "style_rules": "style rules are not supported by this service; leave them out",
+    "translation_memories": "translation memories are not supported by this service; leave them "
+    "out",
+    "write": "this service translates and does not improve texts; send those to be translated to "
+    "/v2/translate",
+}
+_ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 _UNSUPPORTED = frozenset(
     {
@@ -135,12 +151,14 @@ class Usage:
 
 
 def deepl_router(interpreter: Interpreter) -> APIRouter:
-    """DeepL's routes under /v2."""
-    router = APIRouter(prefix="/v2", tags=["as DeepL"], responses=documented_errors(DEEPL))
+    """DeepL's routes under /v2, and refusals of what it has besides, there and under /v3."""
+    router = APIRouter(tags=["as DeepL"], responses=documented_errors(DEEPL))
     max_texts = interpreter.gate.settings.max_texts
     usage = Usage()
 
-    @router.post("/translate", summary="Translate", openapi_extra=documented_body(TranslateFields))
+    @router.post(
+        "/v2/translate", summary="Translate", openapi_extra=documented_body(TranslateFields)
+    )
     async def translate(request: Request) -> DeepLAnswer:
         """Answers as DeepL does; errors are `{"message": "..."}`."""
         _check_key(request)
@@ -165,7 +183,7 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
         }
 
     @router.get(
-        "/languages",
+        "/v2/languages",
         summary="List the languages",
         openapi_extra=documented_query(LanguagesFields),
     )
@@ -183,7 +201,7 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
             for code in _VARIANTS.get(target.lower(), (target.upper(),))
         ]
 
-    @router.get("/usage", summary="Count what was translated")
+    @router.get("/v2/usage", summary="Count what was translated")
     async def usage_so_far(request: Request) -> UsageAnswer:
         """Answers the key's characters of this month and its quota.
 
@@ -195,7 +213,20 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
             return {"character_count": used.num_characters, "character_limit": limit}
         return {"character_count": usage.num_characters, "character_limit": _NO_LIMIT}
 
+    for beginning, message in _ABSENT.items():
+        refuse = _refusing(message)
+        for version in ("v2", "v3"):
+            for path in (f"/{version}/{beginning}", f"/{version}/{beginning}/{{rest:path}}"):
+                router.add_api_route(path, refuse, methods=_ALL_METHODS, include_in_schema=False)
     return router
+
+
+def _refusing(message: str) -> Callable[[Request], Awaitable[None]]:
+    async def refuse(request: Request) -> None:
+        _check_key(request)
+        raise InvalidRequest(message)
+
+    return refuse
 
 
 def _check_key(request: Request) -> None:

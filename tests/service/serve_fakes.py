@@ -9,6 +9,7 @@ import sys
 import time
 
 from model.errors import CheckpointError, DragomanError
+from service.logs import configure_logging
 from service.registry import Registry
 from service.server import run
 from service.settings import Settings
@@ -18,6 +19,7 @@ from tests.service.fakes import FakeTranslator, fake_model
 def main(step_s: str, grace_s: str, outcome: str) -> int:
     """Exit code as the command line gives it."""
     settings = Settings(drain_grace_s=float(grace_s))
+    configure_logging(settings.log_format)
 
     def before() -> None:
         if outcome == "fail":

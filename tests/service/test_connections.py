@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import selectors
 import socket
 import time
@@ -94,6 +95,60 @@ def test_a_slow_head_is_told_so(start: Start) -> None:
     assert json.loads(body)["error"]["code"] == "head_too_slow"
     with connect(port) as connection:  # nothing was asked, so nothing is answered
         assert read_all(connection) == b""
+
+
+def metrics(port: int) -> dict[str, float]:
+    lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+    return {line.split(" ")[0]: float(line.split(" ")[1]) for line in lines if line[0] != "#"}
+
+
+def test_what_is_refused_below_http_is_counted_and_has_a_line(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="dragoman")
+    port = start(head_timeout_s=0.3, max_connections=2)
+    for sent in (b"SECRET\r\n\r\n", b"GET /SECRET HTTP/1.1\r\nSECRET: "):
+        with connect(port) as connection:
+            connection.sendall(sent)
+            assert read_all(connection)
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(connect(port))
+        time.sleep(0.05)
+        crowded = httpx.get(
+            f"http://127.0.0.1:{port}/SECRET?SECRET", headers={"X-Request-ID": "mine"}
+        )
+        assert (crowded.status_code, crowded.headers["x-request-id"]) == (503, "mine")
+    time.sleep(0.4)
+    told = metrics(port)
+    for reason in ("malformed_request", "head_too_slow", "too_many_connections"):
+        assert told[f'dragoman_refused_total{{reason="{reason}"}}'] == 1
+    assert told["dragoman_connections"] == 1
+    assert told["dragoman_max_connections"] == 2
+    lines = [line for line in caplog.messages if "refused" in line or "refusal=too" in line]
+    assert lines[:2] == [
+        "refused before its request: malformed_request 400",
+        "refused before its request: head_too_slow 408",
+    ]
+    assert lines[2].startswith("request mine GET - 503 ")
+    assert "SECRET" not in "".join(record.getMessage() for record in ours(caplog))
+
+
+def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name.startswith("dragoman")]
+
+
+def test_broken_chunks_in_the_middle_of_an_answer_close_the_connection(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = start(max_body_bytes=1024)
+    with connect(port) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n800\r\n" + b"x" * 2048)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")  # it listens for a moment more
+        connection.sendall(b"\r\nzz\r\n")
+        assert b"HTTP/1.1" not in read_all(connection)
+    assert metrics(port)['dragoman_refused_total{reason="malformed_request"}'] == 1
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_slow_head_on_a_connection_that_was_used_before(start: Start) -> None:
@@ -292,6 +347,7 @@ def test_where_nobody_is_idle_nobody_else_is_let_in(start: Start) -> None:
         with connect(port) as connection:
             assert read_all(connection) == b""
     time.sleep(0.2)
+    assert metrics(port)['dragoman_refused_total{reason="too_many_connections"}'] == 1
     assert seconds_of_a_translation(port) < 5
 
 

@@ -1,5 +1,6 @@
 """What a browser asks before a page or an extension may use the service, and what it is told."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,28 @@ async def test_strangers(serving: Serving, ask: Asking, origin: str) -> None:
         answer = await ask(client, origin)
     assert "Access-Control-Allow-Origin" not in answer.headers
     assert origin not in answer.text
+
+
+@pytest.mark.parametrize("url", ["/translate", "/v1/translate", "/v2/translate", "/SECRET"])
+async def test_a_refused_preflight_is_an_error_like_others(
+    serving: Serving, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="dragoman.request")
+    async with serving(fake_registry(OURS, "en-de"), OURS) as client:
+        stranger = await preflight(client, "https://SECRET.example", url)
+        method = await preflight(client, PAGE, url, **{"Access-Control-Request-Method": "SECRET"})
+        counted = (await client.get("/metrics")).text
+    for answer, words in ((stranger, "DRAGOMAN_CORS_ORIGINS"), (method, "GET, HEAD, POST")):
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json()["error"]["code"] == "cross_origin_refused"
+        assert words in answer.json()["error"]["message"]
+        assert "Origin" in answer.headers["Vary"]
+        assert "SECRET" not in answer.text
+    assert method.headers["Access-Control-Allow-Origin"] == PAGE  # so its page may read why
+    assert 'dragoman_refused_total{reason="cross_origin_refused"} 2.0' in counted
+    assert caplog.messages[0].endswith("refusal=cross_origin_refused")
+    assert "SECRET" not in "".join(caplog.messages)
 
 
 async def test_all(serving: Serving) -> None:

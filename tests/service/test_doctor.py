@@ -3,11 +3,13 @@
 import json
 import shutil
 import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from service import cli
+from service.access.counters import CounterStorage
 from service.doctor import examine
 
 
@@ -97,3 +99,70 @@ def test_the_keys_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert cli.run(["keys", "add", str(path), "a"]) == 0
     assert cli.run(["keys", "add", str(path), "b", "--expires", "2020-01-01"]) == 0
     assert examined(tmp_path)["keys"] == (True, f"{path}: 1 in force, 1 expired")
+
+
+def test_the_usage_file_is_looked_at_and_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kept" / "usage.db"
+    monkeypatch.setenv("DRAGOMAN_USAGE_FILE", str(path))
+
+    def usage() -> tuple[bool, str]:
+        return examined(tmp_path)["usage"]
+
+    ok, detail = usage()
+    assert not ok
+    assert "there is no folder" in detail
+    path.parent.mkdir()
+    assert usage() == (True, f"{path}: not there yet, can be made")
+    assert not path.exists()
+    counters = CounterStorage(path)
+    for number in range(500):
+        counters.incr(f"key {number}", 1000)
+    assert usage() == (True, f"{path}: intact, counts: 500")  # beside the service
+    counters.close()
+    assert usage() == (True, f"{path}: intact, counts: 500")
+    assert list(path.parent.iterdir()) == [path]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    for content in (path.read_bytes(), b"no database " * 1000):
+        path.write_bytes(content)
+        ok, detail = usage()
+        assert not ok
+        assert "put back a copy that is whole" in detail
+        assert path.read_bytes() == content
+    path.unlink()
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE counters (colour TEXT)")
+    other.close()
+    assert not usage()[0]
+
+
+def test_folders_that_are_no_checkpoints_are_mentioned(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "en-de")
+    (tmp_path / "zh-en").mkdir()
+    assert cli.run(["doctor", str(tmp_path), "--port", "0"]) == 0
+    told = capsys.readouterr().out
+    assert (
+        f"ok    folder zh-en: {tmp_path / 'zh-en'} is not served: it holds no config.json" in told
+    )
+
+
+def test_a_wrong_device_or_precision_is_found_at_the_start(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options, words in (
+        (["--device", "gpu"], "DRAGOMAN_DEVICE: it is no device; use cpu"),
+        (["--precision", "fp16"], "DRAGOMAN_PRECISION: Input should be 'auto'"),
+        (["--device", "cuda:99"], "device 'cuda:99' was asked for, but torch sees"),
+    ):
+        assert cli.run(["serve", str(tiny_checkpoint), "--port", "0", *options]) == 1
+        told = capsys.readouterr().err
+        assert words in told
+        assert "no model could be loaded" not in told
+    monkeypatch.setenv("DRAGOMAN_DEVICE", "gpu")
+    ok, detail = examined(tiny_checkpoint)["settings"]
+    assert not ok
+    assert "DRAGOMAN_DEVICE" in detail

@@ -59,6 +59,12 @@ async def test_requests_and_texts_are_counted(serving: Serving) -> None:
     assert found["dragoman_cancelled_texts_total model=en-de"] == 0
     for stage in ("queue", "decode"):
         assert found[f"dragoman_stage_seconds_count model=en-de stage={stage}"] == 2
+    assert found["dragoman_stage_seconds_count model=- stage=render"] == 3  # not of the refusal
+    assert (
+        found["dragoman_stage_seconds_count model=- stage=detect"] == 1
+    )  # DeepL's, without source
+    assert found["dragoman_connections"] == 0  # it is spoken to without a socket
+    assert found["dragoman_max_connections"] == SETTINGS.max_connections
 
 
 async def test_no_label_holds_what_somebody_sent(serving: Serving) -> None:

@@ -226,7 +226,7 @@ async def test_one_log_line_a_request_without_text(
     lines = [r.getMessage() for r in caplog.records if r.name == "dragoman.request"]
     assert len(lines) == 3
     assert "POST /v1/translate 200" in lines[0]
-    assert lines[0].endswith("model=en-de texts=2 characters=16")
+    assert lines[0].endswith("model=en-de texts=2 characters=16 refusal=-")
     assert "GET - 404" in lines[2]
     assert MARK not in caplog.text
 

@@ -37,6 +37,28 @@ def test_folder_of_checkpoints(tmp_path: Path) -> None:
     assert names(tmp_path) == ["en-de", "fr-en"]
 
 
+def test_what_is_no_checkpoint_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path / "fr-en")
+    make(tmp_path / "notes", "README.md")
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "zh-en").symlink_to(tmp_path / "nowhere")
+    folder = ModelFolder(tmp_path, Settings())
+    for _ in range(3):
+        folder.look(["fr-en"])
+    nowhere, notes = sorted(caplog.messages, reverse=True)
+    assert notes.startswith(f"{tmp_path / 'notes'} is not served: it holds no config.json")
+    assert nowhere.startswith(
+        f"{tmp_path / 'zh-en'} is not served: it is a link that leads nowhere"
+    )
+    shutil.rmtree(tmp_path / "fr-en")
+    (tmp_path / "fr-en").mkdir()  # damaged while it is served: that is told by the reload
+    with pytest.raises(CheckpointError):
+        folder.look(["fr-en"])
+    assert len(caplog.messages) == 2
+
+
 def test_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = make(tmp_path / "en-de")
     assert names(checkpoint) == ["en-de"]

@@ -47,6 +47,7 @@ class FakeFolder:
     damaged: set[str] = field(default_factory=set)  # versions that cannot be loaded
     unreadable: bool = False
     loading: threading.Event = field(default_factory=threading.Event)  # clear it to hold loads
+    hanging: dict[str, threading.Event] = field(default_factory=dict)  # versions, until set
     translators: dict[str, FakeTranslator] = field(default_factory=dict)  # the latest of a version
     opened: list[tuple[str, str, int]] = field(default_factory=list)  # name, version, of how many
     num_looks: int = 0
@@ -73,6 +74,8 @@ class FakeFolder:
 
         def load() -> LoadedModel:
             self.loading.wait()
+            if version in self.hanging:
+                self.hanging[version].wait()
             if version in self.damaged:
                 raise CheckpointError("weights.safetensors is damaged")
             translator = self.translators[version] = FakeTranslator(answer=answer)
@@ -131,7 +134,7 @@ async def test_added_ones_are_seen_while_they_load_and_readiness_stays_green(
         folder.versions["en-fr"] = "2"
         folder.loading.clear()
         reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomer)
+        await until(lambda: registry.reloader.newcomers)
         assert (await client.get("/health/ready")).status_code == 200
         assert (await models(client))["en-fr"]["status"] == "loading"
         answer = await client.post("/v1/translate", json={"text": "a", "model": "en-fr"})
@@ -153,7 +156,7 @@ async def test_the_old_one_serves_until_the_new_one_can_and_finishes_what_it_acc
         folder.versions["en-de"] = "2"
         folder.loading.clear()
         reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomer)
+        await until(lambda: registry.reloader.newcomers)
         assert (await models(client))["en-de"]["replacement"] == "loading"
         assert (await models(client))["en-de"]["version"] == "1"
         assert (await client.get("/health/ready")).status_code == 200
@@ -232,7 +235,7 @@ async def test_under_another_name_there_is_no_gap(serving: Serving) -> None:
         folder.versions = {"en-de-tuesday": "2"}
         folder.loading.clear()
         reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomer)
+        await until(lambda: registry.reloader.newcomers)
         assert await ask(client, model="en-de-monday") == "1"
         folder.loading.set()
         assert results(await reloading) == {"en-de-monday": "removed", "en-de-tuesday": "added"}
@@ -343,6 +346,138 @@ async def test_a_model_that_still_loads_is_waited_for(serving: Serving) -> None:
     assert len(folder.opened) == 1
 
 
+def impatient(registry: Registry) -> Registry:
+    registry.reloader.patience_s = 0.1
+    return registry
+
+
+async def test_a_load_that_hangs_does_not_keep_others_from_being_exchanged(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = FakeFolder({"en-de": "1", "en-fr": "a"}, hanging={"2": threading.Event()})
+    async with serving(registry := impatient(folder.registry()), SETTINGS) as client:
+        folder.versions = {"en-de": "2", "en-fr": "b"}
+        report = await registry.reloader.reload()
+        assert results(report) == {"en-de": "loading", "en-fr": "replaced"}
+        assert (report.ok, report.done) == (False, False)
+        (late,) = [change for change in report.changes if change.name == "en-de"]
+        assert (late.version, late.previous) == ("2", "1")
+        assert "takes over once it is done" in str(late.reason)
+        assert (
+            "model en-de: not loaded after 0.1 s; it goes on beside the others" in caplog.messages
+        )
+        folder.versions["en-fr"] = "c"
+        report = await registry.reloader.reload()
+        assert results(report) == {"en-de": "loading", "en-fr": "replaced"}
+        assert (await models(client))["en-de"]["replacement"] == "loading"
+        assert await ask(client) == "1"
+        assert await ask(client, model="en-fr") == "c"
+        assert (await client.get("/health/ready")).status_code == 200
+        assert [version for _, version, _ in folder.opened].count("2") == 1
+        folder.versions["en-de"] = "3"  # seen when the late one has come
+        folder.hanging["2"].set()
+        await until(lambda: folder.translators.get("3"))
+        await until(lambda: not registry.reloader.newcomers)
+        assert await ask(client) == "3"
+        assert (await swaps(client))["replaced"] == 4
+        assert (await registry.reloader.reload()).ok
+
+
+async def test_none_is_removed_before_the_one_that_may_replace_it_has_loaded(
+    serving: Serving,
+) -> None:
+    folder = FakeFolder({"en-de-monday": "1"}, hanging={"2": threading.Event()})
+    async with serving(registry := impatient(folder.registry()), SETTINGS) as client:
+        folder.versions = {"en-de-tuesday": "2"}
+        for _ in range(2):
+            report = await registry.reloader.reload()
+            assert results(report) == {"en-de-monday": "unchanged", "en-de-tuesday": "loading"}
+            assert report.changes[0].reason == "it goes when en-de-tuesday has loaded"
+            assert await ask(client, model="en-de-monday") == "1"
+        folder.hanging["2"].set()
+        await until(lambda: len(registry.dispatchers) == 1)
+        assert await ask(client, model="en-de-tuesday") == "2"
+
+
+@pytest.mark.parametrize("name", ["en-de", "en-fr"])
+async def test_what_hangs_can_be_taken_back(serving: Serving, name: str) -> None:
+    folder = FakeFolder({"en-de": "1", "fr-de": "a"}, hanging={"2": threading.Event()})
+    async with serving(registry := impatient(folder.registry()), SETTINGS) as client:
+        folder.versions[name] = "2"
+        assert results(await registry.reloader.reload())[name] == "loading"
+        newcomer = registry.reloader.newcomers[name]
+        del folder.versions[name]
+        assert results(await registry.reloader.reload())[name] == "removed"
+        assert not registry.reloader.newcomers
+        assert name not in await models(client)
+        folder.hanging["2"].set()
+        await until(lambda: newcomer.state is ModelState.STOPPED)
+        await until(lambda: not registry.reloader.dispatchers)
+        assert name not in await models(client)
+
+
+async def test_a_model_of_the_start_that_hangs_is_waited_for_once(serving: Serving) -> None:
+    folder = FakeFolder({"en-de": "1", "en-fr": "a"}, hanging={"1": threading.Event()})
+    registry = impatient(folder.registry())
+    async with serving(registry, SETTINGS, wait=False) as client:
+        await until(lambda: registry.dispatchers[1].state is ModelState.READY)
+        for version in ("b", "c"):
+            folder.versions["en-fr"] = version
+            report = await registry.reloader.reload()
+            assert results(report) == {"en-de": "loading", "en-fr": "replaced"}
+            assert await ask(client, model="en-fr") == version
+        folder.hanging["1"].set()
+        await until(lambda: not registry.loading)
+        assert (await registry.reloader.reload()).ok
+        assert await ask(client) == "1"
+
+
+async def test_a_late_one_that_fails_is_told_and_not_tried_again(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = FakeFolder({"en-de": "1"}, damaged={"2"}, hanging={"2": threading.Event()})
+    async with serving(registry := impatient(folder.registry()), SETTINGS) as client:
+        folder.versions["en-de"] = "2"
+        await registry.reloader.reload()
+        looks = folder.num_looks
+        folder.hanging["2"].set()
+        await until(lambda: not registry.reloader.newcomers)
+        await asyncio.sleep(0.05)
+        assert folder.num_looks == looks
+        assert "model en-de: version 1 goes on" in caplog.messages
+        assert (await models(client))["en-de"]["replacement"] == "failed"
+        assert (await swaps(client))["failed"] == 1
+
+
+async def test_a_folder_that_does_not_answer_is_told_so(serving: Serving) -> None:
+    folder = FakeFolder({"en-de": "1"})
+    async with serving(registry := impatient(folder.registry()), SETTINGS) as client:
+        looks = folder.num_looks
+        folder.looking.clear()
+        folder.versions["en-de"] = "2"
+        for _ in range(2):
+            report = await registry.reloader.reload()
+            assert "the models folder has not answered within 0.1 s" in str(report.problem)
+        assert folder.num_looks == looks + 1  # no second thread hangs
+        assert await ask(client) == "1"
+        folder.looking.set()
+        await until(lambda: registry.reloader._looking.done())  # type: ignore[union-attr]
+        assert results(await registry.reloader.reload()) == {"en-de": "replaced"}
+
+
+async def test_the_service_ends_while_all_of_it_hangs(serving: Serving) -> None:
+    folder = FakeFolder({"en-de": "1"}, hanging={"2": threading.Event()})
+    registry = impatient(folder.registry())
+    async with serving(registry, SETTINGS):
+        folder.versions["en-de"] = "2"
+        await registry.reloader.reload()
+        folder.looking.clear()
+        reloading = registry.reloader.reload()
+        asyncio.get_running_loop().call_later(0.1, folder.hanging["2"].set)
+    assert reloading.cancelled() or reloading.done()
+    folder.looking.set()
+
+
 async def test_the_service_ends_in_the_middle_of_a_swap(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     registry = folder.registry()
@@ -350,11 +485,10 @@ async def test_the_service_ends_in_the_middle_of_a_swap(serving: Serving) -> Non
         folder.versions["en-de"] = "2"
         folder.loading.clear()
         reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomer)
-        newcomer = registry.reloader.newcomer
+        await until(lambda: registry.reloader.newcomers)
+        newcomer = registry.reloader.newcomers["en-de"]
         asyncio.get_running_loop().call_later(0.1, folder.loading.set)
     assert reloading.cancelled()
-    assert newcomer is not None
     await until(lambda: newcomer.state is ModelState.STOPPED)
     assert all(model.state is ModelState.STOPPED for model in registry.dispatchers)
 
@@ -482,6 +616,19 @@ async def test_the_admin_route_waits_as_long_as_it_is_told(serving: Serving, adm
         lifecycle.phase = Phase.CLOSING
         assert (await late).json()["error"]["code"] == "shutting_down"
         folder.loading.set()
+
+
+async def test_the_admin_route_tells_what_is_still_loading(serving: Serving, admin: Admin) -> None:
+    settings, key = admin
+    folder = FakeFolder({"en-de": "1"}, hanging={"2": threading.Event()})
+    async with serving(impatient(folder.registry()), settings) as client:
+        client.headers.update(key)
+        folder.versions["en-de"] = "2"
+        answer = await client.post("/admin/reload")
+        assert answer.status_code == 202
+        assert (answer.json()["done"], answer.json()["ok"]) == (False, False)
+        assert answer.json()["models"][0]["result"] == "loading"
+        folder.hanging["2"].set()
 
 
 async def test_the_admin_route_wants_a_key_of_its_scope(

@@ -114,15 +114,18 @@ def test_readiness_turns_red_before_the_socket_closes(start: Start) -> None:
 def test_a_second_signal_leaves_at_once(start: Start) -> None:
     process, address = start(step_s=0.05)
     wait_ready(address)
-    connection = send(address, "w " * 300)
+    connections = [send(address, "w " * 300) for _ in range(3)]
     receive(send(address, "short"))
     process.send_signal(signal.SIGTERM)
     time.sleep(0.2)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    assert process.wait(2) == 128 + signal.SIGTERM
-    with contextlib.suppress(ConnectionError):
-        assert receive(connection) == b""
+    _, errors = process.communicate(timeout=2)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "WARNING asked to end again: leaving at once, requests dropped: 3\n" in errors
+    for connection in connections:
+        with contextlib.suppress(ConnectionError):
+            assert receive(connection) == b""
 
 
 def test_a_hangup_is_survived_but_not_that_of_its_own_terminal(start: Start) -> None:

@@ -1,8 +1,11 @@
 """Settings from the environment and from flags, and what is said of wrong ones."""
 
+from typing import get_args
+
 import pytest
 
 from model.errors import ConfigError
+from model.precision import Precision
 from service.settings import Settings, load_settings
 
 
@@ -26,6 +29,9 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         ("DRAGOMAN_CORS_ORIGINS", "https://a.org, https://b.org/", "no list of origins"),
         ("DRAGOMAN_CORS_ORIGINS", "https://*.example.org", "no list of origins"),
         ("DRAGOMAN_CORS_ORIGINS", "", "no list of origins"),
+        ("DRAGOMAN_DEVICE", "gpu", "DRAGOMAN_DEVICE: it is no device; use cpu, cuda"),
+        ("DRAGOMAN_PRECISION", "fp16", "DRAGOMAN_PRECISION: Input should be 'auto', 'fp32'"),
+        ("DRAGOMAN_THREADS_PER_MODEL", "100000", "THREADS_PER_MODEL: 100000 engines are too many"),
         (
             "DRAGOMAN_DEADLINE",
             "5",
@@ -39,6 +45,19 @@ def test_wrong_environment_is_one_sentence(
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=words):
         load_settings()
+
+
+def test_as_many_engines_as_cores_and_some_more_may_be_wished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.settings.num_cores", lambda: 2)
+    assert Settings(threads_per_model=8).threads_per_model == 8
+    with pytest.raises(ValueError, match=r"used here \(2\); set at most 8, or leave it unset"):
+        Settings(threads_per_model=9)
+
+
+def test_precisions_are_those_of_the_models() -> None:
+    assert get_args(Settings.model_fields["precision"].annotation) == get_args(Precision)
 
 
 def test_what_kubernetes_sets_beside_a_service_is_no_setting(

@@ -54,7 +54,7 @@ async def test_a_request_is_a_span_with_its_work_inside(
         assert (await client.get("/health/ready")).status_code == 200
         assert (await client.get("/metrics")).status_code == 200
     found = spans(exporter)
-    assert found.keys() == {"POST /v1/translate", "wait and decode"}
+    assert found.keys() == {"POST /v1/translate", "wait and decode", "render"}
     request, work = found["POST /v1/translate"], found["wait and decode"]
     assert request.attributes == {
         "http.request.method": "POST",
@@ -68,6 +68,13 @@ async def test_a_request_is_a_span_with_its_work_inside(
     assert request.context.trace_id == work.context.trace_id == int(TRACE, 16)
     assert request.parent is not None
     assert request.parent.span_id == 0xB7AD6B7169203331
+    render = found["render"]
+    assert work.end_time is not None
+    assert render.start_time is not None
+    assert render.end_time is not None
+    assert work.end_time <= render.start_time < render.end_time
+    assert render.parent is not None
+    assert render.parent.span_id == request.context.span_id
     assert work.parent is not None
     assert work.parent.span_id == request.context.span_id
     assert request.resource.attributes["service.name"] == "dragoman"
@@ -96,7 +103,7 @@ async def test_no_span_holds_what_somebody_sent(
         await client.get("/SECRET/path")
         await client.request("SECRET", "/v1/models")
     finished = exporter.get_finished_spans()
-    assert len(finished) == 6
+    assert len(finished) == 7
     assert not any("SECRET" in span.to_json() for span in finished)
     statuses = [span.status.status_code for span in finished if span.name == "POST /v1/translate"]
     assert statuses == [StatusCode.UNSET, StatusCode.ERROR]  # a fault in the model is ours
@@ -191,7 +198,7 @@ async def test_spans_reach_the_collector_before_the_service_ends(
     assert path == "/v1/traces"
     [sent] = ExportTraceServiceRequest.FromString(content).resource_spans
     names = {span.name for scope in sent.scope_spans for span in scope.spans}
-    assert names == {"POST /v1/translate", "wait and decode"}
+    assert names == {"POST /v1/translate", "wait and decode", "render"}
     assert "our-translator" in str(sent.resource)
 
 

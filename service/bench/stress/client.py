@@ -24,7 +24,7 @@ class Reply:
     seconds: float  # since it was sent, or should have been
     sent_s: float  # since it was sent
     retry_after: bool = False
-    in_time: bool = True  # before the measurement's end
+    ended_s: float = 0.0  # since the measurement began
 
 
 class Sentences:
@@ -127,11 +127,12 @@ async def closed_loop(
 ) -> list[Reply]:
     """Clients that each send the next request when they have their answer, for so long."""
     replies: list[Reply] = []
-    until = time.perf_counter() + seconds
+    started = time.perf_counter()
 
     async def client() -> None:
-        while time.perf_counter() < until:
-            replies.append(await connections.send(next(bodies)))
+        while time.perf_counter() - started < seconds:
+            reply = await connections.send(next(bodies))
+            replies.append(replace(reply, ended_s=time.perf_counter() - started))
 
     await asyncio.gather(*(client() for _ in range(num_clients)))
     return replies
@@ -144,19 +145,21 @@ async def open_loop(
 
     A latency counts from the planned arrival: late sending is the measured system's fault, too.
     """
+    arrivals = poisson_arrivals(rate_per_s, seconds)
+    made = list(itertools.islice(bodies, len(arrivals)))  # before anybody is measured
     requests = []
     started = time.perf_counter()
 
-    async def request(due: float) -> Reply:
-        reply = await connections.send(next(bodies))
+    async def request(due: float, body: bytes) -> Reply:
+        reply = await connections.send(body)
         now_s = time.perf_counter() - started
-        return replace(reply, seconds=now_s - due, in_time=now_s < seconds)
+        return replace(reply, seconds=now_s - due, ended_s=now_s)
 
-    for due in poisson_arrivals(rate_per_s, seconds):
+    for due, body in zip(arrivals, made, strict=True):
         delay = due - (time.perf_counter() - started)
         if delay > 0:
             await asyncio.sleep(delay)
-        requests.append(asyncio.create_task(request(due)))
+        requests.append(asyncio.create_task(request(due, body)))
     return list(await asyncio.gather(*requests))
 
 

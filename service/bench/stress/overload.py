@@ -48,9 +48,12 @@ async def overload(
     new = bodies(sentences, texts, model)
     clients = max(1, min(_CLIENTS, _SENTENCES // texts))  # more would be refused
     async with Connections(service.address) as connections:
-        await closed_loop(connections, new, clients, _WARM_UP_S)
-        full = await closed_loop(connections, new, clients, _CAPACITY_S)
-        capacity = len(_answered(full)) / _CAPACITY_S
+        until_s = _WARM_UP_S + _CAPACITY_S
+        full = await closed_loop(connections, new, clients, until_s)
+        # At work before and after: only what was answered in between was done in that time.
+        capacity = (
+            sum(_WARM_UP_S < each.ended_s < until_s for each in _answered(full)) / _CAPACITY_S
+        )
         if not capacity:
             raise InputError(f"nothing is translated, even without overload: {statuses(full)}")
         offered = factor * capacity
@@ -63,7 +66,7 @@ async def overload(
         await asyncio.gather(watching, return_exceptions=True)
     await asyncio.sleep(_REST_S)
     answered = _answered(replies)
-    goodput = sum(reply.in_time for reply in answered) / seconds
+    goodput = sum(reply.ended_s < seconds for reply in answered) / seconds
     refused = [reply for reply in replies if reply.status in (429, 503)]
     return Overload(
         texts_per_request=texts,

@@ -93,6 +93,7 @@ PLACES: dict[str, tuple[Send, int, int]] = {
         ), 403, 403,
     ),
 }  # fmt: skip
+SCOPES = (Scope.TRANSLATE, Scope.METRICS, Scope.ADMIN)
 SHAPES = {"native": "error", "libre": "error", "deepl": "message", "google": "error"}
 
 
@@ -173,6 +174,49 @@ async def test_scopes(serving: Serving, keys_file: Path, add_key: AddKey) -> Non
         assert await statuses(Scope.TRANSLATE) == (200, 403, 200)
         assert await statuses(Scope.METRICS) == (403, 200, 403)
         assert await statuses(Scope.ADMIN) == (403, 403, 200)
+
+
+async def test_a_missing_scope_is_named_with_the_way_to_it(
+    serving: Serving, keys_file: Path, add_key: AddKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="dragoman")
+    translate, metrics, admin = (add_key(scope.value, scope) for scope in SCOPES)
+    settings = Settings(keys_file=keys_file)
+    async with serving(fake_registry(settings, "en-de"), settings) as client:
+        for method, path, key, scope in (
+            ("GET", "/metrics", translate, "metrics"),
+            ("POST", "/admin/reload", translate, "admin"),
+            ("POST", "/v1/translate", metrics, "translate"),
+            ("POST", "/v1/translate", admin, "translate"),  # which may come in, but no further
+        ):
+            answer = await client.request(method, path, json=NATIVE, headers=bearer(key))
+            assert answer.status_code == 403
+            message = answer.json()["error"]["message"]
+            assert f"lacks the scope {scope};" in message
+            assert f"dragoman keys add FILE NAME --scope {scope}" in message
+            line = [each for each in caplog.messages if each.startswith("request ")][-1]
+            assert f" {method} {path} 403 " in line
+            assert line.endswith("refusal=key_refused")
+
+
+async def test_lines_of_refused_requests_name_the_route_and_not_the_path(
+    serving: Serving, keys_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="dragoman.request")
+    settings = Settings(keys_file=keys_file)
+    async with serving(fake_registry(settings, "en-de"), settings) as client:
+        for method, path, route in (
+            ("POST", "/v1/translate", "/v1/translate"),
+            ("POST", "/translate", "/translate"),
+            ("POST", "/v2/translate?SECRET", "/v2/translate"),
+            ("GET", "/v1/models", "/v1/models"),
+            ("GET", "/SECRET", "-"),
+        ):
+            for headers in ({}, bearer(WRONG)):
+                answer = await client.request(method, path, headers=headers)
+                assert answer.status_code in (401, 403)
+                assert f" {method} {route} {answer.status_code} " in caplog.messages[-1]
+    assert "SECRET" not in caplog.text
 
 
 async def test_an_admin_route(serving: Serving, keys_file: Path, add_key: AddKey) -> None:

@@ -145,6 +145,20 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert [each.name for each in read_keys(Path(path)).keys] == ["ops"]
 
 
+def test_expired_keys_are_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "keys.json")
+    for name, more in (("old", ["--expires", "2020-01-01"]), ("new", ["--expires", "2999-01-01"])):
+        assert run(["keys", "add", path, name, *more]) == 0
+    capsys.readouterr()
+    assert run(["keys", "list", path]) == 0
+    old, new = capsys.readouterr().out.splitlines()
+    assert old == "old  translate  expires=2020-01-01T00:00:00Z  EXPIRED"
+    assert new == "new  translate  expires=2999-01-01T00:00:00Z"
+    assert run(["keys", "list", path, "--json"]) == 0
+    told = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [key["expired"] for key in told] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,5 +1,7 @@
 """DeepL's face beyond the Python client: deepl-node's forms, and refusals before any route."""
 
+import re
+
 import pytest
 
 from service.registry import Registry
@@ -49,13 +51,42 @@ async def test_split_sentences(serving: Serving, asked: dict[str, str], used: st
     assert translator.segmentations[1:] == [used]  # the first was the model's own
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/document"),
+        ("POST", "/v2/document/SECRET/result"),
+        ("GET", "/v2/glossaries"),
+        ("DELETE", "/v3/glossaries/SECRET/dictionaries"),
+        ("GET", "/v2/glossary-language-pairs"),
+        ("PATCH", "/v3/style_rules/SECRET"),
+        ("PUT", "/v3/style_rules/SECRET/configured_rules"),
+        ("POST", "/v3/translation_memories/import"),
+        ("POST", "/v2/write/rephrase"),
+    ],
+)
+async def test_what_deepl_has_besides_is_refused_in_words(
+    serving: Serving, method: str, path: str
+) -> None:
+    async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
+        for body in (b"", b"\xff\x00{", b"text=SECRET"):
+            answer = await client.request(method, path, content=body)
+            assert answer.status_code == 400
+            assert re.search("this service", answer.json()["message"])
+            assert "SECRET" not in answer.text
+        other = await client.request(method, path, headers={"Authorization": "Bearer x"})
+        assert other.status_code == 403
+        routes = (await client.get("/metrics")).text
+    assert "SECRET" not in routes
+
+
 async def test_every_refusal_is_a_message(serving: Serving) -> None:
     body = {"text": ["a"], "target_lang": "DE"}
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         answers = {
             400: await client.post("/v2/translate", json={}),
             403: await client.post("/v2/translate", json=body, headers={"Authorization": "x"}),
-            404: await client.get("/v3/glossaries"),
+            404: await client.get("/v3/nothing"),
             405: await client.get("/v2/translate"),
             413: await client.post("/v2/translate", json={**body, "text": ["a" * 4096]}),
             415: await client.post("/v2/translate", content=b"a"),

@@ -1,10 +1,11 @@
 """The official deepl client, unmodified, does its whole job against us."""
 
+import io
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -164,10 +165,28 @@ def test_a_key_sent_in_another_way(client: deepl.DeepLClient) -> None:
 
 
 def test_what_is_not_there(client: deepl.DeepLClient) -> None:
-    with pytest.raises(deepl.GlossaryNotFoundException, match="no such path"):
-        client.get_glossary("0a1b")
-    with pytest.raises(deepl.DeepLException, match="Not found"):
-        client.get_all_style_rules()
+    pairs = {"a": "b"}
+    asked: list[tuple[str, Callable[[], object]]] = [
+        ("glossaries are not supported", lambda: client.get_glossary("0a1b")),
+        ("glossaries are not supported", client.list_glossaries),
+        ("glossaries are not supported", client.get_glossary_languages),
+        ("glossaries are not supported", lambda: client.create_glossary("a", "EN", "DE", pairs)),
+        ("glossaries are not supported", lambda: client.delete_glossary("0a1b")),
+        ("glossaries are not supported", client.list_multilingual_glossaries),
+        ("style rules are not supported", client.get_all_style_rules),
+        ("does not improve texts", lambda: client.rephrase_text("a", target_lang="DE")),
+        (
+            "documents are not translated",
+            lambda: client.translate_document_upload(
+                io.BytesIO(b"text"), target_lang="DE", filename="a.txt"
+            ),
+        ),
+    ]
+    for words, ask in asked:
+        with pytest.raises(deepl.DeepLException, match=f"Bad request, .*{words}") as caught:
+            ask()
+        assert caught.value.http_status_code == 400
+        assert not caught.value.should_retry
 
 
 def test_too_much_and_a_fault_of_ours(client: deepl.DeepLClient) -> None:
