@@ -149,8 +149,13 @@ def service(tiny_checkpoint: Path) -> Iterator[Served]:
 
 @PROC
 def test_overload(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"_WARM_UP_S": 0.1, "_CAPACITY_S": 0.5, "_REST_S": 0.0}.items():
-        monkeypatch.setattr(overload, name, seconds)
+    for name, value in {
+        "_CLIENTS": 8,
+        "_WARM_UP_S": 0.1,
+        "_CAPACITY_S": 0.6,
+        "_REST_S": 0.0,
+    }.items():
+        monkeypatch.setattr(overload, name, value)
     report = asyncio.run(
         overload.overload(service, Sentences(ENGLISH), "tiny", factor=3.0, seconds=0.5, texts=2)
     )
