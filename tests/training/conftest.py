@@ -66,7 +66,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # another test counts open stores
 def reversals(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     """Strings of digits and the same from the right."""
     return write_reversals(tmp_path_factory.mktemp("stores") / "reversed")
