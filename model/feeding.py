@@ -9,7 +9,7 @@ from model.segmenter import Segmentation
 
 if TYPE_CHECKING:  # whoever only wants to know the face need not import torch
     from model.beam_search import SearchConfig
-    from model.translator import Translation
+    from model.translation import Translation
 
 _FEED_AHEAD = 64  # segments kept waiting for an engine
 

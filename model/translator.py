@@ -5,13 +5,13 @@ joined. Blank texts, and segments in which the tokenizer finds nothing, pass unc
 """
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from model.beam_search import Hypothesis, SearchConfig, length_penalty
+from model.beam_search import SearchConfig, length_penalty
 from model.checkpoint import Checkpoint, load_checkpoint, read_description
 from model.engine import Engine
 from model.engine_process import EngineProcesses, EngineSetup
@@ -22,53 +22,9 @@ from model.forced_scoring import score_targets
 from model.packed import PackedNetwork
 from model.precision import resolve_device, resolve_precision
 from model.request import Request, Usage
-from model.segmenter import JoinedText, Segmentation, Span, SplitText, join, split
+from model.segmenter import Segmentation, split
 from model.tokenizer import check_text
-
-# Of a segment that the network has not seen.
-_PASSED = Hypothesis((), 0.0, 0.0, (), attention=None, finished=True)
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """Another translation of the same text."""
-
-    text: str
-    score: float
-    log_prob: float
-
-
-@dataclass(frozen=True)
-class SegmentTranslation:
-    """One segment of a text, as the network translated it.
-
-    What the tokenizer finds nothing in passes as it is: no pieces, and a score of 0.
-    """
-
-    source: str
-    text: str
-    source_span: Span  # where it stands in the text, and in its translation
-    target_span: Span
-    score: float
-    source_pieces: tuple[str, ...]  # without EOS
-    target_pieces: tuple[str, ...]  # without EOS
-    token_log_probs: tuple[float, ...]  # per target piece, then EOS's unless the target was cut
-    # One row per entry of token_log_probs, one column per source piece and a last one for EOS.
-    alignment: tuple[tuple[float, ...], ...] | None
-
-
-@dataclass(frozen=True)
-class Translation:
-    """The translation of one text; scores of several segments are those of one long target."""
-
-    text: str
-    score: float
-    log_prob: float
-    alternatives: tuple[Alternative, ...]  # n_best - 1 others, best first; fewer where fewer exist
-    segments: tuple[SegmentTranslation, ...]  # in order; between them is white space only
-    source_tokens: int  # pieces of all segments, EOS not counted
-    target_tokens: int
-    truncated: bool  # a segment reached the length limit before its end
+from model.translation import Job, Translation, translation_of
 
 
 @dataclass(frozen=True)
@@ -110,9 +66,9 @@ class Translator:
         self.num_characters_done = 0  # of all segments translated so far
         self._num_tickets = 0
         self._num_requests = 0
-        self._jobs: dict[int, _Job] = {}  # by ticket
-        self._jobs_by_request: dict[int, _Job] = {}
-        self._complete: list[_Job] = []  # nothing to wait for
+        self._jobs: dict[int, Job] = {}  # by ticket
+        self._jobs_by_request: dict[int, Job] = {}
+        self._complete: list[Job] = []  # nothing to wait for
 
     @functools.cached_property
     def _engine(self) -> Engine | EngineTeam:
@@ -251,7 +207,7 @@ class Translator:
                 f"raise max_source_tokens"
             )
         self._num_tickets += 1
-        job = _Job(
+        job = Job(
             ticket=self._num_tickets,
             source=source_text,
             source_ids=[token_ids[source] for source in sources],
@@ -294,7 +250,11 @@ class Translator:
                 complete.append(job)
         for job in complete:
             del self._jobs[job.ticket]
-        return [(job.ticket, self._translation(job)) for job in complete]
+        config, tokenizers = self.checkpoint.config, self.checkpoint.tokenizers
+        return [
+            (job.ticket, translation_of(job, tokenizers, config.target_language))
+            for job in complete
+        ]
 
     def cancel(self, ticket: int) -> None:
         """Drops a text wherever it is; one that is unknown or finished is no error."""
@@ -380,83 +340,3 @@ class Translator:
             )
             for (_, target_ids), token_log_probs in zip(ids, found, strict=True)
         ]
-
-    def _translation(self, job: "_Job") -> Translation:
-        joined = self._joined(job, job.ranked(0))  # once: it costs most of all here
-        log_prob, score = job.scores(0)
-        best = [hypotheses[0] for hypotheses in job.hypotheses.values()]
-        return Translation(
-            text=joined.text,
-            score=score,
-            log_prob=log_prob,
-            alternatives=tuple(self._alternative(job, rank) for rank in range(1, job.num_ranks)),
-            segments=self._segments(job, joined),
-            source_tokens=sum(len(source_ids) for source_ids in job.source_ids),
-            target_tokens=sum(len(hypothesis.token_ids) for hypothesis in best),
-            truncated=not all(hypothesis.finished for hypothesis in best),
-        )
-
-    def _alternative(self, job: "_Job", rank: int) -> Alternative:
-        log_prob, score = job.scores(rank)
-        return Alternative(self._joined(job, job.ranked(rank)).text, score, log_prob)
-
-    def _joined(self, job: "_Job", chosen: Mapping[int, Hypothesis]) -> JoinedText:
-        """The text with these hypotheses, by segment, for its translated segments."""
-        texts = [segment.text for segment in job.source.segments]
-        for index, hypothesis in chosen.items():
-            texts[index] = self.checkpoint.tokenizers.target.decode(hypothesis.token_ids)
-        return join(job.source, texts, target_language=self.checkpoint.config.target_language)
-
-    def _segments(self, job: "_Job", joined: JoinedText) -> tuple[SegmentTranslation, ...]:
-        tokenizers = self.checkpoint.tokenizers
-        best = job.ranked(0)
-        segments = []
-        for index, (segment, source_ids, source_span, target_span) in enumerate(
-            zip(job.source.segments, job.source_ids, job.source.spans, joined.spans, strict=True)
-        ):
-            hypothesis = best.get(index, _PASSED)
-            segments.append(
-                SegmentTranslation(
-                    source=segment.text,
-                    text=joined.text[target_span.start : target_span.end],
-                    source_span=source_span,
-                    target_span=target_span,
-                    score=hypothesis.score,
-                    source_pieces=tuple(tokenizers.source.pieces(source_ids)),
-                    target_pieces=tuple(tokenizers.target.pieces(hypothesis.token_ids)),
-                    token_log_probs=hypothesis.token_log_probs,
-                    alignment=hypothesis.attention,
-                )
-            )
-        return tuple(segments)
-
-
-@dataclass
-class _Job:
-    """One text on its way through the engine."""
-
-    ticket: int
-    source: SplitText
-    source_ids: list[list[int]]  # by segment
-    search: SearchConfig
-    waiting_for: dict[int, int] = field(default_factory=dict)  # request id -> segment
-    hypotheses: dict[int, tuple[Hypothesis, ...]] = field(default_factory=dict)  # by segment
-
-    @property
-    def num_ranks(self) -> int:
-        """Different translations that can be made of the segments' hypotheses; at least one."""
-        return max((len(hypotheses) for hypotheses in self.hypotheses.values()), default=1)
-
-    def ranked(self, rank: int) -> dict[int, Hypothesis]:
-        """Every segment's hypothesis of this rank, or its last."""
-        return {
-            index: hypotheses[min(rank, len(hypotheses) - 1)]
-            for index, hypotheses in sorted(self.hypotheses.items())
-        }
-
-    def scores(self, rank: int) -> tuple[float, float]:
-        """Log-probability and score of the whole text from those."""
-        chosen = self.ranked(rank).values()
-        log_prob = sum((hypothesis.log_prob for hypothesis in chosen), 0.0)
-        length = sum(len(hypothesis.token_log_probs) for hypothesis in chosen)
-        return log_prob, log_prob / length_penalty(length, self.search.length_penalty)

@@ -25,7 +25,7 @@ from service.detection import Detector
 from service.dialects import error_response
 from service.door import Door
 from service.faces.apertium import apertium_router
-from service.faces.azure import azure_router
+from service.faces.azure.router import azure_router
 from service.faces.deepl import deepl_router
 from service.faces.google import google_router
 from service.faces.libretranslate import libretranslate_router

@@ -34,7 +34,8 @@ if TYPE_CHECKING:  # importing torch is left to the model's thread
     from model.beam_search import SearchConfig
     from model.request import Usage
     from model.segmenter import Segmentation
-    from model.translator import ForcedScore, Translation
+    from model.translation import Translation
+    from model.translator import ForcedScore
 
 logger = logging.getLogger("dragoman.dispatcher")
 

@@ -25,7 +25,7 @@ from service.text_lines import LineSource, Survey, read_lines
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
-    from model.translator import Translation
+    from model.translation import Translation
 
 WINDOW_LINES = 2048  # what a kill can cost; a short window leaves slots empty at its end too often
 _LONGEST_WAIT_S = 0.05  # for a translation, before looking for more lines of a stream

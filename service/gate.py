@@ -36,7 +36,8 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
     from model.segmenter import Segmentation
-    from model.translator import ForcedScore, Translation
+    from model.translation import Translation
+    from model.translator import ForcedScore
 
 Result = TypeVar("Result")
 

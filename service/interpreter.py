@@ -21,7 +21,7 @@ from service.markup import Document, plain_document
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
     from model.segmenter import Segmentation
-    from model.translator import Translation
+    from model.translation import Translation
 
 
 # What of a text is to be translated, where no more than so many texts may be.

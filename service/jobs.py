@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # torch is the engine thread's affair
     from model.beam_search import SearchConfig
     from model.request import Usage
     from model.segmenter import Segmentation
-    from model.translator import ForcedScore, Translation
+    from model.translation import Translation
+    from model.translator import ForcedScore
 
 
 class TranslatorFace(Protocol):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from service.text_lines import one_line
 
 if TYPE_CHECKING:
-    from model.translator import SegmentTranslation, Translation
+    from model.translation import SegmentTranslation, Translation
 
 _WEIGHT_DECIMALS = 4  # of attention weights: enough to draw, and a fifth of the bytes
 

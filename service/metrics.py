@@ -39,7 +39,7 @@ from service.result_cache import ResultCache
 from service.warning_signs import warnings_of
 
 if TYPE_CHECKING:
-    from model.translator import Translation
+    from model.translation import Translation
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 _RATIOS = (0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0, 4.0)

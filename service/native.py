@@ -37,7 +37,7 @@ from service.words import Word, words_of
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
-    from model.translator import SegmentTranslation, Translation
+    from model.translation import SegmentTranslation, Translation
 
 # Of metrics.json. The rest (example sentences, hashes, training config) is the team's own affair.
 _SHOWN_METRICS = ("dev", "test", "created", "parent")

@@ -12,7 +12,7 @@ from cachetools import LRUCache
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
     from model.segmenter import Segmentation
-    from model.translator import Translation
+    from model.translation import Translation
 
 _OWN_SIZE = 100  # characters that an entry costs by itself: numbers, pieces' objects
 

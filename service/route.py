@@ -13,7 +13,7 @@ from service.dispatcher import Dispatcher, ModelInfo
 from service.languages import base_code, same_language, wider_codes, wider_pairs
 
 if TYPE_CHECKING:
-    from model.translator import Translation
+    from model.translation import Translation
 
 Pair = tuple[str, str]  # source and target
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from model.translator import Translation
+    from model.translation import Translation
 
 Sign = Literal["copied", "loop", "cut", "too_short", "too_long", "numbers"]
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import regex  # type: ignore[import-untyped, unused-ignore]
 
 if TYPE_CHECKING:
-    from model.translator import SegmentTranslation
+    from model.translation import SegmentTranslation
 
 # Scripts without spaces between words.
 _UNSPACED = regex.compile(

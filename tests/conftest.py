@@ -1,14 +1,18 @@
-"""What every test shares: one torch thread, a small checkpoint made once, and an end."""
+"""What every test shares: one torch thread, a small checkpoint made once, a command, and an end."""
 
 import faulthandler
+import gc
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from model.tokenizer import TokenizerPair
+from tests.shapes import unchecked_shapes
 from tests.tiny_checkpoint import fit_tiny_tokenizers, write_tiny_checkpoint
+from tests.training.zygote import Zygote
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every command
 # that a test interrupts.
@@ -23,6 +27,19 @@ def pytest_unconfigure() -> None:
     faulthandler.dump_traceback_later(_EXIT_S, exit=True, file=2)  # standard error
 
 
+def pytest_collection_finish() -> None:
+    """Takes all that was imported out of the garbage collector's sight: it stays anyway."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def quick() -> Iterator[None]:
+    """For tests of what happens around the network, by steps whose shapes others check."""
+    with unchecked_shapes():
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder (en to de) with an untrained network. Do not change it; copy it."""
@@ -33,3 +50,11 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> TokenizerPair:
     """A joint tokenizer of 320 pieces."""
     return fit_tiny_tokenizers(tmp_path_factory.mktemp("tokenizers"))
+
+
+@pytest.fixture(scope="session")
+def dragoman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """The command, ready to be started many times."""
+    zygote = Zygote(tmp_path_factory.mktemp("said"))
+    yield zygote
+    zygote.close()

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.training.zygote import Zygote
 from training import demo_corpus
 
 COMMAND = [sys.executable, "-c", "from service.cli import main; main()"]
@@ -39,20 +40,12 @@ TEXTS = [
 ]
 
 
-def dragoman(*arguments: object, stdin: str | None = None) -> str:
+def run(dragoman: Zygote, *arguments: object) -> str:
     """Runs the command; its standard output. Fails the test with what it said."""
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
+    command = dragoman.run(*arguments)
+    assert command.status == 0, command.said
+    assert "Traceback" not in command.said
+    return command.output.read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,7 @@ class Road:
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
+def road(dragoman: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Road:
     folder = tmp_path_factory.mktemp("road")
     pairs = demo_corpus.generate().train[:400]
     for side, language in enumerate(("en", "de")):
@@ -73,9 +66,9 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     settings = [part for setting in SMALL for part in ("--set", setting)]
     files = ["--source", folder / "my.en", "--target", folder / "my.de"]
     languages = ["--source-language", "en", "--target-language", "de"]
-    dragoman("train", *files, *languages, "--run", folder / "run", *settings)
+    run(dragoman, "train", *files, *languages, "--run", folder / "run", *settings)
     checkpoint = folder / "models" / "mine"
-    dragoman("export", folder / "run", checkpoint)
+    run(dragoman, "export", folder / "run", checkpoint)
     return Road(folder, checkpoint)
 
 
@@ -120,12 +113,29 @@ def ask(address: str, **body: Any) -> list[dict[str, Any]]:
     return translations
 
 
-def test_the_same_text_gets_the_same_translation_everywhere(road: Road, server: str) -> None:
+def from_a_pipe(checkpoint: Path, source: Path) -> str:
+    """What a process of its own says to this on its standard input."""
+    done = subprocess.run(
+        [*COMMAND, "translate", str(checkpoint)],
+        input=source.read_text(encoding="utf-8"),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_same_text_gets_the_same_translation_everywhere(
+    dragoman: Zygote, road: Road, server: str
+) -> None:
     source = road.folder / "texts.en"
     source.write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf-8", newline="\n")
-    dragoman("translate", road.checkpoint, source, "-o", road.folder / "texts.de")
+    run(dragoman, "translate", road.checkpoint, source, "-o", road.folder / "texts.de")
     from_file = (road.folder / "texts.de").read_text(encoding="utf-8").split("\n")[:-1]
-    from_stdin = dragoman("translate", road.checkpoint, stdin=source.read_text(encoding="utf-8"))
+    from_stdin = from_a_pipe(road.checkpoint, source)
     by_line = {"segmentation": "line"}  # as the command does
     together = [translation["text"] for translation in ask(server, text=TEXTS, **by_line)]
     alone = [ask(server, text=text, **by_line)[0]["text"] for text in TEXTS]
@@ -134,23 +144,25 @@ def test_the_same_text_gets_the_same_translation_everywhere(road: Road, server: 
     assert any(text.strip() for text in from_file)
 
 
-def test_a_file_is_translated_alike_by_one_engine_and_by_two(road: Road) -> None:
+def test_a_file_is_translated_alike_by_one_engine_and_by_two(dragoman: Zygote, road: Road) -> None:
     source = road.folder / "many.en"
     lines = (TEXTS + [f"Paul buys {n} lamps." for n in range(20)]) * 14  # enough for all cores
     source.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
     for threads in (1, 2):
         output = road.folder / f"many.{threads}"
-        dragoman("translate", road.checkpoint, source, "-o", output, "--threads", threads)
+        run(dragoman, "translate", road.checkpoint, source, "-o", output, "--threads", threads)
     assert (road.folder / "many.1").read_bytes() == (road.folder / "many.2").read_bytes()
 
 
-def test_scores_over_http_are_those_of_the_command(road: Road, server: str) -> None:
+def test_scores_over_http_are_those_of_the_command(
+    dragoman: Zygote, road: Road, server: str
+) -> None:
     pairs = [("Paul buys a lamp.", "Paul kauft eine Lampe."), ("Good morning.", "Guten Morgen.")]
     for side, name in enumerate(("score.en", "score.de")):
         text = "".join(f"{pair[side]}\n" for pair in pairs)
         (road.folder / name).write_text(text, encoding="utf-8", newline="\n")
     files = ["--source", road.folder / "score.en", "--target", road.folder / "score.de"]
-    printed = dragoman("score", road.checkpoint, *files, "--json")
+    printed = run(dragoman, "score", road.checkpoint, *files, "--json")
     body = {
         "source": "en",
         "target": "de",
@@ -163,23 +175,24 @@ def test_scores_over_http_are_those_of_the_command(road: Road, server: str) -> N
     assert over_http == by_command
 
 
-def test_inspect_and_evaluate_tell_the_same_scores(road: Road) -> None:
-    described = json.loads(dragoman("inspect", road.checkpoint, "--json"))
+def test_inspect_and_evaluate_tell_the_same_scores(dragoman: Zygote, road: Road) -> None:
+    described = json.loads(run(dragoman, "inspect", road.checkpoint, "--json"))
     data = road.folder / "run" / "data"
     files = ["--source", data / "test.source", "--reference", data / "test.target"]
-    evaluated = json.loads(dragoman("evaluate", road.checkpoint, *files, "--json"))
+    evaluated = json.loads(run(dragoman, "evaluate", road.checkpoint, *files, "--json"))
     [system] = evaluated["systems"]
     kept = described["metrics"]["test"]["bleu"]
     assert system["bleu"]["score"] == pytest.approx(kept["score"], abs=1e-4)
     assert system["bleu"]["signature"] == kept["signature"]
 
 
-def test_retraining_compares_old_and_new(road: Road) -> None:
+def test_retraining_compares_old_and_new(dragoman: Zygote, road: Road) -> None:
     files = ["--source", road.folder / "my.en", "--target", road.folder / "my.de"]
-    run = road.folder / "week"
-    dragoman("retrain", road.checkpoint, *files, "--run", run, "--set", "optimization.max_epochs=1")
-    comparison = json.loads((run / "comparison.json").read_text(encoding="utf-8"))
+    week = road.folder / "week"
+    settings = ["--set", "optimization.max_epochs=1"]
+    run(dragoman, "retrain", road.checkpoint, *files, "--run", week, *settings)
+    comparison = json.loads((week / "comparison.json").read_text(encoding="utf-8"))
     assert comparison["bleu"]["signature"]
     assert comparison["test_pairs"] == 20
-    parent = json.loads((run / "checkpoint" / "metrics.json").read_text(encoding="utf-8"))["parent"]
-    assert parent.startswith("mine ")
+    metrics = json.loads((week / "checkpoint" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["parent"].startswith("mine ")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
-    from model.translator import Translation
+    from model.translation import Translation
 
 _SEED = 1
 

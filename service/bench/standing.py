@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from model.beam_search import SearchConfig
-    from model.translator import Translation
+    from model.translation import Translation
 
 _WARM_UP = 64  # first calls choose kernels and fill allocators
 

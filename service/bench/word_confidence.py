@@ -24,7 +24,7 @@ from service.text_lines import read_lines
 from service.words import words_of
 
 if TYPE_CHECKING:
-    from model.translator import Translation
+    from model.translation import Translation
 
 _BOUNDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _NO_LETTERS = regex.compile(r"[^\p{L}\p{M}\p{N}]+")

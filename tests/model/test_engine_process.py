@@ -18,7 +18,10 @@ from model.beam_search import SearchConfig
 from model.engine_process import EngineProcesses, EngineSetup, Failure, Ready
 from model.engine_team import EngineTeam
 from model.process import python_command
-from model.translator import Translation, Translator
+from model.translation import Translation
+from model.translator import Translator
+
+pytestmark = pytest.mark.usefixtures("quick")  # the same engine as in test_engine.py
 
 TEXTS = [f"We have {a} apples and {b} pears." for a in ("one", "two") for b in ("six", "nine")] * 20
 ENDLESS = SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5)
@@ -194,7 +197,8 @@ HOLDER = """
 import sys
 from pathlib import Path
 from model.beam_search import SearchConfig
-from model.translator import Translation, Translator
+from model.translation import Translation
+from model.translator import Translator
 translator = Translator.load(Path(sys.argv[1]), precision="fp32", num_engines=2, own_engine=False)
 translator.translate(["pears"])
 translator.add("pears", SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5))

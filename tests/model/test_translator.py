@@ -16,7 +16,8 @@ from model.checkpoint import load_checkpoint
 from model.errors import CheckpointError, InputError
 from model.segmenter import Segmentation, Span
 from model.tokenizer import BOS, EOS
-from model.translator import SegmentTranslation, Translation, Translator
+from model.translation import SegmentTranslation, Translation
+from model.translator import Translator
 from tests.slow_step import slow_step
 
 TEXTS = [

@@ -1,4 +1,4 @@
-"""An application over fake models, spoken to without a socket."""
+"""An application over fake models, spoken to without a socket; keys for it; files to translate."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +14,8 @@ from service.app import create_app
 from service.lifecycle import Lifecycle
 from service.registry import Registry
 from service.settings import Settings
+from tests.service.echo_translator import EchoModel
+from tests.service.file_jobs import ODD_LINES, long_lines, write_lines
 
 Serving = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 AddKey = Callable[..., str]
@@ -70,3 +72,29 @@ def add_key(keys_file: Path) -> AddKey:
         return key
 
     return add
+
+
+@pytest.fixture
+def odd_file(tmp_path: Path) -> Path:
+    """Lines that are easily lost, cut or joined."""
+    return write_lines(tmp_path / "odd.txt", ODD_LINES)
+
+
+@pytest.fixture
+def long_file(tmp_path: Path) -> Path:
+    """More than a window of lines."""
+    return write_lines(tmp_path / "long.txt", long_lines())
+
+
+@pytest.fixture
+def echo(monkeypatch: pytest.MonkeyPatch) -> EchoModel:
+    """Every checkpoint loads as this."""
+    translator = EchoModel()
+    for module in ("translate_command", "score_command"):
+        monkeypatch.setattr(
+            f"service.{module}.load_translator", lambda loading, much=False: translator
+        )
+    monkeypatch.setattr(
+        "service.translate_command.search_settings", lambda translator, chosen: None
+    )
+    return translator

@@ -19,12 +19,12 @@ from service.text_lines import survey
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
-    from model.translator import Translation
+    from model.translation import Translation
 
 
 @dataclass(frozen=True)
 class EchoTranslation:
-    """The fields of model.translator.Translation that the command line reads."""
+    """The fields of model.translation.Translation that the command line reads."""
 
     text: str
     score: float = -1.5

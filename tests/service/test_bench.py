@@ -36,6 +36,7 @@ from service.bench.table import report_lines
 from service.bench.work import Lengths, Product
 from service.loading import Loading
 from tests.networks import SMALL
+from tests.service.commands import one_line_error
 
 CPU = torch.device("cpu")
 LATENCY = LatencySummary(3, 1.0, 2.0, 3.0, 4.0, 5.0)
@@ -79,13 +80,6 @@ def bench_report(*precisions: PrecisionReport) -> BenchReport:
         precisions=precisions,
         unsupported=(Unsupported("int8", "there are no integers"),),
     )
-
-
-def one_line_error(capsys: pytest.CaptureFixture[str]) -> str:
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.count("\n") == 1
-    return output.err
 
 
 def test_everything_is_measured_in_a_process_of_its_own(
@@ -210,7 +204,8 @@ def test_a_report_survives_the_way_between_processes(monkeypatch: pytest.MonkeyP
 
 
 def test_a_text_that_cannot_be_translated_is_named(tiny_checkpoint: Path) -> None:
-    task = Task(Loading(tiny_checkpoint), BenchPlan(), ("one", "t\0o"), time.monotonic())
+    loading = Loading(tiny_checkpoint, precision="fp32", threads=1)  # loaded sooner
+    task = Task(loading, BenchPlan(), ("one", "t\0o"), time.monotonic())
     answers: list[tuple[str, object]] = []
     process.answer(task, lambda kind, content: answers.append((kind, content)))
     ((kind, reason),) = answers

@@ -12,7 +12,7 @@ from service.bench.open_loop import LatencySummary, open_loop, percentile, poiss
 
 if TYPE_CHECKING:
     from model.beam_search import SearchConfig
-    from model.translator import Translation
+    from model.translation import Translation
 
 SEARCH = cast("SearchConfig", None)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from model import beam_search, translator
+from model import beam_search, translation, translator
 from service.jobs import TranslatorFace
 from tests.service import fakes
 
@@ -15,9 +15,9 @@ from tests.service import fakes
     ("fake", "real"),
     [
         (fakes.FakeSearch, beam_search.SearchConfig),
-        (fakes.FakeOther, translator.Alternative),
-        (fakes.FakeSegment, translator.SegmentTranslation),
-        (fakes.FakeTranslation, translator.Translation),
+        (fakes.FakeOther, translation.Alternative),
+        (fakes.FakeSegment, translation.SegmentTranslation),
+        (fakes.FakeTranslation, translation.Translation),
         (fakes.FakeScore, translator.ForcedScore),
     ],
 )

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.segmenter import Span
-from model.translator import SegmentTranslation, Translator
+from model.translation import SegmentTranslation
+from model.translator import Translator
 from service.words import Word, num_letters, piece_letters, split_words, words_of
 
 

@@ -1,12 +1,14 @@
-"""A small corpus, its recipe, and a `dragoman` to train on it."""
+"""What tests of training share: small corpora, and a recipe for one of them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.training.zygote import Zygote
+from model.tokenizer import TokenizerPair
+from tests.training.corpora import Maker, fit_letters
+from tests.training.reversing import write_reversals
 from training import demo_corpus
+from training.token_store import TokenStore
 
 RECIPE = """
 save_every_minutes = 1e-9 # after every update
@@ -64,9 +66,18 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")  # another test counts open stores
+def reversals(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
+    """Strings of digits and the same from the right."""
+    return write_reversals(tmp_path_factory.mktemp("stores") / "reversed")
+
+
 @pytest.fixture(scope="session")
-def dragoman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    """The command, ready to be started many times."""
-    zygote = Zygote(tmp_path_factory.mktemp("said"))
-    yield zygote
-    zygote.close()
+def letters(tmp_path_factory: pytest.TempPathFactory) -> TokenizerPair:
+    return fit_letters(tmp_path_factory.mktemp("letters"))
+
+
+@pytest.fixture
+def maker(tmp_path: Path, letters: TokenizerPair) -> Maker:
+    """Makes corpora in a folder of the test's own."""
+    return Maker(tmp_path, letters)

@@ -7,6 +7,7 @@ and signals, so it can be interrupted and killed like any other. One JSON object
 one goes out; `Zygote` is the other end.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -136,6 +137,8 @@ def main() -> None:
     """Answers requests until standard input ends."""
     for module in SLOW_IMPORTS:
         importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # no command looks through all of that again
     for line in sys.stdin:
         request = json.loads(line)
         if "start" in request:

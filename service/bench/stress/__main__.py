@@ -16,8 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import NonNegativeInt, PositiveInt
+
 from model.errors import DragomanError, InputError
-from service.bench.options import above_zero, count, count_or_none, zero_or_above
+from service.bench.options import AboveZero, ZeroOrAbove, reading
 from service.bench.stress.client import Sentences
 from service.bench.stress.leaving import leaving
 from service.bench.stress.long_text import long_text
@@ -114,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m service.bench.stress",
         description="Serve a model and put it under pressure.",
     )
+    count, count_or_none = reading(PositiveInt), reading(NonNegativeInt)
+    above_zero, zero_or_above = reading(AboveZero), reading(ZeroOrAbove)
     pressures = parser.add_subparsers(dest="pressure", required=True)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:

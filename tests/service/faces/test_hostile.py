@@ -5,6 +5,7 @@ None is answered with 5xx, and no refusal repeats what was sent. They stand in `
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -56,6 +57,9 @@ ROUTES = {
     "GET /metrics": ("unknown",),
     "GET /": ("unknown",),
 }
+# Routes that read nothing share the requests; each request comes to more than one of them.
+UNREAD = [route for route, fields in ROUTES.items() if fields == ("unknown",)]
+SHARES = 4
 # Azure's fields: those of the query string, those of the body's texts, those of their targets.
 AZURE: dict[str, tuple[tuple[str, ...], ...]] = {
     "POST /translator/text/v3.0/translate": (
@@ -162,6 +166,8 @@ async def test_no_request_is_a_fault_or_comes_back(route: str, serving: Serving)
             if route in AZURE
             else requests(method, ROUTES[route])
         )
+        if route in UNREAD:
+            sent = islice(sent, UNREAD.index(route) % SHARES, None, SHARES)
         for number, request in enumerate(sent):
             check(await client.request(method, paths[number % len(paths)], **request), request)
             count += 1
@@ -174,7 +180,11 @@ async def test_no_request_is_a_fault_or_comes_back(route: str, serving: Serving)
             check(answer, end)
         after = {"text": "a b", "source": "en", "target": "de"}
         assert (await client.post("/v1/translate", json=after)).status_code == 200
-    assert count > 700
+    assert count > (700 / SHARES if route in UNREAD else 700)
+
+
+def test_routes_that_share_requests_have_all_of_them() -> None:
+    assert len(UNREAD) >= 2 * SHARES
 
 
 async def test_paths_by_themselves(serving: Serving) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, seed, settings
 from schemathesis.checks import not_a_server_error
@@ -44,24 +45,34 @@ def document() -> dict[str, Any]:
 
 
 schema = schemathesis.openapi.from_dict(document())
+DOCUMENTED = json.dumps(schema.raw_schema, ensure_ascii=False)
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    """Keeps its connection: some thousand requests are made."""
+    with requests.Session() as session:
+        session.trust_env = False  # no search for proxies
+        yield session
 
 
 @schema.parametrize()
 @seed(20261121)
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-def test_made_up_requests(case: schemathesis.Case[Any], address: str) -> None:
-    answer = case.call(base_url=address, timeout=20)
+def test_made_up_requests(
+    case: schemathesis.Case[Any], address: str, session: requests.Session
+) -> None:
+    answer = case.call(base_url=address, session=session, timeout=20)
     case.validate_response(answer, checks=CHECKS)
     if answer.status_code >= 400:
         told = answer.text
-        documented = json.dumps(case.operation.schema.raw_schema, ensure_ascii=False)
         for text in strings((case.query, case.body, case.headers)):
-            if len(text) >= _LEAST_ECHO and text not in documented:
+            if len(text) >= _LEAST_ECHO and text not in DOCUMENTED:
                 assert text not in told
 
 
