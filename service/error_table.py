@@ -21,6 +21,7 @@ ERROR_TABLE: tuple[tuple[type[Exception], int, str, int | None], ...] = (
     (errors.QuotaExceeded, 403, "quota_exceeded", None),
     (errors.UnknownModel, 404, "unknown_model", None),
     (errors.UnknownLanguagePair, 404, "unknown_language_pair", None),
+    (errors.UnknownGlossary, 404, "unknown_glossary", None),
     (errors.BodyTooSlow, 408, "body_too_slow", None),
     (errors.RequestTooLarge, 413, "request_too_large", None),
     (errors.UnsupportedMediaType, 415, "unsupported_media_type", None),

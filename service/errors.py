@@ -62,6 +62,10 @@ class UnknownLanguagePair(RequestError):
     """No model translates between the languages asked for."""
 
 
+class UnknownGlossary(RequestError):
+    """A glossary that is asked for by its id: there are none."""
+
+
 class QueueFull(RequestError):
     """The model has as much work waiting as it may."""
 

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from model.segmenter import Segmentation
 from service.dialects import DEEPL
 from service.documented import documented_body, documented_errors, documented_query
-from service.errors import InvalidRequest, KeyRefused
+from service.errors import InvalidRequest, KeyRefused, RequestError, UnknownGlossary
 from service.faces.fields import Fields, LanguageCode, Texts, read_fields
 from service.interpreter import Interpretation, Interpreter, Order, Reader
 from service.invalid import validated
@@ -33,8 +33,9 @@ _NO_LIMIT = 1_000_000_000_000
 _VARIANTS = {"en": ("EN-GB", "EN-US"), "pt": ("PT-BR", "PT-PT")}
 
 # What DeepL's clients ask for elsewhere and this service has not, by the beginnings of its paths.
-# Answered 400, on which they raise their general exception with the message: 404 would be a
-# glossary that is not there, 501 they would try again.
+# Answered 400, on which they raise their general exception with the message: 501 they would try
+# again. A glossary that is asked for by its id gets 404, for which they have an exception.
+_GLOSSARY = "there is no such glossary: this service has none"
 _ABSENT = {
     "document": "documents are not translated by this service; send their texts to /v2/translate",
     "glossaries": "glossaries are not supported by this service; leave them out",
@@ -214,17 +215,23 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
         return {"character_count": usage.num_characters, "character_limit": _NO_LIMIT}
 
     for beginning, message in _ABSENT.items():
-        refuse = _refusing(message)
-        for version in ("v2", "v3"):
-            for path in (f"/{version}/{beginning}", f"/{version}/{beginning}/{{rest:path}}"):
-                router.add_api_route(path, refuse, methods=_ALL_METHODS, include_in_schema=False)
+        at_all = partial(InvalidRequest, message)
+        one = partial(UnknownGlossary, _GLOSSARY) if beginning == "glossaries" else at_all
+        for path, error in ((beginning, at_all), (f"{beginning}/{{rest:path}}", one)):
+            for version in ("v2", "v3"):
+                router.add_api_route(
+                    f"/{version}/{path}",
+                    _refusing(error),
+                    methods=_ALL_METHODS,
+                    include_in_schema=False,
+                )
     return router
 
 
-def _refusing(message: str) -> Callable[[Request], Awaitable[None]]:
+def _refusing(error: Callable[[], RequestError]) -> Callable[[Request], Awaitable[None]]:
     async def refuse(request: Request) -> None:
         _check_key(request)
-        raise InvalidRequest(message)
+        raise error()
 
     return refuse
 

@@ -71,7 +71,7 @@ async def test_what_deepl_has_besides_is_refused_in_words(
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         for body in (b"", b"\xff\x00{", b"text=SECRET"):
             answer = await client.request(method, path, content=body)
-            assert answer.status_code == 400
+            assert answer.status_code == (404 if "glossaries/" in path else 400)
             assert re.search("this service", answer.json()["message"])
             assert "SECRET" not in answer.text
         other = await client.request(method, path, headers={"Authorization": "Bearer x"})

@@ -167,11 +167,9 @@ def test_a_key_sent_in_another_way(client: deepl.DeepLClient) -> None:
 def test_what_is_not_there(client: deepl.DeepLClient) -> None:
     pairs = {"a": "b"}
     asked: list[tuple[str, Callable[[], object]]] = [
-        ("glossaries are not supported", lambda: client.get_glossary("0a1b")),
         ("glossaries are not supported", client.list_glossaries),
         ("glossaries are not supported", client.get_glossary_languages),
         ("glossaries are not supported", lambda: client.create_glossary("a", "EN", "DE", pairs)),
-        ("glossaries are not supported", lambda: client.delete_glossary("0a1b")),
         ("glossaries are not supported", client.list_multilingual_glossaries),
         ("style rules are not supported", client.get_all_style_rules),
         ("does not improve texts", lambda: client.rephrase_text("a", target_lang="DE")),
@@ -282,3 +280,9 @@ def test_the_command(address: str) -> None:
     refused = asked("text", "--from", "EN", "--to", "DE", "--outline-detection-off", "a")
     assert refused.returncode != 0
     assert "outline_detection" in refused.stderr
+
+
+def test_a_glossary_that_is_not_there(client: deepl.DeepLClient) -> None:
+    for ask in (client.get_glossary, client.get_multilingual_glossary, client.delete_glossary):
+        with pytest.raises(deepl.GlossaryNotFoundException, match="this service has none"):
+            ask("0a1b")
