@@ -15,7 +15,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 Value = TypeVar("Value")
 
-WAIT_S = 5.0
+WAIT_S = 15.0
 _UNFINISHED = (".crdownload", ".tmp", "")  # names of downloads that are not whole yet
 
 

@@ -108,7 +108,7 @@ def test_a_network_that_breaks_in_the_middle_of_a_file(
     finally:
         translator.delay_s = 0.0
         page.network(offline=False)
-    page.wait_s = 10.0  # it asks again every 5 s
+    page.wait_s = 20.0  # it asks again every 5 s
     page.until(lambda: page.text("file-note") == "Done: 40 lines.")
     assert page.downloads(tmp_path).decode() == "".join(lines).upper()
 
