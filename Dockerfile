@@ -1,12 +1,12 @@
 # Serves checkpoints over HTTP on CPUs: model/ and service/, without anything of training.
 #
-#   docker build -t dragoman .
-#   docker run --read-only -p 8000:8000 -v "$PWD/models:/models:ro" dragoman
+#   docker build -t dragoman:0.1.0 .
+#   docker run --read-only -p 127.0.0.1:8000:8000 -v "$PWD/models:/models:ro" dragoman:0.1.0
 #
 # For GPUs leave the index out, which gives PyPI's CUDA wheels, and name the device:
 #
-#   docker build -t dragoman-gpu --build-arg TORCH_INDEX= .
-#   docker run --gpus all -e DRAGOMAN_DEVICE=cuda -p 8000:8000 -v "$PWD/models:/models:ro" dragoman-gpu
+#   docker build -t dragoman-gpu:0.1.0 --build-arg TORCH_INDEX= .
+#   docker run --gpus all -e DRAGOMAN_DEVICE=cuda -p 127.0.0.1:8000:8000 -v "$PWD/models:/models:ro" dragoman-gpu:0.1.0
 #
 # .ci/dockerfile_steps.py carries out this file where no docker engine is at hand. It knows the
 # instructions used here and refuses others.

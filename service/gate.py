@@ -171,6 +171,7 @@ class Gate:
         *,
         model: str,
         sent: Sequence[str] | None = None,
+        spends_quota: bool = True,
     ) -> None:
         """Notes a request's size for the log; raises past its limits and past its sender's.
 
@@ -179,7 +180,8 @@ class Gate:
         note(request.scope, model, len(texts), sum(map(len, texts)))
         self.check_size(texts, name_of)
         counted = texts if sent is None else sent
-        self.access.charge(request, len(counted), sum(map(len, counted)))
+        num_characters = sum(map(len, counted)) if spends_quota else 0
+        self.access.charge(request, len(counted), num_characters)
 
     def check_size(self, texts: Sequence[str], name_of: Callable[[int], str]) -> None:
         """Raises RequestTooLarge for more texts or characters than one request may have."""

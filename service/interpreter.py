@@ -74,9 +74,12 @@ class Interpreter:
     async def detect(
         self, request: Request, texts: Sequence[str], name_of: Callable[[int], str]
     ) -> list[list[Guess]]:
-        """For each text the served source languages it may be in, likeliest first; maybe none."""
+        """For each text the served source languages it may be in, likeliest first; maybe none.
+
+        Spends no quota: it is asked before a translation, which spends it for the same text.
+        """
         deadline = self.gate.deadline(request)
-        self.gate.admit(request, texts, name_of, model="-")
+        self.gate.admit(request, texts, name_of, model="-", spends_quota=False)
         return await self._detect(request, deadline, texts, self.served())
 
     async def translate(self, request: Request, order: Order) -> list[Interpretation]:

@@ -114,9 +114,11 @@ class Settings(BaseSettings):
         1024,
         ge=1,
         description="texts accepted and not yet answered, of one model, or waiting for their "
-        "language to be detected; past it 429",
+        "language to be detected, at least those of one request; past it 429",
     )
-    max_queue_characters: int = Field(400_000, ge=1, description="their characters; past it 429")
+    max_queue_characters: int = Field(
+        400_000, ge=1, description="their characters, at least those of one request; past it 429"
+    )
     max_queue_s: float = Field(
         2.0,
         gt=0,
@@ -234,12 +236,14 @@ class Settings(BaseSettings):
         # Otherwise that request would be refused for ever with "try again later".
         if self.max_queue_texts < self.max_texts:
             raise ValueError(
-                f"max_queue_texts is {self.max_queue_texts}, below max_texts {self.max_texts}"
+                f"max_queue_texts is {self.max_queue_texts}, below max_texts {self.max_texts}; "
+                "raise DRAGOMAN_MAX_QUEUE_TEXTS or lower DRAGOMAN_MAX_TEXTS"
             )
         if self.max_queue_characters < self.max_characters:
             raise ValueError(
                 f"max_queue_characters is {self.max_queue_characters}, "
-                f"below max_characters {self.max_characters}"
+                f"below max_characters {self.max_characters}; "
+                "raise DRAGOMAN_MAX_QUEUE_CHARACTERS or lower DRAGOMAN_MAX_CHARACTERS"
             )
         return self
 

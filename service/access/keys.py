@@ -129,6 +129,11 @@ def read_keys(path: Path) -> KeysFile:
         if len(content) > _MAX_BYTES:
             raise ConfigError(f"keys file {path} has more than {_MAX_BYTES} bytes")
         return KeysFile.model_validate_json(content)
+    except PermissionError:
+        raise ConfigError(
+            f"keys file {path} is not for this user (number {os.getuid()}) to read; "
+            "give it to the user that the service runs as (chown)"
+        ) from None
     except OSError as error:
         raise ConfigError(
             f"keys file {path}: {error.strerror or error}; "

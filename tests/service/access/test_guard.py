@@ -318,6 +318,19 @@ async def test_a_quota_in_every_dialect(serving: Serving, keys_file: Path, add_k
         assert (await client.post(GOOGLE, json=small, headers=bearer(key))).status_code == 403
 
 
+async def test_detection_spends_no_quota_but_counts_in_the_rate(
+    serving: Serving, keys_file: Path, add_key: AddKey
+) -> None:
+    key = add_key("website", characters_per_month=5, rate="2/hour")
+    settings = Settings(keys_file=keys_file)
+    async with serving(fake_registry(settings, "en-de", "de-en"), settings) as client:
+        asked = {"q": "more than five characters", "api_key": key}
+        for status in (200, 200, 429):
+            assert (await client.post("/detect", json=asked)).status_code == status
+        usage = await client.get("/v2/usage", headers=bearer(key, "DeepL-Auth-Key"))
+        assert usage.json() == {"character_count": 0, "character_limit": 5}
+
+
 async def test_usage_of_a_key_without_a_quota(
     serving: Serving, keys_file: Path, add_key: AddKey
 ) -> None:

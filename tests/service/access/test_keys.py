@@ -262,3 +262,12 @@ def test_all_keys_are_compared_in_constant_time(
 def test_a_missing_file_at_the_start_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="dragoman keys add"):
         Keyring(tmp_path / "keys.json")
+
+
+def test_a_file_that_is_not_ours_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    with pytest.raises(ConfigError, match=r"keys\.json is not for this user .* \(chown\)"):
+        read_keys(tmp_path / "keys.json")
