@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from service.arrivals import arrived
@@ -20,8 +20,10 @@ MAX_RETRY_AFTER_S = 60
 # Requests that may wait for room at the same time: so many at least get some in the time they have.
 LONGEST_LINE = 8
 
-# More characters than this in one request are bulk: a second's work of a core, and more.
-_BULK_CHARACTERS = 10_000
+# A request of more characters than all engines do in this time is bulk; within bounds, because a
+# list of twenty sentences is none on the slowest machine, and a chapter is on the fastest.
+_BULK_S = 0.5
+_BULK_AT_LEAST, _BULK_AT_MOST = 2_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,10 @@ class Load:
 
     num_texts: int
     num_characters: int
-
-    @property
-    def bulk(self) -> bool:
-        """True for so much that it lets all others pass."""
-        return self.num_characters > _BULK_CHARACTERS
+    bulk: bool = False  # so much that it lets all others pass
 
 
-_NOTHING = Load(0, 0)
-
-
-def load_of(texts: Sequence[str]) -> Load:
-    """What these texts add."""
-    return Load(len(texts), sum(map(len, texts)))
+_NOTHING, _SMALLEST = Load(0, 0), Load(1, 1)
 
 
 @dataclass(eq=False)
@@ -62,11 +55,21 @@ class Admission:
         self.speed: Callable[[], float | None] = lambda: None
         self.num_texts = 0
         self.num_characters = 0
-        self._num_bulk_characters = 0
+        self._bulk = _NOTHING  # all of it together
         self._name = name
         self._settings = settings
         self._line: deque[_Waiting] = deque()
         self._bulk_line: deque[_Waiting] = deque()  # nobody else waits behind these
+
+    def load_of(self, texts: Iterable[str]) -> Load:
+        """What these texts add."""
+        lengths = [len(text) for text in texts]
+        num_characters = sum(lengths)
+        speed = self.speed()
+        limit = _BULK_AT_MOST
+        if speed is not None:
+            limit = min(max(int(_BULK_S * speed), _BULK_AT_LEAST), _BULK_AT_MOST)
+        return Load(len(lengths), num_characters, bulk=num_characters > limit)
 
     async def enter(self, load: Load, deadline_s: float) -> None:
         """Takes room for a load, which `leave` gives back; waits a moment for it, in turn.
@@ -82,7 +85,7 @@ class Admission:
             return
         wait_s = min(self._settings.queue_wait_s - waited_s, deadline_s)
         if wait_s <= 0 or len(line) >= LONGEST_LINE:
-            raise refusal or self._behind_others()
+            raise refusal or self._behind_others(load)
         waiting = _Waiting(load, deadline_s, asyncio.get_running_loop().create_future())
         line.append(waiting)
         try:
@@ -98,23 +101,22 @@ class Admission:
                 line.remove(waiting)
                 self._admit_waiting()  # those behind it may need less
         if not waiting.admitted.done() or waiting.admitted.cancelled():
-            raise self._refusal(load, deadline_s) or refusal or self._behind_others()
+            raise self._refusal(load, deadline_s) or refusal or self._behind_others(load)
 
     def refuses_all(self, num_coming: int) -> QueueFull | None:
         """Why even the smallest request would find no room now; None when it would.
 
         So many others will have asked before it; they are taken for texts such as those waiting.
         """
-        usual = self.num_characters // max(self.num_texts, 1)
+        num_texts = self.num_texts - self._bulk.num_texts
+        usual = (self.num_characters - self._bulk.num_characters) // max(num_texts, 1)
         ahead = Load(num_coming, num_coming * usual)
-        refusal = self._refusal(Load(1, 1), self._settings.deadline_s, ahead)
-        return self._behind_others() if refusal is None and self._line else refusal
+        refusal = self._refusal(_SMALLEST, self._settings.deadline_s, ahead)
+        return self._behind_others(_SMALLEST) if refusal is None and self._line else refusal
 
     def leave(self, load: Load) -> None:
         """Gives room back, to those who wait for it first."""
-        self.num_texts -= load.num_texts
-        self.num_characters -= load.num_characters
-        self._num_bulk_characters -= load.num_characters if load.bulk else 0
+        self._count(load, -1)
         self._admit_waiting()
 
     def _admit_waiting(self) -> None:
@@ -129,9 +131,17 @@ class Admission:
         return self._bulk_line if load.bulk else self._line
 
     def _take(self, load: Load) -> None:
-        self.num_texts += load.num_texts
-        self.num_characters += load.num_characters
-        self._num_bulk_characters += load.num_characters if load.bulk else 0
+        self._count(load, 1)
+
+    def _count(self, load: Load, times: int) -> None:
+        self.num_texts += times * load.num_texts
+        self.num_characters += times * load.num_characters
+        if load.bulk:
+            self._bulk = Load(
+                self._bulk.num_texts + times * load.num_texts,
+                self._bulk.num_characters + times * load.num_characters,
+                bulk=True,
+            )
 
     def _refusal(self, load: Load, deadline_s: float, ahead: Load = _NOTHING) -> QueueFull | None:
         """Why there is no room now, `ahead` taken for waiting already; None when there is."""
@@ -143,41 +153,49 @@ class Admission:
                 f"{num_texts} texts are waiting",
                 f"{settings.max_queue_texts} may",
                 "max_queue_texts",
+                load,
             )
         if num_characters + load.num_characters > settings.max_queue_characters:
             return self._full(
                 f"{num_characters} characters are waiting",
                 f"{settings.max_queue_characters} may",
                 "max_queue_characters",
+                load,
             )
         # Half is kept for requests that people wait for.
         bulk = max(settings.max_characters, settings.max_queue_characters // 2)
-        if load.bulk and self._num_bulk_characters + load.num_characters > bulk:
+        if load.bulk and self._bulk.num_characters + load.num_characters > bulk:
             return self._full(
-                f"{self._num_bulk_characters} characters of large requests are waiting",
+                f"{self._bulk.num_characters} characters of large requests are waiting",
                 f"{bulk} may",
                 "half of max_queue_characters",
+                load,
             )
         longest_s = min(settings.max_queue_s, deadline_s)
-        if num_texts and self._expected_s(load, ahead) > longest_s:
+        if num_texts and (self.waits_s(load, ahead) or 0.0) > longest_s:
             setting = "max_queue_s" if settings.max_queue_s <= deadline_s else "the deadline"
-            return self._full("more texts are waiting", f"{longest_s:g} s of work may", setting)
+            most = f"{longest_s:g} s of work may"
+            return self._full("more texts are waiting", most, setting, load)
         return None
 
-    def _expected_s(self, load: Load, ahead: Load) -> float:
-        """How long a load will wait for those before it, which do not include bulk for others."""
+    def waits_s(self, load: Load = _SMALLEST, ahead: Load = _NOTHING) -> float | None:
+        """How long a load would wait for those before it; None while the speed is unknown.
+
+        They do not include bulk for others.
+        """
         speed = self.speed()
         before = self.num_characters + ahead.num_characters
-        before -= 0 if load.bulk else self._num_bulk_characters
-        return 0.0 if speed is None else before / speed
+        before -= 0 if load.bulk else self._bulk.num_characters
+        return None if speed is None else before / speed
 
-    def _full(self, what: str, limit: str, setting: str) -> QueueFull:
-        speed = self.speed()
-        expected_s = 1.0 if speed is None else self.num_characters / speed
+    def _full(self, what: str, limit: str, setting: str, load: Load) -> QueueFull:
+        waits_s = self.waits_s(load)
         return QueueFull(
             f"{what} for model {self._name}, at most {limit} ({setting}); try again later",
-            retry_after_s=min(max(math.ceil(expected_s), 1), MAX_RETRY_AFTER_S),
+            retry_after_s=min(
+                max(math.ceil(1.0 if waits_s is None else waits_s), 1), MAX_RETRY_AFTER_S
+            ),
         )
 
-    def _behind_others(self) -> QueueFull:
-        return self._full("others are waiting before this request", "so long", "queue_wait_s")
+    def _behind_others(self, load: Load) -> QueueFull:
+        return self._full("others are waiting before this request", "so long", "queue_wait_s", load)

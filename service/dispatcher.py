@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from model.process import settle
-from service.admission import Admission, Load, load_of
+from service.admission import Admission, Load
 from service.arrivals import arrived
 from service.errors import (
     DeadlineExceeded,
@@ -209,7 +209,7 @@ class Dispatcher:
         deadline_s: float,
     ) -> Answer:
         loop = asyncio.get_running_loop()
-        load = load_of(texts)
+        load = self.admission.load_of(texts)
         job = TranslateJob(
             loop.create_future(),
             loop,
@@ -239,10 +239,10 @@ class Dispatcher:
             return []
         loop = asyncio.get_running_loop()
         job = ScoreJob(loop.create_future(), loop, len(pairs), pairs=pairs)
-        num_characters = sum(len(source) + len(target) for source, target in pairs)
+        load = self.admission.load_of(source + target for source, target in pairs)
         try:
             async with asyncio.timeout(deadline_s):
-                return await self._perform(job, Load(len(pairs), num_characters), deadline_s)
+                return await self._perform(job, load, deadline_s)
         except ItemFailure as failure:
             raise failure.error(f"pairs[{failure.index}]") from None
         except TimeoutError:

@@ -132,8 +132,8 @@ async def test_a_queue_longer_than_its_time_is_full() -> None:
 async def test_bulk_that_waits_keeps_no_one_waiting() -> None:
     room = admission(Settings(queue_wait_s=0.05))
     for _ in range(2):
-        await room.enter(Load(1, 100_000), 10.0)
-    waits = await waiting(room, Load(1, 20_000))
+        await room.enter(Load(1, 100_000, bulk=True), 10.0)
+    waits = await waiting(room, Load(1, 20_000, bulk=True))
     for _ in range(10):
         await asyncio.wait_for(room.enter(Load(1, 50), 10.0), 0.02)
     with pytest.raises(QueueFull, match="half of max_queue_characters"):
@@ -154,13 +154,37 @@ async def test_who_gives_up_waiting_lets_those_behind_pass() -> None:
 async def test_bulk_keeps_no_one_out() -> None:
     settings = Settings(queue_wait_s=0.0, max_queue_s=2.0)
     room = admission(settings, speed=10_000.0)
-    await room.enter(Load(1, 100_000), 10.0)
+    await room.enter(Load(1, 100_000, bulk=True), 10.0)
     await room.enter(Load(1, 50), 10.0)  # lets it pass
     with pytest.raises(QueueFull, match="max_queue_s"):  # waits for all
-        await room.enter(Load(1, 20_000), 10.0)
+        await room.enter(Load(1, 20_000, bulk=True), 10.0)
     room = admission(settings)
     for _ in range(2):
-        await room.enter(Load(1, 100_000), 10.0)
+        await room.enter(Load(1, 100_000, bulk=True), 10.0)
     with pytest.raises(QueueFull, match=r"200000 may \(half of max_queue_characters\)"):
-        await room.enter(Load(1, 20_000), 10.0)
+        await room.enter(Load(1, 20_000, bulk=True), 10.0)
     await room.enter(Load(1, 50), 10.0)
+
+
+@pytest.mark.parametrize(
+    ("speed", "most"),
+    [(None, 10_000), (100.0, 2_000), (8_000.0, 4_000), (1e6, 10_000)],
+)
+async def test_bulk_is_what_keeps_all_engines_busy(speed: float | None, most: int) -> None:
+    room = admission(SMALL, speed)
+    assert room.load_of(["a" * (most - 1), "a"]) == Load(2, most)
+    assert room.load_of(["a" * most, "a"]) == Load(2, most + 1, bulk=True)
+
+
+async def test_those_on_their_way_are_not_taken_for_bulk() -> None:
+    room = admission(Settings(max_queue_texts=1024), speed=8_000.0)
+    assert room.refuses_all(500) is None  # nobody knows yet how long they are
+    await room.enter(Load(1, 100_000, bulk=True), 10.0)
+    await room.enter(Load(2, 100), 10.0)
+    assert room.refuses_all(300) is None
+    refusal = room.refuses_all(400)  # 50 characters each, too much for two seconds
+    assert refusal is not None
+    assert refusal.retry_after_s == 1  # bulk is for nobody to wait for
+    with pytest.raises(QueueFull) as bulk:
+        await room.enter(Load(1, 20_000, bulk=True), 10.0)
+    assert bulk.value.retry_after_s == 13
