@@ -110,7 +110,10 @@ def create_app(
     app.state.door = Door(registry, settings, metrics.count_request, lifecycle)
     app.add_middleware(Guard, access=access)  # added first, so innermost: it may read the body
     app.add_middleware(
-        BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.body_timeout_s,
+        lifecycle=lifecycle,
     )
     app.add_middleware(LastResort)
     if settings.cors_origins is not None:

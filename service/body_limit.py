@@ -1,4 +1,5 @@
-"""ASGI middleware that reads request bodies; stops at the too large, the too slow, the packed.
+"""ASGI middleware that reads request bodies; stops at the too large, the too slow, the packed, and
+at the end of the service.
 
 FastAPI's own limit answers in plain text and waits for ever for a slow body. Reading the whole
 body before the application sees the request also means that a refusal costs no work, and that
@@ -12,7 +13,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.dialects import error_response
-from service.errors import BodyTooSlow, RequestTooLarge, UnsupportedMediaType
+from service.errors import BodyTooSlow, RequestTooLarge, ShuttingDown, UnsupportedMediaType
+from service.lifecycle import Lifecycle, Phase
 
 # A client that is still sending cannot read our refusal if we close on it: the system would
 # discard the answer with the connection. So what it sends is thrown away for a moment first.
@@ -21,12 +23,15 @@ LINGER_BYTES = 64 * 1024 * 1024
 
 
 class BodyLimit:
-    """Passes requests on with their body complete; answers 413, 415 or 408 by itself."""
+    """Passes requests on with their body complete; answers 413, 415, 408 or 503 by itself."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, timeout_s: float, lifecycle: Lifecycle
+    ) -> None:
         self.app = app
         self.max_bytes = max_bytes
         self.timeout_s = timeout_s
+        self.lifecycle = lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,7 +42,7 @@ class BodyLimit:
             self._check_declared(scope)
             async with asyncio.timeout(self.timeout_s):
                 body = await self._read(incoming)
-        except (RequestTooLarge, UnsupportedMediaType) as error:
+        except (RequestTooLarge, ShuttingDown, UnsupportedMediaType) as error:
             await _refuse(error_response(scope, error), scope, incoming, send)
         except TimeoutError:
             late = BodyTooSlow(
@@ -65,6 +70,8 @@ class BodyLimit:
             body += await incoming.next_part()
             if len(body) > self.max_bytes:
                 raise self._too_large()
+            if not incoming.ended and self.lifecycle.phase is Phase.CLOSING:
+                raise ShuttingDown("the service is shutting down; ask another instance")
         return None if incoming.left else bytes(body)
 
     def _too_large(self) -> RequestTooLarge:

@@ -161,6 +161,8 @@ class Connection(H11Protocol):
             self._stop_waiting()
             data, self._at_door = self._at_door, b""
             self._let_in(data)
+        if self.conn.their_state is h11.SEND_BODY:  # whoever waits for the rest need not any more
+            self.cycle.message_event.set()
         super().shutdown()
 
     def _stop_waiting(self) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dragoman.reload")
 
-_PATIENCE_S = 30.0  # with one model; whoever waits for the reload's report has about twice that
+_PATIENCE_S = 30.0  # with the folder, and with each model in turn
 _POLL_S = 0.02  # models say how far they are from threads of their own, not to the event loop
 
 
