@@ -240,6 +240,11 @@ class _Models(Collector):
         characters = GaugeMetricFamily(
             "dragoman_waiting_characters", "Characters of these texts.", labels=("model",)
         )
+        seconds = GaugeMetricFamily(
+            "dragoman_waiting_seconds",
+            "How long they will take, large requests aside; 0 until the speed is known.",
+            labels=("model",),
+        )
         slots = GaugeMetricFamily(
             "dragoman_slots", "Segments that can be decoded at once.", labels=("model",)
         )
@@ -263,6 +268,7 @@ class _Models(Collector):
             of_model = (dispatcher.name,)
             waiting.add_metric(of_model, dispatcher.admission.num_texts)
             characters.add_metric(of_model, dispatcher.admission.num_characters)
+            seconds.add_metric(of_model, dispatcher.admission.waits_s() or 0.0)
             busy.add_metric(of_model, dispatcher.busy_s)
             cancelled.add_metric(of_model, dispatcher.num_cancelled_texts)
             usage = dispatcher.usage
@@ -275,7 +281,8 @@ class _Models(Collector):
         )
         for result in (Result.ADDED, Result.REPLACED, Result.REMOVED, Result.FAILED):
             swaps.add_metric((result.value,), self._registry.reloader.results[result])
-        yield from (state, waiting, characters, slots, slots_busy, busy, steps, cancelled, swaps)
+        yield from (state, waiting, characters, seconds, slots, slots_busy)
+        yield from (busy, steps, cancelled, swaps)
 
 
 class _Cache(Collector):

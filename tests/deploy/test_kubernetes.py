@@ -157,8 +157,8 @@ def test_more_pods_come_before_requests_are_refused(settings: Settings) -> None:
     assert target["name"] == deployment["metadata"]["name"]
     assert "replicas" not in deployment["spec"]
     [metric] = spec["metrics"]
-    wanted = int(metric["pods"]["target"]["averageValue"])
-    assert settings.max_slots <= wanted < settings.max_queue_texts / 4
+    milliseconds = metric["pods"]["target"]["averageValue"].removesuffix("m")
+    assert 0.1 < int(milliseconds) / 1000 <= settings.max_queue_s / 4
     [rule] = read_yaml("prometheus/adapter.yaml")["rules"]["custom"]
     assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
     assert rule["seriesQuery"].startswith(rule["name"]["matches"] + "{")

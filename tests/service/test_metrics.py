@@ -51,6 +51,7 @@ async def test_requests_and_texts_are_counted(serving: Serving) -> None:
     assert found["dragoman_model_state model=en-de state=ready"] == 1
     assert found["dragoman_model_state model=en-de state=failed"] == 0
     assert found["dragoman_waiting_texts model=en-de"] == 0
+    assert found["dragoman_waiting_seconds model=en-de"] == 0
     assert found["dragoman_busy_seconds_total model=en-de"] > 0
     assert found["dragoman_refused_total reason=request_too_large"] == 1
     assert found["dragoman_slots model=en-de"] == 4
