@@ -50,6 +50,7 @@ class EngineTeam:
         self._start = start
         self._count = count
         self._processes: EngineProcesses | None = None
+        self._have_come = False  # engines, from these processes
         self._gave_up = False  # on processes, because they cannot be had
         self._max_slots = max_slots
         self._capacity = max_slots + _WAITING_INSIDE
@@ -170,6 +171,7 @@ class EngineTeam:
         if self._processes is not None or self._gave_up:
             return
         self._processes = self._start()
+        self._have_come = False
         self._selector.register(self._processes.parent, selectors.EVENT_READ)
         with contextlib.suppress(OSError):  # it has ended: that is noticed in `_listen`
             for _ in range(self._count):
@@ -236,6 +238,7 @@ class EngineTeam:
             return []
         member = self._members.get(connection)
         if isinstance(message, Ready):
+            self._have_come = True
             self._coming.remove(connection)
             self._members[connection] = _Member(connection, message.process_id)
         elif isinstance(message, Failure):
@@ -259,12 +262,12 @@ class EngineTeam:
         self._selector.unregister(connection)
         if connection is self._processes.parent:
             if self._coming and not self._members:
-                self._do_without(f"the process that makes engines {self._processes.ending}")
+                self._lack(f"the process that makes engines {self._processes.ending}")
             return
         connection.close()
         if connection in self._coming:
             self._coming.remove(connection)
-            self._do_without("an engine has ended before it was ready")
+            self._lack("an engine has ended before it was ready")
             return
         logger.warning("an engine's process has ended; another takes its place")
         self._take_back(self._members.pop(connection).under_way.values())
@@ -290,6 +293,16 @@ class EngineTeam:
             line.clear()
             line.update({each.request_id: each for each in again if each.bulk is bulk})
             line.update(behind)
+
+    def _lack(self, reason: str) -> None:
+        """What becomes of the team when an engine that was called will not come."""
+        if not self._have_come:  # nor would others
+            self._do_without(reason)
+        elif self._members or self._coming:
+            logger.warning("going on with fewer engines: %s", reason)
+        else:
+            logger.warning("engines are called anew: %s", reason)
+            self._dismiss_processes()
 
     def _do_without(self, reason: str) -> None:
         """Goes on with the caller's own engine, if there is one."""

@@ -290,14 +290,15 @@ class Dying(Connection):
         raise EOFError
 
 
-def mortal(*lives: bool) -> Callable[[Connection], None]:
-    """Engines, some of which die of their first request."""
+def mortal(*lives: bool | None) -> Callable[[Connection], None]:
+    """Engines, some of which die of their first request, or (None) before they are ready."""
     rest = iter(lives)
 
     def serve(connection: Connection) -> None:
-        if next(rest, True):
+        life = next(rest, True)
+        if life:
             work(connection, engine)
-        else:
+        elif life is not None:
             with Dying(os.dup(connection.fileno())) as dying:
                 work(dying, engine)
 
@@ -315,6 +316,26 @@ def test_what_a_lost_engine_held_is_given_to_others(bulk: bool) -> None:
             team.admit(request)
         assert finish(team) == finish(alone)
         assert len(team.process_ids) == 2  # the lost one was replaced
+
+
+@pytest.mark.parametrize(
+    ("count", "lives"),
+    [
+        (2, (False, True, None)),  # the other one goes on alone
+        (1, (False, None)),  # all are called anew
+    ],
+)
+def test_engines_that_came_once_are_not_given_up(
+    count: int, lives: tuple[bool | None, ...]
+) -> None:
+    alone = engine()
+    with team_of(count, serve=mortal(*lives)) as team:
+        team.start()
+        for request in requests(30):
+            alone.admit(request)
+            team.admit(request)
+        assert finish(team) == finish(alone)
+        assert len(team.process_ids) == 1
 
 
 def test_a_request_that_ends_two_engines_is_given_up_and_others_come() -> None:

@@ -100,5 +100,5 @@ async def swaps(client: httpx.AsyncClient) -> dict[str, float]:
 
 
 def impatient(registry: Registry) -> Registry:
-    registry.reloader.patience_s = 0.1
+    registry.reloader.patience_s = 0.3
     return registry

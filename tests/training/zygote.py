@@ -32,7 +32,7 @@ SLOW_IMPORTS = (
     "training.demo",
     "training.retrain",
 )
-TIMEOUT_S = 60.0  # for commands that take a second or two on an idle machine
+TIMEOUT_S = 180.0  # for commands that take a second or two on an idle machine
 
 
 @dataclass

@@ -274,6 +274,30 @@ async def test_log_lines_tell_models_and_sizes_but_no_text(
         await client.post("/detect", data={"q": MARK})
     lines = [r.getMessage() for r in caplog.records if r.name == "dragoman.request"]
     assert "POST /translate 200" in lines[0]
-    assert lines[0].endswith("model=en-de,fr-de texts=2 characters=49")
-    assert lines[2].endswith("model=- texts=1 characters=15")
+    assert lines[0].endswith("model=en-de,fr-de texts=2 characters=49 refusal=-")
+    assert lines[2].endswith("model=- texts=1 characters=15 refusal=-")
     assert MARK not in caplog.text
+
+
+async def test_a_text_in_a_language_without_a_model_from_it(serving: Serving) -> None:
+    german = "Guten Morgen, wie geht es Ihnen? Ich habe das Buch gelesen."
+    async with serving(fake_registry(SETTINGS, "en-de", "en-fr"), SETTINGS) as client:
+
+        async def translate(text: str, target: str) -> httpx.Response:
+            return await client.post(
+                "/translate", json={"q": text, "source": "auto", "target": target}
+            )
+
+        there = (await translate(german, "de")).json()
+        assert there["translatedText"] == german
+        assert there["detectedLanguage"]["language"] == "de"
+        refused = await translate(german, "fr")
+        assert refused.status_code == 400
+        assert "from German is not supported" in refused.json()["error"]
+        # "Bank" is rather German, but by far not sure.
+        assert (await translate("Bank", "de")).json()["translatedText"] == "BANK"
+        (guess, *_) = (await client.post("/detect", json={"q": german})).json()
+        assert guess["language"] == "de"
+        assert {
+            each["language"] for each in (await client.post("/detect", json={"q": "Bank"})).json()
+        } == {"en"}
