@@ -186,7 +186,11 @@ class Interpreter:
         work = self.detector.detect(texts, tuple(served.by_language))
         guesses = await self.gate.in_time(request, deadline, work, stage="detect")
         return [
-            [each for each in of_text if each.confidence >= _SURE or each.language in served.sources]
+            [
+                each
+                for each in of_text
+                if each.confidence >= _SURE or each.language in served.sources
+            ]
             for of_text in guesses
         ]
 

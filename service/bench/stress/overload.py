@@ -38,7 +38,7 @@ class Overload:
     accepted: LatencySummary | None
     refused: LatencySummary | None
     refused_once_sent: LatencySummary | None  # without the time that the client was late itself
-    memory_mb: tuple[float, float, float]  # before, at most while it lasted, after
+    memory_mb: tuple[float, float, float, float]  # before, after a third, at most, at the end
 
 
 async def overload(
@@ -82,7 +82,12 @@ async def overload(
         refused_once_sent=LatencySummary.of([reply.sent_s for reply in refused])
         if refused
         else None,
-        memory_mb=(before_mb, max([before_mb, *samples]), service.memory_mb()),
+        memory_mb=(
+            before_mb,
+            samples[len(samples) // 3] if samples else before_mb,
+            max([before_mb, *samples]),
+            service.memory_mb(),
+        ),
     )
 
 
