@@ -1,6 +1,5 @@
 // What is on the page: elements, and numbers as people read them.
 
-/** Elements by their ids. */
 export const ui = new Proxy({}, { get: (_, id) => document.getElementById(id) });
 
 /** Texts are set as text, never as markup. */

@@ -63,7 +63,7 @@ export function fileTab(languages, limits) {
     if (pair && (isWhole || done > 0)) {
       const type = `${text.kind.type};charset=utf-8`;
       download.href = URL.createObjectURL(new Blob([text.result], { type }));
-      download.download = file.name.replace(/(?=\.\w+$)/, `.${pair.target}`);
+      download.download = file.name.replace(/(?=\.\w+$)/, `.${pair.target}${isWhole ? "" : ".part"}`);
       download.textContent = isWhole ? "Download" : "Download this much";
       download.hidden = false;
     }
@@ -92,6 +92,7 @@ function showProgress(text, remark) {
 }
 
 function summary({ total, refused, kind, pair, isDetected, encoding }) {
+  if (total === 0) return "There is no text in it.";
   const detected = isDetected ? ` from ${nameOf(pair.source)}, detected` : "";
   const sentences = [`Done: ${count(total - refused.length, kind.unit)}${detected}.`];
   if (refused.length > 0) {

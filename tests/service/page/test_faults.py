@@ -91,6 +91,20 @@ def test_models_are_asked_for_again_by_who_types(page: Page, served: PageServer)
     page.until(lambda: page.text("output") == "WORD")
 
 
+def test_models_are_asked_for_again_after_a_failure(page: Page, served: PageServer) -> None:
+    asked = page.num_requests("/v1/models")
+    served.faults.response = refused(QueueFull("full", retry_after_s=1))
+    page.type("word")
+    page.until(lambda: "busy" in page.text("problem"))
+    served.faults.response = None
+    page.shows("WORD")
+    page.until(lambda: page.num_requests("/v1/models") == asked + 1)
+    page.type("s")
+    page.shows("WORDS")
+    assert page.num_requests("/v1/models") == asked + 1
+    assert not page.by_id("problem").is_displayed()
+
+
 def test_a_broken_network_is_told_and_mended(page: Page) -> None:
     page.network(offline=True)
     try:

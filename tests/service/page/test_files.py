@@ -93,6 +93,12 @@ def test_the_language_of_a_file_is_detected(page: Page, tmp_path: Path) -> None:
     assert page.by_id("download").get_attribute("download") == "a.en.txt"
 
 
+def test_a_file_without_text(page: Page) -> None:
+    press(page, "file-tab")
+    page.drop_file("a.txt", "1 2 3\n\n")
+    page.until(lambda: page.text("file-note") == "There is no text in it.")
+
+
 def test_a_network_that_breaks_in_the_middle_of_a_file(
     page: Page, served: PageServer, tmp_path: Path
 ) -> None:
@@ -131,6 +137,7 @@ def test_a_stopped_file_goes_on_where_it_was(
     (tmp_path / "part").mkdir()
     expected = "".join(lines[:done]).upper() + "".join(lines[done:])
     assert page.text("download") == "Download this much"
+    assert page.by_id("download").get_attribute("download") == "a.b.de.part.txt"
     assert page.downloads(tmp_path / "part").decode() == expected
     choose(page, "en", "sv")  # a file is of one language
     assert page.text("stop") == "Continue into German"
