@@ -141,7 +141,6 @@ function sentence(word) {
   return `“${word.text}” ${word.weights ? from : "is shown without its origin"}.${sure}`;
 }
 
-/** As a table, the attention is read as well as looked at. */
 export function heatmap({ sources, targets }) {
   const table = element("table");
   const head = table.createTHead().insertRow();

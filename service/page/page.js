@@ -164,8 +164,9 @@ function complain(error, retry) {
   tooMuch = error.isQuota ? numCharacters(source.value) : Infinity;
   const soon = retry && wait !== null && wait <= SOON_S;
   const kept = source.value ? " Your text is kept." : "";
-  const next = wait === null ? "" : ` ${soon ? "Trying" : "Try"} again in ${duration(wait)}.`;
-  problem.textContent = error.message + kept + next;
+  const at = new Date(notBefore).toLocaleTimeString();
+  const next = soon ? ` Trying again at ${at}.` : ` Try again in ${duration(wait)}.`;
+  problem.textContent = error.message + kept + (wait === null ? "" : next);
   problem.hidden = false;
   if (soon) timer = setTimeout(retry, wait * 1000);
 }
@@ -262,7 +263,7 @@ const clicked = {
     const link = showLink({ ...languages.choice, target: languages.pair.target, text: source.value });
     copyAndSay(link, "Link copied. Who has it can read the text.");
   },
-  copy: () => copyAndSay(shown, "Copied."),
+  copy: () => copyAndSay(shown, ui.stale.hidden ? "Copied." : "Copied; it is of an earlier text."),
   "copy-curl": () => copyAndSay(ui.curl.textContent, "Command copied."),
   confidence({ currentTarget }) {
     currentTarget.ariaPressed = currentTarget.ariaPressed !== "true";
