@@ -60,7 +60,7 @@ export function fileTab(languages, limits) {
     running = null;
     const { done, total, pair } = text ?? {};
     const isWhole = done === total;
-    if (pair && (isWhole || done > 0)) {
+    if (done > 0) {
       const type = `${text.kind.type};charset=utf-8`;
       download.href = URL.createObjectURL(new Blob([text.result], { type }));
       download.download = file.name.replace(/(?=\.\w+$)/, `.${pair.target}${isWhole ? "" : ".part"}`);

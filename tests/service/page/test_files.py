@@ -97,6 +97,8 @@ def test_a_file_without_text(page: Page) -> None:
     press(page, "file-tab")
     page.drop_file("a.txt", "1 2 3\n\n")
     page.until(lambda: page.text("file-note") == "There is no text in it.")
+    page.until(lambda: not page.by_id("stop").is_displayed())
+    assert not page.by_id("download").is_displayed()
 
 
 def test_a_network_that_breaks_in_the_middle_of_a_file(
