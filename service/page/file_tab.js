@@ -91,9 +91,9 @@ function showProgress(text, remark) {
   ui["file-note"].textContent = [state, remark].filter(Boolean).join(". ");
 }
 
-function summary({ total, refused, kind, pair, isDetected, encoding }) {
+function summary({ total, refused, kind, pair, heard, isDetected, encoding }) {
   if (total === 0) return "There is no text in it.";
-  const detected = isDetected ? ` from ${nameOf(pair.source)}, detected` : "";
+  const detected = isDetected ? ` from ${nameOf(pair.source)}, ${heard[1] ? "detected" : "assumed"}` : "";
   const sentences = [`Done: ${count(total - refused.length, kind.unit)}${detected}.`];
   if (refused.length > 0) {
     const more = refused.length > MANY ? ` and ${count(refused.length - MANY)} more` : "";

@@ -13,10 +13,10 @@ import { wordsOf } from "./words.js";
 const TYPING_MS = 150; // without a keystroke before the text is sent
 const LONG_TYPING_MS = 600;
 const PAID_TYPING_MS = 1200; // with an API key: it pays for what is cancelled, too
-const MAX_DETAILED = 3000; // characters; attention grows with the square of a sentence
+const MAX_DETAILED = 3000; // characters; attention grows with their square
 const MAX_ALTERNATIVES = 3;
 const SOON_S = 120; // longer waits are left to people
-const LOADING_MS = 2000; // between looks at the models
+const LOADING_MS = 2000;
 
 const limits = JSON.parse(document.documentElement.dataset.limits);
 const { source, result, problem, attention, call, live } = ui;

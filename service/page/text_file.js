@@ -35,7 +35,8 @@ export class TextFile {
     told();
     this.isDetected ??= languages.isAuto;
     const sample = this.passages.slice(0, MAX_PASSAGES).map(({ text }) => text).join(" ");
-    this.pair ??= languages.pairFrom((await patiently(() => languages.detect(sample, signal), signal, told))[0]);
+    this.heard ??= await patiently(() => languages.detect(sample, signal), signal, told);
+    this.pair ??= languages.pairFrom(this.heard[0]);
     for (const portion of portions(this.passages.slice(this.done), limits)) {
       await this.translatePortion(portion, signal, told);
     }

@@ -91,6 +91,8 @@ def test_the_language_of_a_file_is_detected(page: Page, tmp_path: Path) -> None:
     page.drop_file("a.txt", "Guten Morgen, wo ist der Bahnhof?\nDanke schön.\n")
     page.until(lambda: page.text("file-note") == "Done: 2 lines from German, detected.")
     assert page.by_id("download").get_attribute("download") == "a.en.txt"
+    page.drop_file("b.txt", "Я иду домой.\n")
+    page.until(lambda: page.text("file-note").endswith(", assumed."))
 
 
 def test_a_file_without_text(page: Page) -> None:
