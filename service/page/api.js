@@ -5,6 +5,7 @@ import { askForKey, currentKey } from "./key.js";
 const ASK_AGAIN_S = 5; // where the service does not say
 const UNREACHABLE = "The service cannot be reached.";
 const DETECTED = 2000; // characters tell the language
+const LONGEST_PAUSE_S = 1e6; // that timers know
 
 /** Why there is no answer, as a sentence, and if trying again may help, in how long. */
 export class Problem extends Error {
@@ -12,29 +13,29 @@ export class Problem extends Error {
 
   constructor(sentence, details) {
     super(sentence);
-    Object.assign(this, details); // status, retryAfterS, wantsKey
+    Object.assign(this, details); // status, retryAfterS, wantsKey, isQuota
   }
 }
 
 export async function listModels() {
-  return (await call("v1/models", {})).models;
+  return (await call("v1/models")).models;
 }
 
 export function translate(body, signal) {
-  return post("v1/translate", body, signal);
+  return call("v1/translate", body, signal);
 }
 
 /** Pieces of HTML: with entities, without tags. LibreTranslate's route knows all entities. */
 export async function translateHtml(q, languages, signal) {
-  return (await post("translate", { q, ...languages, format: "html" }, signal)).translatedText;
+  return (await call("translate", { q, ...languages, format: "html" }, signal)).translatedText;
 }
 
-/** `{ language, confidence }`, likeliest first; a confidence of 0 is a guess. */
+/** `{ language, confidence }`, in percent, likeliest first; 0 is a guess. */
 export function detect(text, signal) {
-  return post("detect", { q: text.slice(0, DETECTED).toWellFormed() }, signal);
+  return call("detect", { q: text.slice(0, DETECTED).toWellFormed() }, signal);
 }
 
-/** The same request as a line for a shell; single quotes keep everything else as it is. */
+/** The same request for a shell; single quotes keep all else as it is. */
 export function asCurl(body) {
   const url = new URL("v1/translate", document.baseURI);
   const json = JSON.stringify(body).replaceAll("'", "'\\''");
@@ -42,16 +43,13 @@ export function asCurl(body) {
   return `curl -s '${url.href.replaceAll("'", "%27")}' -H 'Content-Type: application/json'${key} \\\n    -d '${json}'`;
 }
 
-function post(path, body, signal) {
-  const headers = { "Content-Type": "application/json" };
-  return call(path, { method: "POST", headers, body: JSON.stringify(body), signal });
-}
-
-async function call(path, options) {
+async function call(path, body, signal) {
   let response, answer;
-  const key = currentKey() && { Authorization: `Bearer ${currentKey()}` };
+  const headers = { "Content-Type": "application/json" };
+  if (currentKey()) headers.Authorization = `Bearer ${currentKey()}`;
+  const method = body ? "POST" : "GET";
   try {
-    response = await fetch(path, { ...options, headers: { ...options.headers, ...key } });
+    response = await fetch(path, { method, headers, body: JSON.stringify(body), signal });
     answer = await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -63,22 +61,24 @@ async function call(path, options) {
 }
 
 function refusal(response, answer) {
-  const said = String(answer?.error?.message ?? answer?.error ?? "see the service's log");
-  const code = answer?.error?.code;
   const { status } = response;
-  const wantsKey = status === 401 || status === 403;
-  if (wantsKey) askForKey();
+  const said = String(answer?.error?.message ?? answer?.error ?? `the server answered ${status}`);
+  const why = `${answer?.error?.code} ${said}`; // LibreTranslate's routes have no codes
+  const isRefused = answer && (status === 401 || status === 403); // not by a proxy
+  const isQuota = isRefused && /quota/.test(why);
+  const wantsKey = isRefused && !isQuota;
+  if (isRefused) askForKey(wantsKey);
+  const refused = currentKey() ? `The service refused the API key: ${said}.` : "The service wants an API key. Enter yours.";
+  const ofKey = isQuota ? `This is more than the API key has left: ${said}.` : refused;
   const sentence = {
-    401: "The service wants an API key. Enter yours.",
-    403: `The service refused the API key: ${said}.`,
     413: `This is too much for one request: ${said}.`,
-    429: code === "rate_limited" ? "These were too many texts in a short time." : "The service is busy.",
+    429: /rate[_ ]/.test(why) ? "These were too many texts in a short time." : "The service is busy.",
     502: UNREACHABLE,
     503: `The service is not ready: ${said}.`,
     504: "This took too long. Try a shorter text, or send it as a file.",
-  }[wantsKey && !currentKey() ? 401 : status];
+  }[status] ?? (isRefused ? ofKey : `Not translated: ${said}.`);
   const asked = Number.parseInt(response.headers.get("Retry-After"), 10);
-  const wait = [429, 502, 503].includes(status) ? ASK_AGAIN_S : null;
-  const retryAfterS = (wait || wantsKey) && asked > 0 ? asked : wait; // a quota has an end, too
-  return new Problem(sentence ?? `Not translated: ${said}.`, { status, retryAfterS, wantsKey });
+  const wait = asked > 0 ? Math.min(asked, LONGEST_PAUSE_S) : ASK_AGAIN_S;
+  const retryAfterS = [429, 502, 503].includes(status) ? wait : null;
+  return new Problem(sentence, { status, retryAfterS, wantsKey, isQuota });
 }

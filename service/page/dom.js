@@ -1,6 +1,5 @@
 // What is on the page: elements, and numbers as people read them.
 
-/** Elements by their ids. */
 export const ui = new Proxy({}, { get: (_, id) => document.getElementById(id) });
 
 /** Texts are set as text, never as markup. */
@@ -11,15 +10,14 @@ export function percent(share) {
   return `${Math.round(share * 100)}\u00a0%`;
 }
 
-/** 1,200, or with what is counted: 1 line, 2 lines. */
+/** 1,200, or 1 line, 2 lines. */
 export function count(number, unit) {
   const written = number.toLocaleString("en");
   return unit ? `${written} ${unit}${number === 1 ? "" : "s"}` : written;
 }
 
 export function duration(seconds) {
-  if (seconds <= 120) return `${count(seconds)} s`;
-  return seconds < 7200 ? `${Math.ceil(seconds / 60)} minutes` : `${count(Math.ceil(seconds / 3600))} hours`;
+  return seconds < 7200 ? `${Math.ceil(seconds / 60)} minutes` : `${Math.ceil(seconds / 3600)} hours`;
 }
 
 /** Characters as the service counts them: code points, not UTF-16 units. */

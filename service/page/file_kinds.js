@@ -1,4 +1,4 @@
-// Kinds of files, and which parts of each are text. All around those parts stays as it is.
+// Kinds of files, and which parts of each are text.
 
 // A tag of HTML, or a comment, script or code with all that is in it. A quote opens a value only
 // after "="; the lookahead keeps what it took, which spares trying all ways to read unclosed quotes.

@@ -60,10 +60,10 @@ export function fileTab(languages, limits) {
     running = null;
     const { done, total, pair } = text ?? {};
     const isWhole = done === total;
-    if (pair && (isWhole || done > 0)) {
+    if (done > 0) {
       const type = `${text.kind.type};charset=utf-8`;
       download.href = URL.createObjectURL(new Blob([text.result], { type }));
-      download.download = file.name.replace(/(?=\.\w+$)/, `.${pair.target}`);
+      download.download = file.name.replace(/(?=\.\w+$)/, `.${pair.target}${isWhole ? "" : ".part"}`);
       download.textContent = isWhole ? "Download" : "Download this much";
       download.hidden = false;
     }
@@ -91,8 +91,9 @@ function showProgress(text, remark) {
   ui["file-note"].textContent = [state, remark].filter(Boolean).join(". ");
 }
 
-function summary({ total, refused, kind, pair, isDetected, encoding }) {
-  const detected = isDetected ? ` from ${nameOf(pair.source)}, detected` : "";
+function summary({ total, refused, kind, pair, heard, isDetected, encoding }) {
+  if (total === 0) return "There is no text in it.";
+  const detected = isDetected ? ` from ${nameOf(pair.source)}, ${heard[1] ? "detected" : "assumed"}` : "";
   const sentences = [`Done: ${count(total - refused.length, kind.unit)}${detected}.`];
   if (refused.length > 0) {
     const more = refused.length > MANY ? ` and ${count(refused.length - MANY)} more` : "";

@@ -5,20 +5,24 @@ import { keep, recall } from "./memory.js";
 
 const form = ui["key-form"];
 let key = recall("sessionStorage", "api-key") ?? "";
+let isNew = false;
 
 export function currentKey() {
   return key;
 }
 
-export function askForKey() {
+/** Back to the field from where it was just entered, if it was refused. */
+export function askForKey(isRefused) {
   form.hidden = false;
+  if (isNew && isRefused) form.elements.key.focus();
+  isNew = false;
 }
 
 form.onsubmit = (event) => {
   event.preventDefault();
   key = form.elements.key.value.trim();
   form.reset();
-  form.hidden = true;
+  form.hidden = isNew = true;
   keep("sessionStorage", "api-key", key);
   dispatchEvent(new Event("key")); // what was refused is tried again
 };

@@ -6,12 +6,13 @@ import { keep, recall } from "./memory.js";
 
 const REMEMBERED = "languages";
 const AUTO = "auto";
+const SURE = 90; // percent
 
 export class Languages {
   source = ui["source-language"];
   target = ui["target-language"];
   models = [];
-  wanted = remembered(); // chosen here earlier, or by a link
+  wanted = recall("localStorage", REMEMBERED); // chosen here earlier, or by a link
   heard = null; // the language found in the text; see `hear`
 
   constructor(changed) {
@@ -19,9 +20,9 @@ export class Languages {
     for (const list of [this.source, this.target]) {
       list.onchange = () => this.choose(this.source.value, this.target.value);
     }
+    addEventListener("tab", () => this.hear(this.heard, this.isSure));
   }
 
-  /** Keeps the choice if it is still there. */
   offer(models) {
     this.models = models.filter((model) => model.status === "ready");
     this.fill(this.wanted?.source, this.wanted?.target);
@@ -30,7 +31,7 @@ export class Languages {
   choose(source, target) {
     this.wanted = { source, target };
     this.fill(source, target);
-    keep("localStorage", REMEMBERED, JSON.stringify(this.choice));
+    keep("localStorage", REMEMBERED, this.choice);
     this.changed();
   }
 
@@ -60,7 +61,7 @@ export class Languages {
     return this.models.length > 0;
   }
 
-  /** The first model from `source` to `target`, which is the one that the service takes. */
+  /** The first, as the service takes it. */
   modelOf({ source, target }) {
     return this.models.find((model) => model.source === source && model.target === target);
   }
@@ -73,22 +74,24 @@ export class Languages {
     return this.modelOf({ source: this.pair.target, target: this.pair.source });
   }
 
-  /** The language that `text` is taken to be in, and whether that was found in it. */
+  /** The language of `text`, and whether that is sure. */
   async detect(text, signal) {
     if (!this.isAuto || !text) return [this.pair.source, true];
     const [guess] = await detect(text, signal);
-    return guess?.confidence > 0 ? [guess.language, true] : [this.pairFrom(this.heard).source, false];
+    const { language, confidence } = guess ?? {};
+    return [confidence > 0 ? language : this.pairFrom(this.heard).source, confidence >= SURE];
   }
 
-  /** Shows the language that a text is in; null for no text. */
+  /** Shows the language of a text; null for none. */
   hear(source, isSure) {
     Object.assign(this, { heard: source, isSure });
-    const label = source ? `${nameOf(source)}, ${isSure ? "detected" : "assumed"}` : nameOf(AUTO);
+    const found = this.isAuto && !ui["text-panel"].hidden && source; // a file has its own
+    const label = found && `${nameOf(source)}, ${isSure ? "detected" : "assumed"}`;
     if (this.isAuto) {
-      this.source.selectedOptions[0].textContent = label;
-      if (source) this.target.value = this.pair.target;
+      this.source.selectedOptions[0].textContent = label || nameOf(AUTO);
+      this.target.value = found ? this.pair.target : this.wished;
     }
-    ui.detected.textContent = this.isAuto && source ? `${label}; into ${nameOf(this.pair.target)}` : "";
+    ui.detected.textContent = found ? `${label}; into ${nameOf(this.pair.target)}` : "";
     ui.swap.disabled = !this.canSwap;
   }
 
@@ -123,12 +126,4 @@ export function nameOf(code) {
 
 function unique(codes) {
   return [...new Set(codes)].sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
-}
-
-function remembered() {
-  try {
-    return JSON.parse(recall("localStorage", REMEMBERED));
-  } catch {
-    return null; // not ours
-  }
 }

@@ -1,22 +1,22 @@
-// What outlives the page: in the browser, on the clipboard, or in a link. A link's text travels
-// behind the #, which browsers never send.
+// What outlives the page: in the browser, on the clipboard, or in a link, behind the #, which
+// browsers never send.
 
 import { element } from "./dom.js";
 
 /** `area` is a name: reading window.localStorage may throw, too. */
 export function recall(area, name) {
   try {
-    return window[area].getItem(name);
+    return JSON.parse(window[area].getItem(name));
   } catch {
-    return null;
+    return null; // not ours, or switched off
   }
 }
 
 export function keep(area, name, value) {
   try {
-    window[area].setItem(name, value);
+    window[area].setItem(name, JSON.stringify(value));
   } catch {
-    // switched off: it lasts as long as the page
+    // it lasts as long as the page
   }
 }
 
@@ -36,7 +36,6 @@ export async function copy(text) {
   }
 }
 
-/** What the page was opened with, or null. */
 export function linkedState() {
   const given = new URLSearchParams(location.hash.slice(1));
   if (!given.has("text") && !given.has("source")) return null;

@@ -2,23 +2,18 @@
 
 import { element, percent, ui } from "./dom.js";
 
-const SHOWN_FROM = 0.05; // less attention than this is noise to a reader
-const NUMBER_FROM = 0.1; // smaller shares are colour only, for the eye; a screen reader gets all
-const LEVELS = [
-  [0.2, "doubtful"],
-  [0.45, "unsure"],
-];
+const SHOWN_FROM = 0.05; // less attention is noise to a reader
+const NUMBER_FROM = 0.1; // smaller shares are only coloured; a screen reader gets all
 
 const SIGNS = {
   copied: "it is your text, unchanged",
   loop: "it repeats itself",
-  cut: "the model met its length limit, so the end may be missing",
+  cut: "its end may be missing",
   too_short: "it is much shorter than your text",
   too_long: "it is much longer than your text",
   numbers: "its numbers are not those of your text",
 };
 
-/** Why a translation may be wrong, as a sentence. */
 export function warningOf(signs) {
   return signs.length > 0 ? `Worth a second look: ${signs.map((sign) => SIGNS[sign] ?? sign).join("; ")}.` : "";
 }
@@ -29,7 +24,7 @@ export class Output {
   source = null; // the text that `words` translate
   chosen = null;
 
-  /** `explain` is told in words what is shown in colours. */
+  /** `explain` tells in words what colours show. */
   constructor(explain, segmentChosen) {
     Object.assign(this, { explain, segmentChosen });
     this.box.onkeydown = (event) => this.move(event);
@@ -38,7 +33,6 @@ export class Output {
     this.box.onpointerleave = () => this.mark(this.wordOf(this.chosen));
   }
 
-  /** Shows `text`; of `segments` (see words.js) may be none. */
   show(text, segments, source) {
     this.source = source;
     this.chosen = null;
@@ -53,12 +47,11 @@ export class Output {
     this.explain("");
   }
 
-  /** The words the model doubted, as a sentence. */
   doubts() {
     const doubted = this.words.filter(({ confidence }) => confidence !== null && level(confidence) !== "sure");
     if (this.words.every(({ confidence }) => confidence === null)) return "There is no confidence for this text.";
     if (doubted.length === 0) return "The model was sure of every word.";
-    const named = doubted.slice(0, 12).map((word) => `${word.text} ${percent(word.confidence)}`);
+    const named = doubted.slice(0, 12).map((word) => `“${word.text}” ${percent(word.confidence)}`);
     return `Less sure: ${named.join(", ")}${doubted[12] ? " …" : "."}`;
   }
 
@@ -102,15 +95,14 @@ export class Output {
     if (this.source === null) return;
     const origins = originsOf(word).map((origin) => {
       const mark = element("mark", { textContent: this.source.slice(origin.start, origin.end) });
-      mark.style.setProperty("--weight", origin.weight.toFixed(2));
+      mark.style.setProperty("--weight", origin.weight);
       return { ...origin, element: mark };
     });
-    // A last line that is empty has no height without something on it.
-    ui.marks.replaceChildren(...among(this.source, origins), "\n");
+    ui.marks.replaceChildren(...among(this.source, origins), "\n"); // else an empty last line has no height
   }
 }
 
-/** `text` with elements in the places of their words; strings become text nodes, never markup. */
+/** `text` with elements in the places of their words. */
 function among(text, words) {
   let end = 0;
   const nodes = words.flatMap((word) => {
@@ -128,7 +120,8 @@ function wordElement({ text, confidence }) {
 }
 
 function level(confidence) {
-  return LEVELS.find(([below]) => confidence < below)?.[1] ?? "sure";
+  if (confidence < 0.2) return "doubtful";
+  return confidence < 0.45 ? "unsure" : "sure";
 }
 
 function originsOf(word) {
@@ -143,16 +136,15 @@ function sentence(word) {
     .sort((a, b) => b.weight - a.weight)
     .slice(0, 4)
     .map((origin) => `“${origin.text}” ${percent(origin.weight)}`);
-  const from = origins.length > 0 ? `comes from ${origins.join(", ")}` : "comes from no word in particular";
+  const from = `comes from ${origins.join(", ") || "no word in particular"}`;
   const sure = word.confidence === null ? "" : ` Confidence ${percent(word.confidence)}.`;
   return `“${word.text}” ${word.weights ? from : "is shown without its origin"}.${sure}`;
 }
 
-/** The attention of a segment as a table: it is read as well as looked at. */
 export function heatmap({ sources, targets }) {
-  const table = element("table", { className: "heat" });
+  const table = element("table");
   const head = table.createTHead().insertRow();
-  head.append(document.createElement("td"));
+  head.insertCell();
   for (const { text } of sources) head.append(header(text, "col"));
   head.append(header("(end)", "col"));
   const body = table.createTBody();
@@ -173,7 +165,7 @@ function header(text, scope) {
 
 function cell(weight) {
   const box = element("td", { title: percent(weight) });
-  box.style.setProperty("--weight", weight.toFixed(3));
+  box.style.setProperty("--weight", weight);
   const className = weight < NUMBER_FROM ? "unseen" : "";
   box.append(element("span", { textContent: Math.round(weight * 100), className }));
   return box;

@@ -4,33 +4,33 @@ import { asCurl, listModels, Problem, translate } from "./api.js";
 import { count, duration, element, numCharacters, ui } from "./dom.js";
 import { fileTab } from "./file_tab.js";
 import { currentKey } from "./key.js";
-import { Languages } from "./languages.js";
+import { Languages, nameOf } from "./languages.js";
 import { copy, keep, linkedState, recall, showLink } from "./memory.js";
 import { heatmap, Output, warningOf } from "./output.js";
 import "./tabs.js";
 import { wordsOf } from "./words.js";
 
 const TYPING_MS = 150; // without a keystroke before the text is sent
-const LONG_TYPING_MS = 600; // for long texts, which cost more
+const LONG_TYPING_MS = 600;
 const PAID_TYPING_MS = 1200; // with an API key: it pays for what is cancelled, too
-const MAX_DETAILED = 3000; // characters; attention grows with the square of a sentence
+const MAX_DETAILED = 3000; // characters; attention grows with their square
 const MAX_ALTERNATIVES = 3;
 const SOON_S = 120; // longer waits are left to people
-const LOADING_MS = 2000; // between looks at models that are still loading
+const LOADING_MS = 2000;
 
 const limits = JSON.parse(document.documentElement.dataset.limits);
 const { source, result, problem, attention, call, live } = ui;
 let last = {}; // the last request: `question`, `abort`, `answer`
 let timer; // of the next request
-let looking; // timer of the next look at the models
-let notBefore = 0; // the service asked for a pause
+let looking; // timer of the next look
+let notBefore = 0; // after a failure: the service may have asked for a pause
+let tooMuch = Infinity; // characters: more than the key's quota has left
 let shown = ""; // the translation
 let segmentShown;
 
 const output = new Output(note, showAttention);
 const languages = new Languages(() => edited(0));
 
-/** What is asked; blanks around it stay here. */
 function question() {
   return JSON.stringify([source.value.trim(), languages.choice]);
 }
@@ -43,15 +43,18 @@ function edited(delayMs) {
   showCall();
   if (last.question === question()) return showAnswer();
   drop();
-  if (delayMs === undefined && !live.checked && source.value.trim()) {
+  const text = source.value.trim();
+  if (delayMs === undefined && !live.checked && text) {
     problem.hidden = true;
     return describe(null);
   }
   const pauseMs = currentKey() ? PAID_TYPING_MS : number > MAX_DETAILED ? LONG_TYPING_MS : TYPING_MS;
-  timer = setTimeout(run, delayMs ?? Math.max(pauseMs, notBefore - Date.now()));
+  const restMs = text ? notBefore - Date.now() : 0;
+  if (restMs > 0 || number >= tooMuch) describe(null);
+  else result.ariaBusy = "true";
+  if (number < tooMuch) timer = setTimeout(run, Math.max(delayMs ?? pauseMs, restMs));
 }
 
-/** An answer on its way would be one to an older text. */
 function drop() {
   if (last.answer) return;
   last.abort?.();
@@ -74,7 +77,7 @@ async function run() {
   }
   const own = (last = new AbortController());
   own.question = question();
-  result.setAttribute("aria-busy", "true");
+  result.ariaBusy = "true";
   try {
     const heard = await languages.detect(text, own.signal);
     if (own !== last) return;
@@ -83,6 +86,9 @@ async function run() {
     const { translations } = await translate(requestFor(text), own.signal);
     if (own !== last) return;
     own.answer = { ...translations[0], heard };
+    if (notBefore) refreshModels(); // it may serve others by now
+    notBefore = 0;
+    tooMuch = Infinity;
     showAnswer();
   } catch (error) {
     if (error.name === "AbortError" || own !== last) return;
@@ -104,7 +110,6 @@ function requestFor(text) {
   };
 }
 
-/** Unless it is still to come. */
 function showAnswer() {
   if (!last.answer) return;
   languages.hear(...last.answer.heard);
@@ -115,14 +120,18 @@ function show(translation) {
   const text = source.value;
   const words = text.trim();
   shown = words && text.replace(words, () => translation.text);
-  const segments = wordsOf(text, { ...translation, text: shown }, languages.pair);
-  ui.output.lang = ui.spoken.lang = languages.pair.target;
+  const { pair, wished } = languages;
+  const segments = wordsOf(text, { ...translation, text: shown });
+  ui.output.lang = ui.spoken.lang = pair.target;
   problem.hidden = true;
-  notBefore = 0;
   output.show(shown, segments, text);
   ui.copy.disabled = ui.share.disabled = shown === "";
   if (shown && numCharacters(words) > MAX_DETAILED) {
     note(`Words are explained in texts of up to ${count(MAX_DETAILED)} characters.`);
+  }
+  if (pair.target !== wished) {
+    const [from, into, other] = [pair.source, wished, pair.target].map(nameOf);
+    note(`There is no model from ${from} into ${into}; ${other} is shown.`);
   }
   describe(translation, segments[0], output.doubts());
 }
@@ -131,7 +140,7 @@ function show(translation) {
 function describe(translation, segment, doubts = "") {
   const { alternatives = [], warnings = [], text } = translation ?? {};
   const isStale = !translation && shown !== "";
-  result.removeAttribute("aria-busy");
+  result.ariaBusy = null;
   result.classList.toggle("stale", isStale);
   ui.stale.hidden = !isStale;
   const others = new Set(alternatives.map((other) => other.text).filter((other) => other !== text));
@@ -151,14 +160,15 @@ function complain(error, retry) {
   if (!(error instanceof Problem)) throw error;
   describe(null);
   const { retryAfterS: wait } = error;
+  notBefore = Date.now() + wait * 1000;
+  tooMuch = error.isQuota ? numCharacters(source.value) : Infinity;
   const soon = retry && wait !== null && wait <= SOON_S;
   const kept = source.value ? " Your text is kept." : "";
-  const next = wait === null ? "" : ` ${soon ? "Trying" : "Try"} again in ${duration(wait)}.`;
-  problem.textContent = error.message + kept + next;
+  const at = new Date(notBefore).toLocaleTimeString();
+  const next = soon ? ` Trying again at ${at}.` : ` Try again in ${duration(wait)}.`;
+  problem.textContent = error.message + kept + (wait === null ? "" : next);
   problem.hidden = false;
-  if (!soon) return;
-  notBefore = Date.now() + wait * 1000;
-  timer = setTimeout(retry, wait * 1000);
+  if (soon) timer = setTimeout(retry, wait * 1000);
 }
 
 async function refreshModels() {
@@ -173,20 +183,14 @@ async function refreshModels() {
     if (!languages.ready) throw new Problem(why);
     if (languages.model?.name !== before) run(); // one that loads meanwhile changes nothing
   } catch (error) {
-    complain(error, refreshModels);
+    if (!languages.ready) complain(error, refreshModels);
   }
-}
-
-function again() {
-  problem.hidden = true;
-  return run();
 }
 
 function note(sentence) {
   ui.note.textContent = sentence;
 }
 
-/** Returns the length of the text. */
 function showSource() {
   const text = source.value;
   const number = numCharacters(text);
@@ -209,7 +213,6 @@ function showAttention(segment) {
   ui["attention-map"].replaceChildren(...(drawn ? [heatmap(segment)] : ["Nothing to show yet."]));
 }
 
-/** For people to copy: without what only this page shows. */
 function showCall() {
   if (call.open) ui.curl.textContent = asCurl({ text: source.value, ...languages.pair });
 }
@@ -233,9 +236,19 @@ function openLink() {
   if (languages.ready) run();
 }
 
+/** As if it were typed, which can be undone. */
+function setSource(text) {
+  const before = document.activeElement;
+  source.focus();
+  source.select();
+  if (document.activeElement !== source) source.value = text; // it is hidden
+  else document.execCommand(text ? "insertText" : "delete", false, text);
+  before.focus();
+}
+
 const clicked = {
   clear() {
-    source.value = "";
+    setSource("");
     edited(0);
     source.focus();
   },
@@ -243,17 +256,17 @@ const clicked = {
   swap() {
     if (!languages.canSwap) return;
     const { source: from, target: to } = languages.pair;
-    if (last.answer && last.question === question()) source.value = shown;
+    if (last.answer && last.question === question()) setSource(shown);
     languages.choose(to, from);
   },
   share() {
-    const link = showLink({ ...languages.choice, text: source.value });
+    const link = showLink({ ...languages.choice, target: languages.pair.target, text: source.value });
     copyAndSay(link, "Link copied. Who has it can read the text.");
   },
-  copy: () => copyAndSay(shown, "Copied."),
+  copy: () => copyAndSay(shown, ui.stale.hidden ? "Copied." : "Copied; it is of an earlier text."),
   "copy-curl": () => copyAndSay(ui.curl.textContent, "Command copied."),
   confidence({ currentTarget }) {
-    currentTarget.ariaPressed = String(currentTarget.ariaPressed !== "true");
+    currentTarget.ariaPressed = currentTarget.ariaPressed !== "true";
     showDoubts();
   },
 };
@@ -265,7 +278,7 @@ document.onkeydown = (event) => {
   else return;
   event.preventDefault();
 };
-live.checked = recall("localStorage", live.id) !== "false";
+live.checked = recall("localStorage", live.id) ?? true;
 live.onchange = () => {
   keep("localStorage", live.id, live.checked);
   edited(live.checked ? 0 : undefined);
@@ -273,11 +286,12 @@ live.onchange = () => {
 attention.ontoggle = () => showAttention(segmentShown);
 call.ontoggle = showCall;
 window.onhashchange = openLink;
-window.ononline = again;
+window.ononline = run;
 addEventListener("key", () => {
   const inFiles = ui.stop.checkVisibility() ? ui.stop : ui.file;
   (ui["text-panel"].hidden ? inFiles : source).focus();
-  again();
+  problem.hidden = true;
+  run();
 });
 
 fileTab(languages, limits);

@@ -7,16 +7,17 @@ const all = [ui["text-tab"], ui["file-tab"]];
 function select(chosen) {
   for (const tab of all) {
     const isChosen = tab === chosen;
-    tab.setAttribute("aria-selected", String(isChosen));
+    tab.ariaSelected = isChosen;
     tab.tabIndex = isChosen ? 0 : -1;
     ui[tab.getAttribute("aria-controls")].hidden = !isChosen;
   }
+  dispatchEvent(new Event("tab"));
 }
 
 for (const [place, tab] of all.entries()) {
   tab.onclick = () => select(tab);
   tab.onkeydown = ({ key }) => {
-    if (key !== "ArrowRight" && key !== "ArrowLeft") return;
+    if (!/^Arrow[LR]/.test(key)) return;
     const other = all[1 - place];
     select(other);
     other.focus();

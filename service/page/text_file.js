@@ -1,15 +1,15 @@
-// A file translated passage by passage: read, cut, sent in portions, put together again.
+// A file translated portion by portion.
 
 import { Problem, translate, translateHtml } from "./api.js";
-import { numCharacters } from "./dom.js";
+import { duration, numCharacters } from "./dom.js";
 import { cut, fill } from "./file_kinds.js";
 
 const MAX_PASSAGES = 64; // of a request: small enough that progress is seen and no deadline is met
 const MAX_CHARACTERS = 4000;
 const BYTES_A_CHARACTER = 8; // at most: six as JSON, and a share of what is around the texts
-const LONGEST_PAUSE_S = 1e6; // that timers know
+const LONGEST_PAUSE_S = 600; // more is left to people
 
-/** The text of a file's bytes, and what they were: UTF-8 unless a mark or bad UTF-8 says otherwise. */
+/** A file's text and its encoding: UTF-8 unless a mark or bad UTF-8 says otherwise. */
 export function decode(bytes) {
   let encoding = { "255,254": "utf-16le", "254,255": "utf-16be" }[bytes.slice(0, 2)] ?? "utf-8";
   const decoded = (fatal) => new TextDecoder(encoding, { fatal, ignoreBOM: true }).decode(bytes);
@@ -35,7 +35,8 @@ export class TextFile {
     told();
     this.isDetected ??= languages.isAuto;
     const sample = this.passages.slice(0, MAX_PASSAGES).map(({ text }) => text).join(" ");
-    this.pair ??= languages.pairFrom((await patiently(() => languages.detect(sample, signal), signal, told))[0]);
+    this.heard ??= await patiently(() => languages.detect(sample, signal), signal, told);
+    this.pair ??= languages.pairFrom(this.heard[0]);
     for (const portion of portions(this.passages.slice(this.done), limits)) {
       await this.translatePortion(portion, signal, told);
     }
@@ -101,9 +102,11 @@ async function patiently(request, signal, told) {
     try {
       return await request();
     } catch (problem) {
-      if (!(problem instanceof Problem) || (problem.retryAfterS === null && !problem.wantsKey)) throw problem;
-      told(`${problem.message} It goes on by itself.`);
-      await pause(problem.retryAfterS, signal);
+      const { message, retryAfterS: wait, wantsKey } = problem;
+      if (!(problem instanceof Problem) || (wait === null && !wantsKey)) throw problem;
+      if (wait > LONGEST_PAUSE_S) throw new Problem(`${message} Try again in ${duration(wait)}.`);
+      told(`${message} The file goes on by itself.`);
+      await pause(wait ?? LONGEST_PAUSE_S, signal);
       told();
     }
   }
@@ -112,7 +115,7 @@ async function patiently(request, signal, told) {
 /** Waits so long, or until there is a new key. */
 function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
-    setTimeout(resolve, Math.min(seconds ?? LONGEST_PAUSE_S, LONGEST_PAUSE_S) * 1000);
+    setTimeout(resolve, seconds * 1000);
     addEventListener("key", resolve, { once: true, signal });
     signal.addEventListener("abort", () => reject(signal.reason));
   });

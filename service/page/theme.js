@@ -10,7 +10,7 @@
   }
   addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
-    const show = () => button.setAttribute("aria-pressed", String(isDark()));
+    const show = () => (button.ariaPressed = isDark());
     button.onclick = () => {
       style.colorScheme = isDark() ? "light" : "dark";
       show();

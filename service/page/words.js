@@ -1,13 +1,13 @@
 // From the network's pieces to a reader's words, with their attention and probabilities.
 
-const BYTE = /^<0x([0-9A-F]{2})>$/;
+const BYTE = /^<0x[0-9A-F]{2}>$/;
+const WORDS = new Intl.Segmenter("en", { granularity: "word" }); // it goes by the letters
 
 /**
- * The words of a translation, a segment at a time: `{ sources, targets }`, each a list of
- * `{ text, start, end }` in the whole text, targets also with `confidence` (0 to 1) and `weights`
- * (one a source word and a last one for the end; sum 1).
+ * For each segment `{ sources, targets }`, lists of `{ text, start, end }` in the whole text,
+ * targets also with `confidence` (0 to 1) and `weights` (of the source words and the end; sum 1).
  */
-export function wordsOf(source, translation, languages) {
+export function wordsOf(source, translation) {
   let [sourceEnd, targetEnd] = [0, 0];
   const result = [];
   for (const segment of translation.segments ?? []) {
@@ -16,19 +16,19 @@ export function wordsOf(source, translation, languages) {
     if (sourceStart < 0 || targetStart < 0) continue;
     sourceEnd = sourceStart + segment.source.length;
     targetEnd = targetStart + segment.text.length;
-    const sources = split(segment.source, sourceStart, languages.source);
-    const targets = split(segment.text, targetStart, languages.target);
+    const sources = split(segment.source, sourceStart);
+    const targets = split(segment.text, targetStart);
     addAttention(segment, sources, targets);
     result.push({ sources, targets });
   }
   return result;
 }
 
-/** Words and punctuation marks of `text`; positions count from `offset`. */
-function split(text, offset, language) {
+/** Words and punctuation marks of `text`, which begins at `offset`. */
+function split(text, offset) {
   const words = [];
   let wasMark = false;
-  for (const { segment, index, isWordLike } of segmenter(language).segment(text)) {
+  for (const { segment, index, isWordLike } of WORDS.segment(text)) {
     const isMark = !isWordLike && segment.trim() !== "";
     const start = offset + index;
     const end = start + segment.length;
@@ -41,19 +41,11 @@ function split(text, offset, language) {
   return words;
 }
 
-function segmenter(language) {
-  try {
-    return new Intl.Segmenter(language, { granularity: "word" });
-  } catch {
-    return new Intl.Segmenter("en", { granularity: "word" }); // no tag
-  }
-}
-
 function addAttention(segment, sources, targets) {
   const sourceShares = shares(segment.source_pieces, sources);
   const targetShares = shares(segment.target_pieces, targets);
   for (const target of targets) {
-    target.weights = new Array(sources.length + 1).fill(0);
+    target.weights = Array(sources.length + 1).fill(0);
     target.logProb = 0;
   }
   targetShares.forEach((parts, row) => {
@@ -71,15 +63,12 @@ function addAttention(segment, sources, targets) {
     target.confidence = segment.token_log_probs ? Math.exp(target.logProb) : null;
     const sum = target.weights.reduce((total, weight) => total + weight, 0);
     target.weights = sum > 0 ? target.weights.map((weight) => weight / sum) : null;
-    delete target.logProb;
   }
 }
 
 /**
- * For every piece the words it covers, as [index, share]; shares of a piece sum to 1.
- *
- * Pieces are those of the normalised text (ﬁ is two letters there), so letters are counted after
- * normalising; where the counts still differ, positions are stretched to fit.
+ * For every piece the words it covers, as [index, share]; shares of a piece sum to 1. Letters are
+ * counted as in pieces, normalised (ﬁ is two); where counts still differ, positions are stretched.
  */
 function shares(pieces, words) {
   if (words.length === 0) return pieces.map(() => []);
@@ -116,8 +105,6 @@ function numLetters(text) {
 }
 
 function numLettersOfPiece(piece) {
-  const byte = BYTE.exec(piece);
-  if (!byte) return numLetters(piece.replaceAll("▁", ""));
-  // Of a letter's UTF-8 bytes the first counts; those that continue it are 10xxxxxx.
-  return (Number.parseInt(byte[1], 16) & 0xc0) === 0x80 ? 0 : 1;
+  if (!BYTE.test(piece)) return numLetters(piece.replaceAll("▁", ""));
+  return /^<0x[89AB]/.test(piece) ? 0 : 1; // of a letter's UTF-8 bytes the first counts
 }

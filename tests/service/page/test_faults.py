@@ -40,7 +40,7 @@ def test_a_refusal_is_told_and_keeps_the_text(
     assert not page.all("#attention-map td")
     served.faults.response = None
     if isinstance(error, QueueFull):
-        assert "Trying again in 1 s." in page.text("problem")
+        assert "Trying again at " in page.text("problem")
     else:
         page.keys(Keys.CONTROL, Keys.ENTER)
     page.shows("KEPT TEXT")
@@ -55,6 +55,8 @@ def test_a_text_too_long_keeps_what_was_typed_and_disowns_the_old_result(page: P
     page.paste(text)
     page.until(lambda: "longer than 500 characters" in page.text("problem"))
     assert page.by_id("stale").is_displayed()
+    press(page, "copy")
+    page.until(lambda: page.text("note") == "Copied; it is of an earlier text.")
     page.keys(Keys.ALT, "s")  # what is shown is no translation of what would be replaced
     assert page.source == text
     page.keys(Keys.ALT, "s")
@@ -72,7 +74,7 @@ def test_a_text_too_long_keeps_what_was_typed_and_disowns_the_old_result(page: P
 def test_the_pause_asked_for_is_kept_while_typing_on(page: Page, served: PageServer) -> None:
     served.faults.response = refused(QueueFull("full", retry_after_s=60))
     page.type("one")
-    page.until(lambda: "Trying again in 60 s." in page.text("problem"))
+    page.until(lambda: "Trying again at " in page.text("problem"))
     asked = page.num_requests("/v1/translate")
     page.type(" more")
     time.sleep(0.4)
@@ -89,6 +91,20 @@ def test_models_are_asked_for_again_by_who_types(page: Page, served: PageServer)
     served.guard.key = None
     page.type("word")
     page.until(lambda: page.text("output") == "WORD")
+
+
+def test_models_are_asked_for_again_after_a_failure(page: Page, served: PageServer) -> None:
+    asked = page.num_requests("/v1/models")
+    served.faults.response = refused(QueueFull("full", retry_after_s=1))
+    page.type("word")
+    page.until(lambda: "busy" in page.text("problem"))
+    served.faults.response = None
+    page.shows("WORD")
+    page.until(lambda: page.num_requests("/v1/models") == asked + 1)
+    page.type("s")
+    page.shows("WORDS")
+    assert page.num_requests("/v1/models") == asked + 1
+    assert not page.by_id("problem").is_displayed()
 
 
 def test_a_broken_network_is_told_and_mended(page: Page) -> None:

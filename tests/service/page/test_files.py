@@ -91,6 +91,16 @@ def test_the_language_of_a_file_is_detected(page: Page, tmp_path: Path) -> None:
     page.drop_file("a.txt", "Guten Morgen, wo ist der Bahnhof?\nDanke schön.\n")
     page.until(lambda: page.text("file-note") == "Done: 2 lines from German, detected.")
     assert page.by_id("download").get_attribute("download") == "a.en.txt"
+    page.drop_file("b.txt", "Я иду домой.\n")
+    page.until(lambda: page.text("file-note").endswith(", assumed."))
+
+
+def test_a_file_without_text(page: Page) -> None:
+    press(page, "file-tab")
+    page.drop_file("a.txt", "1 2 3\n\n")
+    page.until(lambda: page.text("file-note") == "There is no text in it.")
+    page.until(lambda: not page.by_id("stop").is_displayed())
+    assert not page.by_id("download").is_displayed()
 
 
 def test_a_network_that_breaks_in_the_middle_of_a_file(
@@ -131,6 +141,7 @@ def test_a_stopped_file_goes_on_where_it_was(
     (tmp_path / "part").mkdir()
     expected = "".join(lines[:done]).upper() + "".join(lines[done:])
     assert page.text("download") == "Download this much"
+    assert page.by_id("download").get_attribute("download") == "a.b.de.part.txt"
     assert page.downloads(tmp_path / "part").decode() == expected
     choose(page, "en", "sv")  # a file is of one language
     assert page.text("stop") == "Continue into German"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from selenium.webdriver.common.keys import Keys
 
 from tests.service.page.browser import Page
@@ -45,6 +45,7 @@ def test_a_key_opens_the_service_and_keeps_what_was_typed(locked: Page) -> None:
     enter(page, "wrong")
     page.until(lambda: "refused the API key: the key does not fit." in page.text("problem"))
     assert page.source == "typed before"
+    assert page.focused == "key"
     enter(page, f"  {KEY} ")
     page.shows("TYPED BEFORE")
     assert page.focused == "source"
@@ -112,15 +113,16 @@ def test_a_file_goes_on_once_the_key_is_there(
 
 def refusal(status: int, code: str, retry_after_s: int) -> JSONResponse:
     error = {"code": code, "message": "the day's characters are used up"}
-    return JSONResponse({"error": error}, status, {"Retry-After": str(retry_after_s)})
+    headers = {"Retry-After": str(retry_after_s)} if retry_after_s else None
+    return JSONResponse({"error": error}, status, headers)
 
 
 @pytest.mark.parametrize(
     ("status", "code", "retry_after_s", "sentences"),
     [
-        (429, "rate_limited", 1, ["too many texts in a short time", "Trying again in 1 s."]),
+        (429, "rate_limited", 1, ["too many texts in a short time", "Trying again at "]),
         (429, "rate_limited", 600, ["too many texts in a short time", "Try again in 10 minutes."]),
-        (403, "quota_exceeded", 40_000, ["characters are used up", "Try again in 12 hours."]),
+        (403, "quota_exceeded", 0, ["This is more than the API key has left: the day's char"]),
     ],
 )
 def test_limits_of_a_key_are_told(
@@ -137,7 +139,67 @@ def test_limits_of_a_key_are_told(
         page.until(lambda sentence=sentence: sentence in page.text("problem"))  # type: ignore[misc]
     assert page.source == "x kept"
     assert page.by_id("key").is_displayed() == (status == 403)  # another key may help
+    assert page.focused == "source"
+    asked = page.num_requests("/v1/translate")
     served.faults.response = None
     if retry_after_s == 1:
         page.shows("X KEPT")
+        return
+    assert page.by_id("translate").is_displayed()  # people may try
+    page.type(" on")
+    choose(page, "en", "sv")
+    time.sleep(1.4)
+    assert page.num_requests("/v1/translate") == asked
+    assert page.by_id("stale").is_displayed()
+    if status == 403:
+        page.paste("short")  # which the rest of the quota may be enough for
+        page.shows("short")
+    else:
+        press(page, "translate")
+        page.shows("x kept on")
     served.guard.key = None
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "body", "sentence"),
+    [
+        (
+            "a.txt",
+            403,
+            {"error": {"code": "quota_exceeded", "message": "9 characters left until 2026-12-01"}},
+            "more than the API key has left: 9 characters left until 2026-12-01.",
+        ),
+        (
+            "a.html",
+            403,
+            {"error": "the key's quota of 60 characters a month has 9 left"},
+            "more than the API key has left: the key's quota",
+        ),
+        (
+            "a.html",
+            429,
+            {"error": "more texts than the rate of 5/day allows; wait"},
+            "too many texts in a short time. Try again in 12 hours.",
+        ),
+        ("a.html", 429, {"error": "the queue is full"}, "is busy. Try again in 12 hours."),
+    ],
+)
+def test_a_file_does_not_wait_for_hours(
+    page: Page, served: PageServer, name: str, status: int, body: object, sentence: str
+) -> None:
+    headers = {"Retry-After": "40000"} if status == 429 else None
+    served.faults.response = JSONResponse(body, status, headers)
+    press(page, "file-tab")
+    page.drop_file(name, "one\n")
+    page.until(lambda: sentence in page.text("file-note"))
+    page.until(lambda: page.text("stop") == "Continue into German")
+    served.faults.response = None
+    press(page, "stop")
+    page.until(lambda: page.text("file-note").startswith("Done"))
+
+
+def test_a_refusal_by_a_proxy_asks_for_no_key(page: Page, served: PageServer) -> None:
+    served.faults.response = HTMLResponse("<h1>Forbidden</h1>", 403)
+    page.type("word")
+    page.until(lambda: "the server answered 403." in page.text("problem"))
+    assert not page.by_id("key").is_displayed()

@@ -65,6 +65,33 @@ def test_the_language_is_detected_and_said(page: Page) -> None:
     page.until(lambda: label(page) == "Detect language")
     page.type("1984, 2001")
     page.until(lambda: label(page) == "English, assumed")
+    page.paste("Я иду домой.")  # in none of the languages there are
+    page.until(lambda: label(page).endswith(", assumed") and not label(page).startswith("English"))
+
+
+def test_a_target_that_the_language_found_lacks_is_told(page: Page, served: PageServer) -> None:
+    choose(page, "auto", "de")
+    page.paste("Where is the railway station, please?")
+    page.shows("WHERE IS THE RAILWAY STATION, PLEASE?")
+    assert page.text("note") == ""
+    choose(page, "auto", "en")
+    sentence = "There is no model from English into English; German is shown."
+    page.until(lambda: page.text("note") == sentence)
+    assert languages(page) == ("auto", "de")
+    press(page, "share")
+    page.until(lambda: "target=de" in page.chrome.current_url)
+
+
+def test_the_list_above_a_file_names_no_language_of_the_text(page: Page) -> None:
+    choose(page, "auto", "de")
+    page.paste("火车站在哪里?")
+    page.until(lambda: label(page) == "Chinese, detected")
+    press(page, "file-tab")
+    assert label(page) == "Detect language"
+    assert languages(page) == ("auto", "de")
+    press(page, "text-tab")
+    assert label(page) == "Chinese, detected"
+    assert languages(page) == ("auto", "en")
 
 
 def test_text_in_the_language_it_should_be_put_into(page: Page) -> None:

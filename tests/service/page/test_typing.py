@@ -75,12 +75,44 @@ def test_typing_alone_translates_nothing_where_that_is_switched_off(page: Page) 
     page.shows("THREE")
 
 
+def test_what_belongs_to_the_text_before_is_faint_at_once(page: Page, served: PageServer) -> None:
+    def colours() -> set[str]:
+        return set(
+            page.script(
+                "return ['#output', '#warnings', '#doubts', '#alternatives li'].map((part) =>"
+                " getComputedStyle(document.querySelector(part)).color)"
+            )
+        )
+
+    press(page, "confidence")
+    page.paste("again " * 5)
+    page.until(lambda: "it repeats itself" in page.text("warnings"))
+    assert len(colours()) > 1
+    faint = page.script("return getComputedStyle(document.getElementById('count')).color")
+    translator = served.translators["en-de"]
+    translator.running.clear()
+    try:
+        page.type("x")
+        assert page.busy  # though nothing is asked yet
+        page.until(lambda: colours() == {faint})
+    finally:
+        translator.running.set()
+    page.until(lambda: not page.busy)
+
+
 def test_an_emptied_box_empties_the_other(page: Page) -> None:
     page.type("word")
     page.shows("WORD")
     press(page, "clear")
     page.shows("")
     assert page.focused == "source"
+    page.keys(Keys.CONTROL, "z")
+    assert page.source == "word"
+    page.shows("WORD")
+    press(page, "swap")
+    assert page.source == "WORD"
+    page.by_id("source").send_keys(Keys.CONTROL, "z")
+    assert page.source == "word"
 
 
 def test_alternatives_are_others(page: Page) -> None:

@@ -40,7 +40,7 @@ def test_doubtful_words_are_shaded_and_named(page: Page) -> None:
     assert not page.by_id("doubts").is_displayed()
     press(page, "confidence")
     assert page.by_id("confidence").get_attribute("aria-pressed") == "true"
-    assert page.text("doubts") == "Less sure: RARE 5\u00a0%."
+    assert page.text("doubts") == "Less sure: “RARE” 5\u00a0%."
     levels = [word.get_attribute("data-level") for word in page.all("#output .word")]
     assert levels == ["sure", "doubtful", "sure"]
 
