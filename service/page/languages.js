@@ -99,7 +99,7 @@ export class Languages {
   pairFrom(source) {
     const from = source ?? this.models.find((model) => model.target === this.wished)?.source;
     const targets = this.targetsOf(from);
-    return { source: from, target: targets.includes(this.wished) ? this.wished : targets[0] };
+    return { source: from, target: targets.includes(this.wished) ? this.wished : targets[0] ?? this.wished };
   }
 
   targetsOf(source) {

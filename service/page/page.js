@@ -129,7 +129,7 @@ function show(translation) {
   if (shown && numCharacters(words) > MAX_DETAILED) {
     note(`Words are explained in texts of up to ${count(MAX_DETAILED)} characters.`);
   }
-  if (pair.target !== wished) {
+  if (languages.wanted && pair.target !== wished) {
     const [from, into, other] = [pair.source, wished, pair.target].map(nameOf);
     note(`There is no model from ${from} into ${into}; ${other} is shown.`);
   }
@@ -155,7 +155,7 @@ function describe(translation, segment, doubts = "") {
   showAttention(segment);
 }
 
-/** Tells what went wrong and keeps all that was typed; tries again by itself where that may help. */
+/** Tells what went wrong; tries again by itself where that may help. */
 function complain(error, retry) {
   if (!(error instanceof Problem)) throw error;
   describe(null);
