@@ -82,7 +82,8 @@ class Interpreter:
     ) -> list[list[Guess]]:
         """For each text the served languages it may be in, likeliest first; maybe none.
 
-        One that nothing is translated from is among them only where it is sure. Spends no quota: it is asked before a translation, which spends it for the same text.
+        One that nothing is translated from is among them only where it is sure. Spends no quota:
+        it is asked before a translation, which spends it for the same text.
         """
         deadline = self.gate.deadline(request)
         self.gate.admit(request, texts, name_of, model="-", spends_quota=False)
