@@ -41,7 +41,7 @@ class BodyLimit:
         try:
             self._check_declared(scope)
             async with asyncio.timeout(self.timeout_s):
-                body = await self._read(incoming)
+                body = await self._read(incoming, awaited=_has_body(scope))
         except (RequestTooLarge, ShuttingDown, UnsupportedMediaType) as error:
             await _refuse(error_response(scope, error), scope, incoming, send)
         except TimeoutError:
@@ -63,14 +63,14 @@ class BodyLimit:
             if name == b"content-length" and value.isdigit() and _exceeds(value, self.max_bytes):
                 raise self._too_large()
 
-    async def _read(self, incoming: "_Incoming") -> bytes | None:
+    async def _read(self, incoming: "_Incoming", *, awaited: bool) -> bytes | None:
         """The whole body, or None when the client left before its end."""
         body = bytearray()
         while not incoming.ended:
             body += await incoming.next_part()
             if len(body) > self.max_bytes:
                 raise self._too_large()
-            if not incoming.ended and self.lifecycle.phase is Phase.CLOSING:
+            if awaited and not incoming.ended and self.lifecycle.phase is Phase.CLOSING:
                 raise ShuttingDown("the service is shutting down; ask another instance")
         return None if incoming.left else bytes(body)
 
@@ -95,6 +95,10 @@ class _Incoming:
         self.ended = self.left or not message.get("more_body", False)
         part: bytes = message.get("body", b"")
         return part
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 def _exceeds(digits: bytes, limit: int) -> bool:
