@@ -22,12 +22,12 @@ from safetensors.torch import load_file, save_file
 
 from model.config import ModelConfig, SearchDefaults
 from model.errors import CheckpointError
-from model.files import replaced_folder
-from model.precision import resolve_device, resolve_precision
-from model.products import ProductPrecision
-from model.seq2seq import Seq2Seq
-from model.shortlist import Shortlist
-from model.tokenizer import TokenizerPair
+from model.inference.precision import resolve_device, resolve_precision
+from model.inference.products import ProductPrecision
+from model.inference.shortlist import Shortlist
+from model.network.seq2seq import Seq2Seq
+from model.system.atomic_files import replaced_folder
+from model.text.tokenizer import TokenizerPair
 from model.version import SUMS, version_of
 
 FORMAT_VERSION = 1

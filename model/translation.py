@@ -6,9 +6,9 @@ A Job is one text on its way through the engine: what it was split into, and wha
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from model.beam_search import Hypothesis, SearchConfig, length_penalty
-from model.segmenter import JoinedText, Span, SplitText, join
-from model.tokenizer import Tokenizer, TokenizerPair
+from model.decoding.beam_search import Hypothesis, SearchConfig, length_penalty
+from model.text.segmenter import JoinedText, Span, SplitText, join
+from model.text.tokenizer import Tokenizer, TokenizerPair
 
 # Of a segment that the network has not seen.
 _PASSED = Hypothesis((), 0.0, 0.0, (), attention=None, finished=True)

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import torch
 
-from model.beam_search import SearchConfig, length_penalty
+from model.batch_translate import translate_in_order
 from model.checkpoint import Checkpoint, load_checkpoint, read_description
-from model.engine import Engine
-from model.engine_process import EngineProcesses, EngineSetup
-from model.engine_team import EngineTeam
+from model.decoding.beam_search import SearchConfig, length_penalty
+from model.decoding.engine import Engine
+from model.decoding.engine_pool import EngineTeam
+from model.decoding.engine_process import EngineProcesses, EngineSetup
+from model.decoding.forced_scoring import score_targets
+from model.decoding.request import Request, Usage
 from model.errors import CheckpointError, InputError
-from model.feeding import translate_in_order
-from model.forced_scoring import score_targets
-from model.packed import PackedNetwork
-from model.precision import resolve_device, resolve_precision
-from model.request import Request, Usage
-from model.segmenter import Segmentation, split
-from model.tokenizer import check_text
+from model.inference.packed_network import PackedNetwork
+from model.inference.precision import resolve_device, resolve_precision
+from model.text.segmenter import Segmentation, split
+from model.text.tokenizer import check_text
 from model.translation import Job, Translation, translation_of
 
 

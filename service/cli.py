@@ -16,11 +16,11 @@ from typing import Annotated
 import typer
 
 from model.errors import DragomanError
-from model.process import tune_process
-from model.segmenter import Segmentation
-from service.access.commands import keys_commands
-from service.file_translation import Interrupted
-from service.loading import Loading
+from model.system.process import tune_process
+from model.text.segmenter import Segmentation
+from service.commands.keys import keys_commands
+from service.commands.loading import Loading
+from service.files.translate_file import Interrupted
 
 _PACKAGES = ("model", "training", "service")
 _EXIT_ERROR, _EXIT_INTERRUPTED = 1, 130
@@ -201,8 +201,8 @@ def translate(
     \b
     dragoman translate models/demo letter.txt -o letter.de.txt
     """
-    from service.line_format import LineFormat
-    from service.translate_command import translate_text
+    from service.commands.translate import translate_text
+    from service.files.output_format import LineFormat
 
     form = LineFormat(as_json or alignments or (n_best or 1) > 1, alignments)
     translate_text(
@@ -240,14 +240,14 @@ def score(
     \b
     dragoman score models/demo --source a.en --target a.de
     """
-    from service.score_command import score_files
+    from service.commands.score import score_files
 
     score_files(Loading(checkpoint, device, threads=threads), source, target, as_json=as_json)
 
 
 def inspect(checkpoint: CheckpointArgument, as_json: AsJson = False) -> None:
     """Show what a checkpoint is and how good it is."""
-    from service.inspect_checkpoint import inspect as look_into
+    from service.commands.inspect_checkpoint import inspect as look_into
 
     inspection = look_into(checkpoint)
     if as_json:
@@ -340,7 +340,7 @@ def doctor(
     \b
     dragoman doctor models
     """
-    from service.doctor import examine
+    from service.commands.doctor import examine
 
     failed = False
     for finding in examine(models, host, port):
@@ -390,7 +390,7 @@ def serve(
     \b
     dragoman serve models --port 8000
     """
-    from service.server import serve as serve_models
+    from service.http.server import serve as serve_models
     from service.settings import load_settings
 
     settings = load_settings(

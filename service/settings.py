@@ -17,10 +17,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.errors import ConfigError
-from model.process import num_cores
-from model.segmenter import Segmentation
+from model.system.process import num_cores
+from model.text.segmenter import Segmentation
 from service.access.keys import Rate
-from service.logs import LogFormat
+from service.monitoring.logs import LogFormat
 
 ENV_PREFIX = "DRAGOMAN_"
 

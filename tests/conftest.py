@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.tokenizer import TokenizerPair
+from model.text.tokenizer import TokenizerPair
 from tests.shapes import unchecked_shapes
 from tests.tiny_checkpoint import fit_tiny_tokenizers, write_tiny_checkpoint
 from tests.training.zygote import Zygote

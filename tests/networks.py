@@ -8,8 +8,8 @@ import torch
 from pydantic import ValidationError
 
 from model.config import ModelConfig
-from model.dropout import DropoutRates
-from model.seq2seq import Seq2Seq
+from model.network.dropout import DropoutRates
+from model.network.seq2seq import Seq2Seq
 
 VOCAB = 13
 SMALL: dict[str, Any] = {

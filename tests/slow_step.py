@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from model.decoder import Decoder, DecoderState
-from model.packed import PackedStep
-from model.recurrent import RecurrentLayer, RecurrentState
-from model.seq2seq import Seq2Seq
+from model.inference.packed_network import PackedStep
+from model.network.decoder import Decoder, DecoderState
+from model.network.recurrent import RecurrentLayer, RecurrentState
+from model.network.seq2seq import Seq2Seq
 
 
 def slow_step(network: Seq2Seq, previous_ids: Tensor, state: DecoderState) -> PackedStep:

@@ -11,9 +11,9 @@ import pytest
 import uvicorn
 import yaml
 
-from service.app import CLOSE_TIMEOUT_S
+from service.commands.settings_table import settings_table, with_table
+from service.http.app import CLOSE_TIMEOUT_S
 from service.settings import Settings
-from service.settings_table import settings_table, with_table
 
 DOCS = Path(__file__).parents[1] / "docs"
 TEXT = (DOCS / "running.md").read_text(encoding="utf-8")
@@ -35,7 +35,7 @@ def number(pattern: str, text: str) -> float:
 
 
 def test_the_settings_are_those_of_the_code() -> None:
-    hint = "run: python -m service.settings_table docs/running.md"
+    hint = "run: python -m service.commands.settings_table docs/running.md"
     assert with_table(TEXT) == TEXT, hint
     assert "\n\n" not in settings_table()
     rows = [re.split(r"(?<!\\)\|", row) for row in settings_table().splitlines()]

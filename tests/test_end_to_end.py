@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.training.zygote import Zygote
-from training import demo_corpus
+from training.demo import corpus as demo_corpus
 
 COMMAND = [sys.executable, "-c", "from service.cli import main; main()"]
 SMALL = (

@@ -14,10 +14,10 @@ import torch
 
 from model.checkpoint import CheckpointConfig, TokenizerDescription, save_checkpoint
 from model.config import ModelConfig, SearchDefaults
-from model.seq2seq import Seq2Seq
-from model.tokenizer import TokenizerPair
+from model.network.seq2seq import Seq2Seq
+from model.text.tokenizer import TokenizerPair
 from training.config import TokenizerConfig
-from training.fit_tokenizer import fit_tokenizers
+from training.data.fit_tokenizer import fit_tokenizers
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 ZAHLEN = ("eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn")

@@ -65,8 +65,8 @@ def register(app: typer.Typer, *, serve: Serve) -> None:
 
         Trains for about three minutes the first time; serves until Ctrl-C.
         """
-        from training.demo import run_demo
-        from training.pipeline import Interrupted
+        from training.demo.demo import run_demo
+        from training.run.pipeline import Interrupted
 
         if not no_serve:
             _refuse_busy_port(host, port)  # now rather than after the training
@@ -146,13 +146,13 @@ def train(
     if dry_run and asked is None:
         raise typer.BadParameter("--dry-run and --resume do not go together")
     if dry_run:
-        from training.dry_run import dry_run as estimate
+        from training.run.dry_run import dry_run as estimate
 
         assert asked is not None
         estimate(asked)
         return
-    from training import pipeline
-    from training.distributed import leave, this_worker
+    from training.loop.distributed import leave, this_worker
+    from training.run import pipeline
 
     assert run is not None
     try:
@@ -188,7 +188,7 @@ def export(
     ] = True,
 ) -> None:
     """Make a checkpoint of a training run: scored, ready to serve."""
-    from training.export import export as export_run
+    from training.release.export import export as export_run
 
     export_run(run, checkpoint, which=which.value, with_shortlist=shortlist)
 
@@ -212,8 +212,8 @@ def retrain(
     \b
     dragoman retrain models/en-de --source new.en --target new.de --run runs/week-47
     """
-    from training.pipeline import Interrupted
-    from training.retrain import retrain as go_on
+    from training.release.retrain import retrain as go_on
+    from training.run.pipeline import Interrupted
 
     try:
         go_on(checkpoint, source, target, run, overrides=settings or [], resume=resume)
@@ -273,7 +273,7 @@ def evaluate(
     \b
     dragoman evaluate models/demo --source test.en --reference test.de
     """
-    from training.evaluate_command import Evaluation, evaluate_checkpoints
+    from training.evaluation.command import Evaluation, evaluate_checkpoints
 
     checkpoints = [checkpoint] if second is None else [checkpoint, second]
     evaluation = Evaluation(

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from service.access.allowance import Expense, Fare
 from service.access.keys import Key, Scope
+from service.access.quotas import Expense, Fare
 from service.errors import KeyRefused
 
 _NOTE = "dragoman.caller"

@@ -2,9 +2,9 @@
 
 from fastapi import Request
 
-from service.dialects import KeyPlaces
 from service.errors import KeyRefused
-from service.faces.fields import read_fields
+from service.protocol.dialects import KeyPlaces
+from service.protocol.fields import read_fields
 
 
 async def find_key(request: Request, places: KeyPlaces, max_texts: int) -> str | None:

@@ -31,7 +31,7 @@ from pydantic import (
 )
 
 from model.errors import ConfigError
-from model.files import replaced_file
+from model.system.atomic_files import replaced_file
 
 _MAX_BYTES = 16 * 1024 * 1024  # tens of thousands of keys; more is another file by mistake
 _PREFIX = "dgm_"  # so that people, and scanners for leaked secrets, know one when they see it

@@ -11,7 +11,7 @@ from service.bench.picture import check_picture, draw_picture
 from service.bench.plan import PRECISIONS, BenchPlan
 from service.bench.run import run_bench
 from service.bench.table import report_lines
-from service.loading import Loading
+from service.commands.loading import Loading
 
 _MAX_RATE = 100_000  # a second; more than one thread can put into a queue
 

@@ -7,13 +7,13 @@ read before the ceilings make their large matrices.
 import time
 from collections.abc import Callable
 
-from model.process import num_cores
-from service.bench.company import one_by_one, short_beside_long
+from model.system.process import num_cores
+from service.bench.latency import one_by_one, short_beside_long
 from service.bench.open_loop import open_loop
 from service.bench.plan import SHARES_OF_THROUGHPUT, Task
 from service.bench.report import Alone, PrecisionReport
 from service.bench.usage import memory_mb
-from service.loading import load_translator, search_settings
+from service.commands.loading import load_translator, search_settings
 
 _ALONE_SENTENCES = 100  # translated one by one; enough for a 99th percentile to mean something
 
@@ -27,9 +27,9 @@ def measure(task: Task, *, progress: Callable[[int], None]) -> PrecisionReport:
     import torch
 
     from model import translator as _  # noqa: F401 - imported to be timed
-    from model.precision import resolve_device
-    from service.bench.ceilings import torch_threads
-    from service.bench.standing import Machine, ceilings_of, run_offline, throughput_of
+    from model.inference.precision import resolve_device
+    from service.bench.offline import Machine, ceilings_of, run_offline, throughput_of
+    from service.bench.peak import torch_threads
 
     imported = time.monotonic()
     threads = task.loading.threads or num_cores()

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import ConfigError
-from model.files import replaced_file
+from model.system.atomic_files import replaced_file
 from service.bench.process import BenchError
 from service.bench.report import BenchReport
 

@@ -19,7 +19,7 @@ from typing import IO
 from pydantic import TypeAdapter
 
 from model.errors import ConfigError, DragomanError
-from model.process import ending, python_command, tune_process
+from model.system.process import ending, python_command, tune_process
 from service.bench.plan import Task
 from service.bench.report import PrecisionReport, Unsupported
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from service.bench.company import ShortBesideLong
+from service.bench.latency import ShortBesideLong
 from service.bench.open_loop import LatencySummary, OpenLoop
 
 
@@ -12,7 +12,7 @@ class Throughput:
     """All sentences at once.
 
     Shares are of what the machine can do at best: 1.0 is the ceiling. Work is counted as
-    service/bench/work.py says.
+    service/bench/flops.py says.
     """
 
     beam_size: int

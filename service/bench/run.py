@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from model.errors import ConfigError
-from model.process import num_cores
+from model.system.process import num_cores
 from service.bench.plan import BenchPlan, Task, sentences_of
 from service.bench.process import measure_apart
 from service.bench.report import BenchReport, PrecisionReport, Unsupported
-from service.line_progress import line_progress
-from service.loading import Loading
+from service.commands.loading import Loading
+from service.files.progress import line_progress
 
 
 def run_bench(

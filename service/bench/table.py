@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from service.bench.company import ShortBesideLong
+from service.bench.latency import ShortBesideLong
 from service.bench.open_loop import LatencySummary
 from service.bench.report import BenchReport, PrecisionReport
 

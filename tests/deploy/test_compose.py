@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from service.app import CLOSE_TIMEOUT_S
+from service.http.app import CLOSE_TIMEOUT_S
 from service.settings import load_settings
 from tests.deploy.manifests import DEPLOY, ROOT, VERSION, dockerfile, read_yaml
 

@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.app import CLOSE_TIMEOUT_S, create_app
+from service.http.app import CLOSE_TIMEOUT_S, create_app
 from service.settings import Settings, load_settings
 from tests.deploy.manifests import DEPLOY, VERSION, dockerfile, read_yaml
 from tests.service.fakes import fake_registry

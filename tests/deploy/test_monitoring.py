@@ -9,7 +9,7 @@ import promql_parser
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.dispatcher import ModelState
+from service.serving.served_model import ModelState
 from service.settings import Settings
 from tests.deploy.manifests import DEPLOY, ROOT, read_yaml
 from tests.service.conftest import Serving

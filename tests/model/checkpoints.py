@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from model.batch import SourceBatch
 from model.checkpoint import (
     CARD,
     CONFIG,
@@ -17,9 +16,10 @@ from model.checkpoint import (
     save_checkpoint,
 )
 from model.config import ModelConfig, SearchDefaults
-from model.seq2seq import Seq2Seq
-from model.shortlist import Shortlist
-from model.tokenizer import BOS, EOS, JOINT_FILE, TokenizerPair
+from model.inference.shortlist import Shortlist
+from model.network.batch import SourceBatch
+from model.network.seq2seq import Seq2Seq
+from model.text.tokenizer import BOS, EOS, JOINT_FILE, TokenizerPair
 
 FILES = (CONFIG, WEIGHTS, METRICS, CARD, JOINT_FILE)
 METRICS_OF_OLD: dict[str, Any] = {"dev": {"bleu": 41.5}, "examples": ["Grüße, 你好"]}

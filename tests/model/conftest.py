@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.tokenizer import TokenizerPair
+from model.text.tokenizer import TokenizerPair
 from tests.tiny_checkpoint import fit_tiny_tokenizers
 
 

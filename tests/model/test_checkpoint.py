@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from model.checkpoint import WEIGHTS, check_replaceable, load_checkpoint, read_description
 from model.errors import ConfigError
-from model.shortlist import Shortlist
-from model.tokenizer import EOS, JOINT_FILE, SOURCE_FILE, TARGET_FILE, TokenizerPair
+from model.inference.shortlist import Shortlist
+from model.text.tokenizer import EOS, JOINT_FILE, SOURCE_FILE, TARGET_FILE, TokenizerPair
 from model.version import SUMS
 from tests.model.checkpoints import (
     FILES,

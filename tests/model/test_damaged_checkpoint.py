@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from model.checkpoint import CONFIG, FORMAT_VERSION, METRICS, WEIGHTS, load_checkpoint
 from model.errors import CheckpointError
-from model.shortlist import Shortlist
-from model.tokenizer import JOINT_FILE, SOURCE_FILE, TokenizerPair
+from model.inference.shortlist import Shortlist
+from model.text.tokenizer import JOINT_FILE, SOURCE_FILE, TokenizerPair
 from model.version import SUMS
 from tests.model.checkpoints import FILES, build, contents, save, small_config
 

@@ -10,7 +10,7 @@ import torch
 from model import checkpoint as checkpoint_module
 from model.checkpoint import CARD, WEIGHTS, check_replaceable, load_checkpoint
 from model.errors import CheckpointError
-from model.tokenizer import JOINT_FILE, TokenizerPair
+from model.text.tokenizer import JOINT_FILE, TokenizerPair
 from model.version import SUMS
 from tests.model.checkpoints import (
     build,
@@ -109,5 +109,11 @@ def test_a_failure_leaves_the_old_checkpoint(
 
 
 def test_killed_at_any_moment_a_checkpoint_stays_whole(folder: Path) -> None:
-    command = [sys.executable, "-m", "tests.model.kill_writers", "checkpoint", str(folder.parent)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.model.system.kill_writers",
+        "checkpoint",
+        str(folder.parent),
+    ]
     subprocess.run(command, cwd=ROOT, check=True, timeout=120)

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.batch import SourceBatch
-from model.beam_search import SearchConfig, length_penalty
 from model.checkpoint import load_checkpoint
+from model.decoding.beam_search import SearchConfig, length_penalty
 from model.errors import CheckpointError, InputError
-from model.segmenter import Segmentation, Span
-from model.tokenizer import BOS, EOS
+from model.network.batch import SourceBatch
+from model.text.segmenter import Segmentation, Span
+from model.text.tokenizer import BOS, EOS
 from model.translation import SegmentTranslation, Translation
 from model.translator import Translator
 from tests.slow_step import slow_step

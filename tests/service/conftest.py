@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 from service.access.keys import Key, KeysFile, Scope, digest_of, new_key, read_keys, write_keys
-from service.app import create_app
+from service.http.app import create_app
 from service.lifecycle import Lifecycle
-from service.registry import Registry
+from service.serving.registry import Registry
 from service.settings import Settings
 from tests.service.echo_translator import EchoModel
-from tests.service.file_jobs import ODD_LINES, long_lines, write_lines
+from tests.service.files.file_jobs import ODD_LINES, long_lines, write_lines
 
 Serving = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 AddKey = Callable[..., str]
@@ -90,11 +90,11 @@ def long_file(tmp_path: Path) -> Path:
 def echo(monkeypatch: pytest.MonkeyPatch) -> EchoModel:
     """Every checkpoint loads as this."""
     translator = EchoModel()
-    for module in ("translate_command", "score_command"):
+    for module in ("translate", "score"):
         monkeypatch.setattr(
-            f"service.{module}.load_translator", lambda loading, much=False: translator
+            f"service.commands.{module}.load_translator", lambda loading, much=False: translator
         )
     monkeypatch.setattr(
-        "service.translate_command.search_settings", lambda translator, chosen: None
+        "service.commands.translate.search_settings", lambda translator, chosen: None
     )
     return translator

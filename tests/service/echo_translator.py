@@ -12,13 +12,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from model.errors import InputError
-from model.segmenter import Segmentation
-from service.file_translation import FileJob, JobReport, translate_file
-from service.line_format import LineFormat
-from service.text_lines import survey
+from model.text.segmenter import Segmentation
+from service.files.lines import survey
+from service.files.output_format import LineFormat
+from service.files.translate_file import FileJob, JobReport, translate_file
 
 if TYPE_CHECKING:
-    from model.beam_search import SearchConfig
+    from model.decoding.beam_search import SearchConfig
     from model.translation import Translation
 
 

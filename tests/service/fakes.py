@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from model.decoding.request import Usage
 from model.errors import InputError
-from model.request import Usage
-from model.segmenter import Segmentation, Span
-from service.dispatcher import Dispatcher, LoadedModel, ModelInfo
-from service.registry import Registry
+from model.text.segmenter import Segmentation, Span
+from service.serving.registry import Registry
+from service.serving.served_model import Dispatcher, LoadedModel, ModelInfo
 from service.settings import Settings
 
 NOWHERE = Span(0, 0)

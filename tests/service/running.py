@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from service.app import create_app
+from service.http.app import create_app
+from service.http.server import configure, listen
 from service.lifecycle import Lifecycle
-from service.registry import Registry
-from service.server import configure, listen
+from service.serving.registry import Registry
 from service.settings import Settings
 
 

@@ -9,9 +9,9 @@ import sys
 import time
 
 from model.errors import CheckpointError, DragomanError
-from service.logs import configure_logging
-from service.registry import Registry
-from service.server import run
+from service.http.server import run
+from service.monitoring.logs import configure_logging
+from service.serving.registry import Registry
 from service.settings import Settings
 from tests.service.fakes import FakeTranslator, fake_model
 

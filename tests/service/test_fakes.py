@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from model import beam_search, translation, translator
-from service.jobs import TranslatorFace
+from model import translation, translator
+from model.decoding import beam_search
+from service.serving.jobs import TranslatorFace
 from tests.service import fakes
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from model.tokenizer import TokenizerPair
+from model.text.tokenizer import TokenizerPair
 from tests.training.corpora import Maker, fit_letters
-from tests.training.reversing import write_reversals
-from training import demo_corpus
-from training.token_store import TokenStore
+from tests.training.loop.reversing import write_reversals
+from training.data.token_store import TokenStore
+from training.demo import corpus as demo_corpus
 
 RECIPE = """
 save_every_minutes = 1e-9 # after every update

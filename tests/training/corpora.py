@@ -8,9 +8,9 @@ from typing import Any
 
 import sentencepiece
 
-from model.tokenizer import Tokenizer, TokenizerPair
+from model.text.tokenizer import Tokenizer, TokenizerPair
 from training.config import DataConfig, TokenizerConfig
-from training.corpus import PreparedCorpus, open_prepared, prepare
+from training.data.prepare import PreparedCorpus, open_prepared, prepare
 
 TOKENIZER = TokenizerConfig()
 

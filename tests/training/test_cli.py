@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from service import cli
-from training import export, pipeline, retrain
 from training.config import TrainingConfig
+from training.release import export, retrain
+from training.run import pipeline
 
 
 class Calls(list[tuple[tuple[Any, ...], dict[str, Any]]]):

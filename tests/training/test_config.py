@@ -7,7 +7,7 @@ import pytest
 
 from model.errors import ConfigError
 from training.config import TrainingConfig, load_config
-from training.defaults import fill_defaults
+from training.run.defaults import fill_defaults
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.toml"))
 DATA = """

@@ -29,8 +29,8 @@ SLOW_IMPORTS = (
     "matplotlib.figure",
     "torch._dynamo",  # torch imports it for the first optimizer
     "torch.utils.tensorboard",
-    "training.demo",
-    "training.retrain",
+    "training.demo.demo",
+    "training.release.retrain",
 )
 TIMEOUT_S = 180.0  # for commands that take a second or two on an idle machine
 

@@ -11,8 +11,8 @@ import pytest
 from libretranslatepy import LibreTranslateAPI
 
 from service.settings import Settings
+from tests.service.api.conftest import running
 from tests.service.conftest import AddKey
-from tests.service.faces.conftest import running
 from tests.service.fakes import fake_registry
 
 

@@ -6,8 +6,8 @@ import pytest
 from fastapi.responses import JSONResponse
 from selenium.webdriver.support.select import Select
 
-from service.dialects import error_response
-from service.registry import Registry
+from service.protocol.dialects import error_response
+from service.serving.registry import Registry
 from service.settings import Settings
 from tests.service.fakes import FakeTranslator, fake_model
 from tests.service.page.browser import Page, chromium

@@ -11,8 +11,8 @@ import uvicorn
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.app import create_app
-from service.registry import Registry
+from service.http.app import create_app
+from service.serving.registry import Registry
 from service.settings import Settings
 from tests.service.fakes import FakeOther, FakeSearch, FakeSegment, FakeTranslation, FakeTranslator
 

@@ -7,7 +7,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, RequestTooLarge
-from service.registry import Registry
+from service.serving.registry import Registry
 from tests.service.fakes import FakeTranslator, fake_model
 from tests.service.page.browser import Page
 from tests.service.page.conftest import SETTINGS, press, refused

@@ -1,0 +1,1 @@
+"""Beam search over many sentences at once, and the engines that run it."""

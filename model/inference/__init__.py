@@ -1,0 +1,1 @@
+"""The same network prepared for translating: packed weights, number formats, shortlists."""

@@ -1,0 +1,104 @@
+"""`Encoder` as translating uses it on a CPU: every place through the decoder's kind of cells."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.inference.cells import Cell
+from model.inference.products import ProductPrecision, pack
+from model.network.batch import SourceBatch
+from model.network.encoder import Encoder
+from model.network.recurrent import RecurrentLayer, RecurrentState, reorder, reversed_positions
+
+_NORM_BOUND = 5.0  # standard deviations; int8 cuts off what layer normalisation leaves beyond
+
+
+class PackedEncoder:
+    """Source ids -> states and summary; `bound` is the largest number among the states."""
+
+    def __init__(self, encoder: Encoder, precision: ProductPrecision) -> None:
+        self._residual = encoder.residual
+        self._embedding = encoder.embedding.weight.detach().clone()
+        self._norms = [frozen_norm(norm) for norm in encoder.norms]
+        self._backwards = [False] * encoder.forwards + [True] * encoder.backwards
+        self._summary = encoder.summary
+        stacks = [stack for stack in (encoder.forward_layers, encoder.backward_layers) if stack]
+        self._layers: list[list[_EncoderLayer]] = []  # one of each direction
+        self.bound = self._embedding.abs().max().item()
+        for index, norm in enumerate(encoder.norms):
+            self._layers.append(
+                [_EncoderLayer(recurrent(stack[index]), precision, self.bound) for stack in stacks]
+            )
+            below = [self.bound] if self._residual and index > 0 else []
+            self.bound = sum_bound([*below, norm_bound(norm)])
+
+    def __call__(
+        self, source: SourceBatch
+    ) -> tuple[Float[Tensor, "batch src_len enc"], Float[Tensor, "batch enc"]]:
+        """What `Encoder.forward` returns."""
+        positions = reversed_positions(source.lengths, source.token_ids.shape[1])
+        states = functional.embedding(source.token_ids, self._embedding)
+        for index, (layers, norm) in enumerate(zip(self._layers, self._norms, strict=True)):
+            directions = [
+                reorder(layer(reorder(states, positions)), positions)
+                if backwards
+                else layer(states)
+                for layer, backwards in zip(layers, self._backwards, strict=True)
+            ]
+            outputs = norm(torch.cat(directions, dim=-1))
+            states = states + outputs if self._residual and index > 0 else outputs
+        return states, self._summary(states, source)
+
+
+class _EncoderLayer:
+    """One direction of one layer."""
+
+    def __init__(self, layer: RecurrentLayer, precision: ProductPrecision, bound: float) -> None:
+        self._cell = Cell(layer, precision)
+        self._input_product = pack(
+            self._cell.input_weight, self._cell.input_bias, precision, bound=bound, clip=True
+        )
+
+    def __call__(
+        self, inputs: Float[Tensor, "batch time size"]
+    ) -> Float[Tensor, "batch time hidden"]:
+        """The hidden state behind every place."""
+        by_time = inputs.transpose(0, 1)
+        gates = self._input_product(by_time.flatten(0, 1)).unflatten(0, by_time.shape[:2])
+        hidden = inputs.new_zeros(inputs.shape[0], self._cell.size)
+        state = RecurrentState(hidden, hidden if self._cell.kind == "lstm" else None)
+        outputs = []
+        for gates_now in gates.unbind(0):
+            state = self._cell.step(gates_now, state)
+            outputs.append(state.hidden)
+        return torch.stack(outputs, dim=1)
+
+
+def frozen_norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Layer normalisation with weights that no longer change, or nothing."""
+    if not isinstance(norm, nn.LayerNorm):
+        return lambda states: states
+    weight, bias = norm.weight.detach().clone(), norm.bias.detach().clone()
+    return lambda states: functional.layer_norm(states, weight.shape, weight, bias, norm.eps)
+
+
+def norm_bound(norm: nn.Module) -> float:
+    """The largest number behind a layer: a recurrent state stays within [-1, 1]."""
+    if not isinstance(norm, nn.LayerNorm):
+        return 1.0
+    return float((_NORM_BOUND * norm.weight.abs() + norm.bias.abs()).max())
+
+
+def sum_bound(bounds: Sequence[float]) -> float:
+    """How large a residual sum gets, hardly ever more: its parts point in different directions."""
+    return math.hypot(*bounds)
+
+
+def recurrent(layer: nn.Module) -> RecurrentLayer:
+    """The layer as what it is, for the type checker."""
+    assert isinstance(layer, RecurrentLayer)
+    return layer

@@ -1,0 +1,224 @@
+"""y = W x + b in one number format: where nearly all arithmetic of translating goes.
+
+Results are fp32 whatever the format, and everything between two products is computed in fp32.
+
+int8: weights are rounded to 8 bits, each row with a scale of its own. Inputs are rounded with a
+fixed scale, which costs less than measuring every input and needs no calibration: a recurrent state
+cannot leave [-1, 1], so its range is known before it is computed. Sums of 8-bit products are whole
+numbers, so a row's result cannot depend on the rows beside it: int8 is bit-equal in any company.
+
+How the formats compare, in microseconds on one core of an AMD EPYC with AVX-512 VNNI and BF16, for
+1,024 inputs and outputs and so many rows (torch 2.13; measured by
+`python -m model.inference.products`):
+
+rows   fp32   bf16   int8
+   1     61     51     44
+   5     74     54     49
+  40    405    222    150
+ 320  3,118  1,592    914
+
+Other roads in torch: the linear layer as it is (fp32 by MKL, which is slow on this processor: 266
+at 5 rows, 7,222 at 320; bf16 91 and 1,620), `_int_mm` (50 and 728, scales and bias still to be
+applied; the narrowed output layer takes it, whose weights change too often to be packed), 8-bit
+weights with bf16 inputs (`_weight_int8pack_mm`: 79 and 4,204), `torch.ao.quantization` (deprecated,
+and its inputs share one scale, so that company would change a result), torch.compile and
+AOTInductor (need a compiler on the user's machine). Other libraries, the same product alone: ONNX
+Runtime 1.31 takes 69 and 3,244 in fp32, 21 and 894 in int8 with a fixed scale; OpenVINO 2026.4
+72 and 3,096 in fp32, 48 and 1,516 in bf16, 39 and 1,002 in int8. They use the same kernels or no
+better ones: at few rows a call costs them some 25 microseconds less, which a step of nine products
+would notice, but only if the whole step moved there; 68 and 180 MB more to install.
+"""
+
+import functools
+import math
+import threading
+import time
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+ProductPrecision = Literal["fp32", "bf16", "int8"]
+
+_ZERO_POINT = 128  # the byte that stands for 0
+_LARGEST = 127
+_measuring = threading.Lock()
+_CLEARLY_FASTER = 0.6  # of fp32's time; with VNNI or AMX int8 takes a sixth to a half
+
+
+class FloatProduct:
+    """Weights and inputs in fp32 or bf16; on a CPU by oneDNN, weights laid out as it likes them."""
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "outputs inputs"],
+        bias: Float[Tensor, " outputs"] | None,
+        dtype: torch.dtype,
+    ) -> None:
+        self._dtype = dtype
+        self._weight = weight.to(dtype, copy=True).contiguous()
+        self._bias = None if bias is None else bias.to(dtype, copy=True)
+        self._packed = weight.device.type == "cpu" and _can_pack(dtype)
+        if self._packed:
+            self._weight = _reorder(self._weight)
+
+    def __call__(self, inputs: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+        inputs = inputs.to(self._dtype)
+        if self._packed:
+            return _multiply(inputs, self._weight, self._bias).float()
+        return functional.linear(inputs, self._weight, self._bias).float()
+
+
+@functools.cache
+def _can_pack(dtype: torch.dtype) -> bool:
+    """Whether this build of torch, and this processor, have packed products of these numbers."""
+    has_products = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if not (has_products and torch.backends.mkldnn.is_available()):
+        return False
+    try:
+        found = _multiply(torch.ones(2, 8, dtype=dtype), _reorder(torch.ones(4, 8, dtype=dtype)))
+    except RuntimeError:
+        return False
+    return bool((found == 8).all())
+
+
+def _reorder(weight: Tensor) -> Tensor:
+    reordered: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    return reordered
+
+
+def _multiply(inputs: Tensor, reordered: Tensor, bias: Tensor | None = None) -> Tensor:
+    outputs: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, reordered, bias, "none", [], "")
+    return outputs
+
+
+class Int8Product:
+    """8-bit weights and inputs by oneDNN, which uses AMX or VNNI where the processor has them."""
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "outputs inputs"],
+        bias: Float[Tensor, " outputs"] | None,
+        *,
+        bound: float = 1.0,
+        clip: bool = False,
+    ) -> None:
+        """`bound`: largest input; `clip` where a rare one may be larger."""
+        codes, self._scales = quantise(weight)
+        self._bias = None if bias is None else bias.clone()
+        self._clip = clip
+        self._zero_points = torch.zeros_like(self._scales, dtype=torch.int32)
+        self._step = bound / _LARGEST
+        # What is added before cutting off the fraction; the half rounds to the nearest.
+        self._middle = torch.tensor(_ZERO_POINT + 0.5)
+        self._packed = torch.ops.onednn.qlinear_prepack(codes, None)
+
+    def __call__(self, inputs: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+        codes = torch.add(self._middle, inputs, alpha=1 / self._step)
+        if self._clip:
+            codes.clamp_(0.5, 255.5)
+        outputs: Tensor = torch.ops.onednn.qlinear_pointwise(
+            codes.to(torch.uint8),
+            self._step,
+            _ZERO_POINT,
+            self._packed,
+            self._scales,
+            self._zero_points,
+            self._bias,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        )
+        return outputs
+
+
+Product = FloatProduct | Int8Product
+
+
+def pack(
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None,
+    precision: ProductPrecision,
+    *,
+    bound: float = 1.0,
+    clip: bool = False,
+) -> Product:
+    """Weights made ready for one precision."""
+    if precision == "int8":
+        return Int8Product(weight, bias, bound=bound, clip=clip)
+    return FloatProduct(weight, bias, torch.bfloat16 if precision == "bf16" else torch.float32)
+
+
+def quantise(
+    weight: Float[Tensor, "rows inputs"],
+) -> tuple[Int[Tensor, "rows inputs"], Float[Tensor, " rows"]]:
+    """8-bit codes and, per row, what one unit of them is worth."""
+    scales = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / _LARGEST
+    return (weight / scales[:, None]).round().to(torch.int8), scales
+
+
+@functools.cache
+def int8_failure() -> str | None:
+    """Why this machine cannot multiply 8-bit numbers, or None."""
+    has_products = hasattr(torch.ops.onednn, "qlinear_pointwise")
+    if not (has_products and torch.backends.mkldnn.is_available()):
+        return "this build of torch has no 8-bit products (oneDNN)"
+    # The largest numbers: processors without VNNI add pairs in 16 bits, which can overflow.
+    try:
+        weight = torch.ones(32, 64)
+        found = Int8Product(weight, None)(torch.ones(8, 64))
+    except RuntimeError as error:
+        return f"8-bit products do not work here: {str(error).splitlines()[0]}"
+    if not torch.allclose(found, torch.full((8, 32), 64.0), rtol=1e-3):
+        return "this processor's 8-bit products overflow"
+    return None
+
+
+def fastest_precision() -> ProductPrecision:
+    """int8 where this machine multiplies 8-bit numbers clearly faster than fp32, else fp32.
+
+    Takes some milliseconds, once. bf16 is never taken: it gains little over int8 where there is
+    int8, and its sums may depend on the rows beside them, so a sentence could change with its
+    company. Between two formats this far apart every process of a machine decides alike, and the
+    command and the service translate the same.
+    """
+    with _measuring:  # several models that are loaded at once would disturb each other
+        return _fastest_precision()
+
+
+@functools.cache
+def _fastest_precision() -> ProductPrecision:
+    if int8_failure() is not None:
+        return "fp32"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as engines have; two would wait for each other on a busy machine
+    try:
+        return "int8" if _seconds("int8") < _CLEARLY_FASTER * _seconds("fp32") else "fp32"
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _seconds(precision: ProductPrecision, rows: int = 40, *, size: int = 1024) -> float:
+    """Of one product of `size` inputs and outputs, the best of a few."""
+    product = pack(torch.full((size, size), 0.5), None, precision)
+    inputs = torch.full((rows, size), 0.5)
+    product(inputs)  # the first call chooses kernels
+    best = math.inf
+    for _ in range(15):  # the rest of the machine does not disturb all of them
+        start = time.perf_counter()
+        product(inputs)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print("rows   fp32   bf16   int8")
+    for rows in (1, 5, 40, 320):
+        micros = [1e6 * _seconds(each, rows) for each in get_args(ProductPrecision)]
+        print(f"{rows:>4}", *(f"{each:>6,.0f}" for each in micros))

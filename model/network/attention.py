@@ -1,0 +1,174 @@
+"""Where the decoder looks: scores of decoder states against source states; stateless.
+
+Keys are projected once per source (`keys`). The queries of one source (the words of a target in
+training, the beams in a search) share them, so keys and values are never copied per beam. Queries
+are projected and attended with in two steps, because translating projects in another precision.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+from model.network.pointwise import sigmoid_
+
+_CACHED = 2**17  # numbers of a step that are kept in a core's cache: half a megabyte
+
+
+@dataclass(frozen=True)
+class EncodedSource:
+    """Source sentences as the decoder sees them; one row each, shared by all beams."""
+
+    keys: Float[Tensor, "batch src_len key"]  # what queries are compared with
+    values: Float[Tensor, "batch src_len enc"]  # what contexts are made of
+    mask: Bool[Tensor, "batch src_len"]
+    summary: Float[Tensor, "batch enc"]  # the whole sentence in one vector
+
+
+@dataclass(frozen=True)
+class Attended:
+    """One context and one distribution over the source for every query."""
+
+    context: Float[Tensor, "batch queries enc"]
+    weights: Float[Tensor, "batch queries src_len"]  # mean over heads; sums to 1, 0 on padding
+
+
+class Attention(nn.Module):
+    """Keys once per source; then queries, projected and compared with them."""
+
+    query: nn.Module  # what projects queries; translating does it in another precision
+
+    def keys(
+        self, values: Float[Tensor, "batch src_len enc"]
+    ) -> Float[Tensor, "batch src_len key"]:
+        """What queries are compared with."""
+        raise NotImplementedError  # each kind has its own
+
+    def attend(
+        self, projected: Float[Tensor, "batch queries key"], source: EncodedSource
+    ) -> Attended:
+        """Where projected queries look, and what they see there."""
+        raise NotImplementedError  # each kind has its own
+
+    def forward(
+        self, queries: Float[Tensor, "batch queries hidden"], source: EncodedSource
+    ) -> Attended:
+        return self.attend(self.query(queries), source)
+
+
+class AdditiveAttention(Attention):
+    """v . tanh(W q + U k + b), per head (Bahdanau et al., 2015).
+
+    Computed as 2v . sigmoid(2(W q + U k + b)): the two differ by a sum over v, the same at every
+    source place, which the softmax does not see; pointwise.py says why.
+    """
+
+    query: nn.Linear
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.attention_heads
+        self.query = nn.Linear(config.decoder_hidden, config.attention_size, bias=False)
+        self.key = nn.Linear(config.encoder_size, config.attention_size)
+        head_size = config.attention_size // self.heads
+        self.energy = nn.Parameter(torch.empty(self.heads, head_size))
+        nn.init.uniform_(self.energy, -1 / math.sqrt(head_size), 1 / math.sqrt(head_size))
+
+    def keys(
+        self, values: Float[Tensor, "batch src_len enc"]
+    ) -> Float[Tensor, "batch src_len key"]:
+        projected: Tensor = self.key(values)
+        return projected
+
+    def attend(
+        self, projected: Float[Tensor, "batch queries key"], source: EncodedSource
+    ) -> Attended:
+        queries, keys = 2 * projected, 2 * source.keys
+        # (batch, queries, src_len, key) x (key, heads), each head with its own part of the key
+        weight = 2 * torch.block_diag(*self.energy).T
+        if torch.is_grad_enabled():
+            hidden = torch.sigmoid(queries.unsqueeze(2) + keys.unsqueeze(1))
+            energies = torch.matmul(hidden, weight)
+        else:
+            # A few sentences at a time: on a CPU what lies between stays in the cache.
+            size = queries.shape[1] * keys.shape[1] * keys.shape[2]
+            few = max(1, _CACHED // size) if queries.device.type == "cpu" else len(queries)
+            energies = torch.cat(
+                [
+                    torch.matmul(sigmoid_(some.unsqueeze(2) + theirs.unsqueeze(1)), weight)
+                    for some, theirs in zip(queries.split(few), keys.split(few), strict=True)
+                ]
+            )
+        return _attend(energies.permute(0, 3, 1, 2), source)
+
+
+class MultiplicativeAttention(Attention):
+    """q . k / sqrt(size) per head: `dot`, or `general` with q projected first (Luong et al., 2015).
+
+    The scale keeps the softmax from saturating in wide states (Vaswani et al., 2017).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.attention_heads
+        self.query = (
+            nn.Linear(config.decoder_hidden, config.encoder_size, bias=False)
+            if config.attention == "general"
+            else nn.Identity()
+        )
+
+    def keys(
+        self, values: Float[Tensor, "batch src_len enc"]
+    ) -> Float[Tensor, "batch src_len key"]:
+        return values
+
+    def attend(
+        self, projected: Float[Tensor, "batch queries key"], source: EncodedSource
+    ) -> Attended:
+        queries = projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        keys = source.keys.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1)
+        energies = torch.matmul(queries, keys) / math.sqrt(queries.shape[-1])
+        return _attend(energies, source)
+
+
+class NoAttention(Attention):
+    """The plain encoder-decoder: the summary is every word's context (Cho et al., 2014)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Identity()
+
+    def keys(
+        self, values: Float[Tensor, "batch src_len enc"]
+    ) -> Float[Tensor, "batch src_len key"]:
+        return values[..., :0]
+
+    def attend(
+        self, projected: Float[Tensor, "batch queries key"], source: EncodedSource
+    ) -> Attended:
+        context = source.summary.unsqueeze(1).expand(-1, projected.shape[1], -1)
+        uniform = source.mask / source.mask.sum(dim=1, keepdim=True)
+        return Attended(context, uniform.unsqueeze(1).expand(-1, projected.shape[1], -1))
+
+
+def build_attention(config: ModelConfig) -> Attention:
+    """The attention that `config` names."""
+    if config.attention == "none":
+        return NoAttention()
+    if config.attention == "additive":
+        return AdditiveAttention(config)
+    return MultiplicativeAttention(config)
+
+
+def _attend(
+    energies: Float[Tensor, "batch heads queries src_len"], source: EncodedSource
+) -> Attended:
+    energies = energies.masked_fill(~source.mask[:, None, None, :], -math.inf)
+    weights = torch.softmax(energies, dim=-1, dtype=torch.float32).to(source.values.dtype)
+    heads = weights.shape[1]
+    values = source.values.unflatten(-1, (heads, -1)).transpose(1, 2)  # (batch, heads, src_len, ..)
+    context = torch.matmul(weights, values).transpose(1, 2).flatten(2)
+    return Attended(context, weights.mean(dim=1))

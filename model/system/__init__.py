@@ -1,0 +1,1 @@
+"""Atomic writes and settings of the operating system's process."""

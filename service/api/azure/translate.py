@@ -1,0 +1,85 @@
+"""Many texts into many languages at once, as either version of Azure's API asks for them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+
+from service.api.multilingual import Interpretation, Interpreter, Order
+from service.errors import RequestTooLarge
+from service.text.markup import plain_document, tagged_document
+
+USAGE = "X-Metered-Usage"  # characters translated, times the languages they went into
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What texts have in common that can be translated together."""
+
+    source: str | None
+    target: str
+    html: bool
+    suggested: str | None = None
+
+
+async def interpret(
+    interpreter: Interpreter,
+    request: Request,
+    texts: Sequence[str],
+    kinds: Sequence[Sequence[Kind]],
+    name_of: Callable[[int], str],
+) -> list[list[Interpretation]]:
+    """For each text, one interpretation for each of its kinds."""
+    # Tags go to no model and so to no limit there, but come back once for each target.
+    limit = interpreter.gate.settings.max_body_bytes
+    if usage(texts, kinds) > limit:
+        raise RequestTooLarge(
+            f"all texts times their targets have more than {limit} characters (max_body_bytes); "
+            "send fewer targets at once"
+        )
+    wanted: dict[Kind, dict[int, None]] = {}  # as sets that keep their order
+    for index, of_text in enumerate(kinds):
+        for kind in of_text:
+            wanted.setdefault(kind, {})[index] = None
+    orders = [_order(kind, texts, list(indices), name_of) for kind, indices in wanted.items()]
+    answers = await interpreter.translate_all(request, orders)
+    found = {
+        (kind, index): result
+        for (kind, indices), results in zip(wanted.items(), answers, strict=True)
+        for index, result in zip(indices, results, strict=True)
+    }
+    return [[found[kind, index] for kind in of_text] for index, of_text in enumerate(kinds)]
+
+
+def usage(texts: Sequence[str], kinds: Sequence[Sequence[Kind]]) -> int:
+    """Characters, times the languages that each text goes into."""
+    return sum(len(text) * len(of_text) for text, of_text in zip(texts, kinds, strict=True))
+
+
+def _order(
+    kind: Kind, texts: Sequence[str], indices: Sequence[int], name_of: Callable[[int], str]
+) -> Order:
+    return Order(
+        [texts[index] for index in indices],
+        kind.source,
+        kind.target,
+        name_of=lambda position: name_of(indices[position]),
+        suggested=kind.suggested,
+        read=tagged_document if kind.html else plain_document,
+    )
+
+
+def translated(
+    results: Sequence[Interpretation], kinds: Sequence[Kind], name: str
+) -> dict[str, Any]:
+    """One text's answer; `name` is what the API's version calls a language translated into."""
+    translations = [
+        {"text": result.text, name: kind.target}
+        for result, kind in zip(results, kinds, strict=True)
+    ]
+    answer: dict[str, Any] = {"translations": translations}
+    if results[0].confidence is not None:
+        detected = {"language": results[0].source, "score": results[0].confidence}
+        answer["detectedLanguage"] = detected
+    return answer

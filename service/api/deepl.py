@@ -1,0 +1,263 @@
+"""The face that DeepL's clients speak: the official libraries, with their server's URL set to ours.
+
+Where the service needs no keys, any is accepted as long as it comes the way DeepL wants it. Of
+DeepL's options those are taken that ask for what is done anyway; all others are refused by name,
+never ignored.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal, NotRequired
+
+from fastapi import APIRouter, Request
+from pydantic import Field, model_validator
+from typing_extensions import TypedDict
+
+from model.text.segmenter import Segmentation
+from service.api.multilingual import Interpretation, Interpreter, Order, Reader
+from service.errors import InvalidRequest, KeyRefused, RequestError, UnknownGlossary
+from service.protocol.dialects import DEEPL
+from service.protocol.fields import Fields, LanguageCode, Texts, read_fields
+from service.protocol.openapi import documented_body, documented_errors, documented_query
+from service.protocol.validation import validated
+from service.text.languages import base_code, language_name
+from service.text.markup import plain_document, tagged_document
+
+_SCHEME = "deepl-auth-key"
+
+# What DeepL itself answers to customers without a limit.
+_NO_LIMIT = 1_000_000_000_000
+
+# DeepL's client refuses the plain code as a target by itself, so these stand for it.
+_VARIANTS = {"en": ("EN-GB", "EN-US"), "pt": ("PT-BR", "PT-PT")}
+
+# What DeepL's clients ask for elsewhere and this service has not, by the beginnings of its paths.
+# Answered 400, on which they raise their general exception with the message: 501 they would try
+# again. A glossary that is asked for by its id gets 404, for which they have an exception.
+_GLOSSARY = "there is no such glossary: this service has none"
+_ABSENT = {
+    "document": "documents are not translated by this service; send their texts to /v2/translate",
+    "glossaries": "glossaries are not supported by this service; leave them out",
+    "glossary-language-pairs": "glossaries are not supported by this service; leave them out",
+    "style_rules": "style rules are not supported by this service; leave them out",
+    "translation_memories": "translation memories are not supported by this service; leave them "
+    "out",
+    "write": "this service translates and does not improve texts; send those to be translated to "
+    "/v2/translate",
+}
+_ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+_UNSUPPORTED = frozenset(
+    {
+        "custom_instructions",
+        "glossary_id",
+        "glossary_ids",
+        "non_splitting_tags",
+        "splitting_tags",
+        "style_id",
+        "tag_handling_version",
+        "translation_memory_id",
+        "translation_memory_threshold",
+    }
+)
+
+
+class TranslateFields(Fields):
+    """Texts, and what to make of them."""
+
+    text: Annotated[Texts, Field(examples=[["Good morning."]])]
+    target_lang: Annotated[LanguageCode, Field(examples=["DE"])]
+    source_lang: LanguageCode | None = None
+    show_billed_characters: Annotated[bool, Field(description="They always are.")] = True
+    # Other values of these would have to change the translation.
+    formality: Literal["default", "prefer_more", "prefer_less"] = "default"
+    split_sentences: Annotated[
+        Literal["0", "1"] | None,
+        Field(description="`0` keeps a text whole, `1` cuts it into sentences."),
+    ] = None
+    context: Annotated[str, Field(description="Only an empty one: see what is refused.")] = ""
+    preserve_formatting: Annotated[bool, Field(description="It always is.")] = True
+    model_type: Literal["latency_optimized", "prefer_quality_optimized"] | None = None
+    enable_beta_languages: bool = False
+    tag_handling: Literal["html", "xml"] | None = None
+    # Written out by DeepL's command; to turn it off would give the tags another meaning.
+    outline_detection: Literal[True, "1", "true"] = True
+    ignore_tags: Annotated[list[str] | str, Field(description="A list, or with commas.")] = ""
+
+    @property
+    def read(self) -> Reader:
+        """What of a text is to be translated."""
+        if self.tag_handling is None:
+            return plain_document
+        given = [self.ignore_tags] if isinstance(self.ignore_tags, str) else self.ignore_tags
+        tags = [tag.strip() for names in given for tag in names.split(",")]
+        return partial(tagged_document, ignored_tags=tags)
+
+    @property
+    def segmentation(self) -> Segmentation | None:
+        """What is translated in one go; None for the service's own choice."""
+        if self.split_sentences is None:
+            return None
+        return "none" if self.split_sentences == "0" else "sentence"
+
+    @model_validator(mode="after")
+    def _tags_are_handled(self) -> "TranslateFields":
+        if self.ignore_tags and self.tag_handling is None:
+            raise ValueError("ignore_tags means nothing without tag_handling")
+        return self
+
+
+class LanguagesFields(Fields):
+    """Which languages are asked for."""
+
+    type: Literal["source", "target"] = "source"
+
+
+class DeepLTranslation(TypedDict):
+    """One text's translation."""
+
+    detected_source_language: str
+    text: str
+    billed_characters: int
+    model_type_used: NotRequired[str]
+
+
+class DeepLAnswer(TypedDict):
+    """One translation a text, in order."""
+
+    translations: list[DeepLTranslation]
+
+
+class DeepLLanguage(TypedDict):
+    """A language; of targets it is said whether they know degrees of formality."""
+
+    language: str
+    name: str
+    supports_formality: NotRequired[bool]
+
+
+class UsageAnswer(TypedDict):
+    """Characters used, and how many may be."""
+
+    character_count: int
+    character_limit: int
+
+
+@dataclass
+class Usage:
+    """Characters translated by this face since the service started, where it needs no keys."""
+
+    num_characters: int = 0
+
+
+def deepl_router(interpreter: Interpreter) -> APIRouter:
+    """DeepL's routes under /v2, and refusals of what it has besides, there and under /v3."""
+    router = APIRouter(tags=["as DeepL"], responses=documented_errors(DEEPL))
+    max_texts = interpreter.gate.settings.max_texts
+    usage = Usage()
+
+    @router.post(
+        "/v2/translate", summary="Translate", openapi_extra=documented_body(TranslateFields)
+    )
+    async def translate(request: Request) -> DeepLAnswer:
+        """Answers as DeepL does; errors are `{"message": "..."}`."""
+        _check_key(request)
+        given = await read_fields(request, max_texts)
+        _refuse_unsupported(given)
+        fields = validated(TranslateFields, given)
+        order = Order(
+            [fields.text] if isinstance(fields.text, str) else fields.text,
+            fields.source_lang,
+            fields.target_lang,
+            name_of=lambda index: f"text[{index}]",
+            read=fields.read,
+            segmentation=fields.segmentation,
+        )
+        results = await interpreter.translate(request, order)
+        usage.num_characters += sum(map(len, order.texts))
+        return {
+            "translations": [
+                _translation(text, result, fields.model_type)
+                for text, result in zip(order.texts, results, strict=True)
+            ]
+        }
+
+    @router.get(
+        "/v2/languages",
+        summary="List the languages",
+        openapi_extra=documented_query(LanguagesFields),
+    )
+    async def languages(request: Request) -> list[DeepLLanguage]:
+        """Answers the source languages, or with `type=target` the target languages."""
+        _check_key(request)
+        fields = validated(LanguagesFields, await read_fields(request, max_texts))
+        served = interpreter.served()
+        if fields.type == "source":
+            codes = dict.fromkeys(base_code(code).upper() for code in served.sources)
+            return [{"language": code, "name": language_name(code)} for code in codes]
+        return [
+            {"language": code, "name": language_name(code), "supports_formality": False}
+            for target in served.targets
+            for code in _VARIANTS.get(target.lower(), (target.upper(),))
+        ]
+
+    @router.get("/v2/usage", summary="Count what was translated")
+    async def usage_so_far(request: Request) -> UsageAnswer:
+        """Answers the key's characters of this month and its quota.
+
+        Without keys, the characters translated by this face since the service started.
+        """
+        _check_key(request)
+        if (used := interpreter.gate.access.usage(request)) is not None:
+            limit = _NO_LIMIT if used.limit is None else used.limit
+            return {"character_count": used.num_characters, "character_limit": limit}
+        return {"character_count": usage.num_characters, "character_limit": _NO_LIMIT}
+
+    for beginning, message in _ABSENT.items():
+        at_all = partial(InvalidRequest, message)
+        one = partial(UnknownGlossary, _GLOSSARY) if beginning == "glossaries" else at_all
+        for path, error in ((beginning, at_all), (f"{beginning}/{{rest:path}}", one)):
+            for version in ("v2", "v3"):
+                router.add_api_route(
+                    f"/{version}/{path}",
+                    _refusing(error),
+                    methods=_ALL_METHODS,
+                    include_in_schema=False,
+                )
+    return router
+
+
+def _refusing(error: Callable[[], RequestError]) -> Callable[[Request], Awaitable[None]]:
+    async def refuse(request: Request) -> None:
+        _check_key(request)
+        raise error()
+
+    return refuse
+
+
+def _check_key(request: Request) -> None:
+    """Raises KeyRefused for a key sent in another way than DeepL's clients do."""
+    header = request.headers.get("authorization")
+    if header is None:
+        return
+    scheme, _, key = header.partition(" ")
+    if scheme.lower() != _SCHEME or not key.strip():
+        raise KeyRefused("the key is not sent as Authorization: DeepL-Auth-Key KEY")
+
+
+def _refuse_unsupported(given: dict[str, object]) -> None:
+    with_context = {"context"} if given.get("context") else set()
+    for name in sorted((_UNSUPPORTED & given.keys()) | with_context):
+        raise InvalidRequest(f"{name} is not supported by this service; leave it out", field=name)
+
+
+def _translation(text: str, result: Interpretation, model_type: str | None) -> DeepLTranslation:
+    answer: DeepLTranslation = {
+        "detected_source_language": base_code(result.source).upper(),
+        "text": result.text,
+        "billed_characters": len(text),
+    }
+    if model_type is not None:
+        answer["model_type_used"] = "latency_optimized"
+    return answer

@@ -1,0 +1,181 @@
+"""The face that clients of Google Translate's version 2 speak, google-cloud-translate for one.
+
+As with Google a text is HTML unless `format` says otherwise. Keys are the guard's affair.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Generic, Literal, NotRequired, TypeVar
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from service.api.multilingual import Interpretation, Interpreter, Order
+from service.protocol.dialects import GOOGLE
+from service.protocol.fields import Fields, LanguageCode, Texts, read_fields
+from service.protocol.openapi import documented_body, documented_errors, documented_query
+from service.protocol.validation import validated
+from service.text.detection import Guess
+from service.text.languages import language_name, wider_codes
+from service.text.markup import plain_document, tagged_document
+
+_RELIABLE = 0.5  # likelier than all others together
+
+
+class _GoogleFields(Fields):
+    key: str | None = None
+    alt: Literal["json"] = "json"
+    prettyPrint: Annotated[bool, Field(description="Changes nothing.")] = False
+
+
+class TranslateFields(_GoogleFields):
+    """Texts, and what to make of them."""
+
+    q: Annotated[Texts, Field(examples=[["Good morning."]])]
+    target: Annotated[LanguageCode, Field(examples=["de"])]
+    source: LanguageCode | None = None
+    format: Literal["html", "text"] = "html"
+    model: Literal["base", "nmt"] | None = None
+    cid: Annotated[list[str] | None, Field(max_length=0)] = None
+
+
+class DetectFields(_GoogleFields):
+    """Texts whose languages are asked for."""
+
+    q: Texts
+
+
+class LanguagesFields(_GoogleFields):
+    """In which language the languages' names are to be, if they are asked for."""
+
+    target: LanguageCode | None = None
+    model: Literal["base", "nmt"] | None = None
+
+
+class GoogleTranslation(TypedDict):
+    """One text's translation."""
+
+    translatedText: str
+    detectedSourceLanguage: NotRequired[str]
+    model: NotRequired[str]
+
+
+class Translations(TypedDict):
+    """One a text, in order."""
+
+    translations: list[GoogleTranslation]
+
+
+class DetectionBody(TypedDict):
+    """A language that a text may be in."""
+
+    language: str
+    confidence: float
+    isReliable: bool
+
+
+class Detections(TypedDict):
+    """The likeliest of each text."""
+
+    detections: list[list[DetectionBody]]
+
+
+class GoogleLanguage(TypedDict):
+    """A language, with its name if that was asked for."""
+
+    language: str
+    name: NotRequired[str]
+
+
+class Languages(TypedDict):
+    """All there are."""
+
+    languages: list[GoogleLanguage]
+
+
+Data = TypeVar("Data")
+
+
+class Answer(TypedDict, Generic[Data]):
+    """Google's envelope."""
+
+    data: Data
+
+
+def google_router(interpreter: Interpreter) -> APIRouter:
+    """Google's routes of version 2."""
+    router = APIRouter(
+        prefix="/language/translate/v2",
+        tags=["as Google Translate"],
+        responses=documented_errors(GOOGLE),
+    )
+    max_texts = interpreter.gate.settings.max_texts
+
+    # Google takes a GET, too, as those write who write no client.
+    @router.get("", include_in_schema=False)
+    @router.post("", summary="Translate", openapi_extra=documented_body(TranslateFields))
+    async def translate(request: Request) -> Answer[Translations]:
+        """Answers as Google does; errors are `{"error": {"code": ..., "message": ...}}`."""
+        fields = validated(TranslateFields, await read_fields(request, max_texts))
+        order = Order(
+            _listed(fields.q),
+            fields.source,
+            fields.target,
+            name_of=_name_of(fields.q),
+            read=tagged_document if fields.format == "html" else plain_document,
+        )
+        results = await interpreter.translate(request, order)
+        return {"data": {"translations": [_translation(result, fields) for result in results]}}
+
+    @router.get("/detect", include_in_schema=False)
+    @router.post("/detect", summary="Detect languages", openapi_extra=documented_body(DetectFields))
+    async def detect(request: Request) -> Answer[Detections]:
+        """Answers the likeliest language of each text."""
+        fields = validated(DetectFields, await read_fields(request, max_texts))
+        guesses = await interpreter.detect(request, _listed(fields.q), _name_of(fields.q))
+        return {
+            "data": {"detections": [[_detection(of_text[0])] for of_text in guesses if of_text]}
+        }
+
+    @router.get(
+        "/languages",
+        summary="List the languages",
+        openapi_extra=documented_query(LanguagesFields),
+    )
+    async def languages(request: Request) -> Answer[Languages]:
+        """Answers all languages; with `target`, their names in that language too."""
+        fields = validated(LanguagesFields, await read_fields(request, max_texts))
+        listed: list[GoogleLanguage] = [
+            {"language": code} for code in interpreter.served().by_language
+        ]
+        if fields.target is not None:
+            for entry in listed:
+                entry["name"] = language_name(entry["language"], wider_codes(fields.target)[0])
+        return {"data": {"languages": listed}}
+
+    return router
+
+
+def _listed(texts: str | list[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else texts
+
+
+def _name_of(texts: str | list[str]) -> Callable[[int], str]:
+    return lambda index: "q" if isinstance(texts, str) else f"q[{index}]"
+
+
+def _translation(result: Interpretation, fields: TranslateFields) -> GoogleTranslation:
+    answer: GoogleTranslation = {"translatedText": result.text}
+    if fields.source is None:
+        answer["detectedSourceLanguage"] = result.source
+    if fields.model is not None:
+        answer["model"] = fields.model
+    return answer
+
+
+def _detection(guess: Guess) -> DetectionBody:
+    return {
+        "language": guess.language,
+        "confidence": guess.confidence,
+        "isReliable": guess.confidence > _RELIABLE,
+    }

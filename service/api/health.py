@@ -1,0 +1,42 @@
+"""Health for balancers and orchestrators; outside the gate, so that overload cannot redden it."""
+
+from fastapi import APIRouter, Response
+
+from service.api.translation_service import Gate
+from service.api.v1_bodies import HealthResponse
+from service.lifecycle import Phase
+
+
+def health_router(gate: Gate) -> APIRouter:
+    """Routes under /health."""
+    router = APIRouter(prefix="/health", tags=["health"])
+
+    @router.head("/live", include_in_schema=False)
+    @router.get("/live", summary="Does the process run?", response_model_exclude_none=True)
+    async def live() -> HealthResponse:
+        """Answers 200 as long as the process answers at all."""
+        return HealthResponse(status="live")
+
+    @router.head("/ready", include_in_schema=False)
+    @router.get(
+        "/ready",
+        summary="Should this instance get requests?",
+        responses={503: {"model": HealthResponse, "description": "Loading, or on the way out"}},
+    )
+    async def ready(response: Response) -> HealthResponse:
+        """Answers 200 when every model that could be loaded has translated a real sentence.
+
+        503 while one is loading, when none works, and from SIGTERM on.
+        """
+        states = {model.name: model.state.value for model in gate.registry.dispatchers}
+        if gate.lifecycle.phase is not Phase.SERVING:
+            status = "shutting down"
+        elif gate.registry.ready:
+            return HealthResponse(status="ready", models=states)
+        else:
+            status = "loading" if gate.registry.loading else "no model"
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
+        return HealthResponse(status=status, models=states)
+
+    return router

@@ -1,0 +1,308 @@
+"""Texts in any language into one, as the faces of other APIs ask for it.
+
+They say `auto`, or nothing, where our own face wants a pair: languages are detected and matched
+here to the models there are, and each model gets its texts. Order and limits are the request's.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+
+from service.api.translation_service import Deadline, Gate, Part
+from service.errors import InvalidRequest, ModelLoading, RequestTooLarge
+from service.text.detection import Detector, Guess
+from service.text.languages import ServedPairs, base_code, match_code
+from service.text.markup import Document, plain_document
+
+if TYPE_CHECKING:
+    from model.decoding.beam_search import SearchConfig
+    from model.text.segmenter import Segmentation
+    from model.translation import Translation
+
+
+# What of a text is to be translated, where no more than so many texts may be.
+Reader = Callable[[str, int], Document]
+
+# A text may be so many times longer than what is translated of it: the rest is tags.
+_MARKUP_FACTOR = 4
+
+_READ_AT_ONCE = 10_000  # characters; a few milliseconds, and no change of threads
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """One text's translation, and the language it was translated from."""
+
+    text: str
+    source: str
+    confidence: float | None  # of the detection, 0 to 1; None when the client said it
+    alternatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a client wants done with its texts."""
+
+    texts: Sequence[str]
+    source: str | None  # None: to be detected, for each text
+    target: str
+    name_of: Callable[[int], str]  # what an error calls the text at an index
+    num_alternatives: int = 0
+    suggested: str | None = None  # the source of a text that does not tell its own
+    read: Reader = plain_document
+    segmentation: "Segmentation | None" = None  # None: the setting's
+
+
+# That a text is in a language which nothing is translated from: it comes back as it is where that
+# was asked for, else it is refused. So much, because a wrong guess costs a translation.
+_SURE = 0.9
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What the faces share."""
+
+    gate: Gate
+    detector: Detector
+
+    def served(self) -> ServedPairs:
+        """The language pairs there are; raises ModelLoading while there may be some soon."""
+        served = self.gate.served()
+        if not served.pairs and self.gate.registry.loading:
+            raise ModelLoading("models are still loading; try again soon")
+        return served
+
+    async def detect(
+        self, request: Request, texts: Sequence[str], name_of: Callable[[int], str]
+    ) -> list[list[Guess]]:
+        """For each text the served languages it may be in, likeliest first; maybe none.
+
+        One that nothing is translated from is among them only where it is sure. Spends no quota:
+        it is asked before a translation, which spends it for the same text.
+        """
+        deadline = self.gate.deadline(request)
+        self.gate.admit(request, texts, name_of, model="-", spends_quota=False)
+        return await self._detect(request, deadline, texts, self.served())
+
+    async def translate(self, request: Request, order: Order) -> list[Interpretation]:
+        """One interpretation a text, in order.
+
+        A text that is found to be in the target language already comes back as it is.
+        """
+        (results,) = await self.translate_all(request, [order])
+        return results
+
+    async def translate_all(
+        self, request: Request, orders: Sequence[Order]
+    ) -> list[list[Interpretation]]:
+        """What `translate` gives, for each of at least one order; they count as one request."""
+        deadline = self.gate.deadline(request)
+        documents = await self._documents(request, orders)
+        served = self.served()
+        plans = [
+            self._plan(
+                served, order, ours, await self._sources(request, deadline, served, order, ours)
+            )
+            for order, ours in zip(orders, documents, strict=True)
+        ]
+        parts = [part for plan in plans for part in plan.parts]
+        translated = iter(await self.gate.translate_parts(request, parts, deadline))
+        return [plan.filled(translated) for plan in plans]
+
+    async def _documents(self, request: Request, orders: Sequence[Order]) -> list[list[Document]]:
+        """Each order's texts, read; raises RequestTooLarge as soon as they are too much."""
+        for order in orders:
+            self._check_lengths(order)
+        tagged = [order for order in orders if order.read is not plain_document]
+        if sum(len(text) for order in tagged for text in order.texts) > _READ_AT_ONCE:
+            documents = await asyncio.to_thread(self._read, orders)
+        else:
+            documents = self._read(orders)
+        pieces = [text for ours in documents for document in ours for text in document.texts]
+        sent = [text for order in orders for text in order.texts]
+        self.gate.admit(request, pieces, orders[0].name_of, model="-", sent=sent)
+        return documents
+
+    def _read(self, orders: Sequence[Order]) -> list[list[Document]]:
+        read: dict[tuple[Reader, str], Document] = {}
+        documents: list[list[Document]] = []
+        # All that goes to a model counts, be it a hundred texts or one with a hundred tags.
+        num_pieces, max_pieces = 0, self.gate.settings.max_texts
+        for order in orders:
+            ours: list[Document] = []
+            for index, text in enumerate(order.texts):
+                if (order.read, text) not in read:  # the same text may go into many languages
+                    read[order.read, text] = order.read(text, max_pieces)
+                document = read[order.read, text]
+                if len(document.texts) > max_pieces:
+                    name = order.name_of(index)
+                    raise RequestTooLarge(
+                        f"{name} holds more than {max_pieces} texts between its tags, the limit "
+                        "of one request (max_texts); send it in several requests",
+                        field=name,
+                    )
+                num_pieces += len(document.texts)
+                ours.append(document)
+            documents.append(ours)
+            if num_pieces > max_pieces:
+                pieces = [text for each in documents for one in each for text in one.texts]
+                self.gate.check_size(pieces, orders[0].name_of)
+        return documents
+
+    def _check_lengths(self, order: Order) -> None:
+        """Raises RequestTooLarge for a text that is too long whatever it holds."""
+        limit = _MARKUP_FACTOR * self.gate.settings.max_characters
+        for index, text in enumerate(order.texts):
+            if len(text) > limit:
+                name = order.name_of(index)
+                raise RequestTooLarge(
+                    f"{name} has {len(text)} characters, with its tags {limit} may be "
+                    f"({_MARKUP_FACTOR} times max_characters); send it in several requests",
+                    field=name,
+                )
+
+    def _plan(
+        self,
+        served: ServedPairs,
+        order: Order,
+        documents: Sequence[Document],
+        sources: Sequence[Guess],
+    ) -> "_Plan":
+        unchanged = [
+            Interpretation(text, guess.language, None if order.source else guess.confidence)
+            for text, guess in zip(order.texts, sources, strict=True)
+        ]
+        groups = _group(served, order, sources)
+        parts = [self._part(order, documents, pair, indices) for pair, indices in groups.items()]
+        return _Plan(unchanged, documents, list(groups.values()), parts)
+
+    async def _detect(
+        self, request: Request, deadline: Deadline, texts: Sequence[str], served: ServedPairs
+    ) -> list[list[Guess]]:
+        work = self.detector.detect(texts, tuple(served.by_language))
+        guesses = await self.gate.in_time(request, deadline, work, stage="detect")
+        return [
+            [
+                each
+                for each in of_text
+                if each.confidence >= _SURE or each.language in served.sources
+            ]
+            for of_text in guesses
+        ]
+
+    async def _sources(
+        self,
+        request: Request,
+        deadline: Deadline,
+        served: ServedPairs,
+        order: Order,
+        documents: Sequence[Document],
+    ) -> list[Guess]:
+        """The source language of each document."""
+        if order.source is not None:
+            return [Guess(served.match_source(order.source), 1.0)] * len(documents)
+        texts = [" ".join(document.texts) for document in documents]
+        guesses = await self._detect(request, deadline, texts, served)
+        return [_likeliest(served, order, of_text) for of_text in guesses]
+
+    def _part(
+        self,
+        order: Order,
+        documents: Sequence[Document],
+        pair: tuple[str, str],
+        indices: Sequence[int],
+    ) -> Part:
+        """The pieces of the documents at `indices`, which all go between the same languages."""
+        source, target = pair
+        route = self.gate.route(model=None, source=source, target=target)
+        # Of the text in between one translation is enough.
+        wanted = [0] * (len(route.legs) - 1) + [order.num_alternatives]
+        owners = [index for index in indices for _ in documents[index].texts]
+        return Part(
+            route,
+            [text for index in indices for text in documents[index].texts],
+            [
+                self._search(leg.info.search, num_alternatives)
+                for leg, num_alternatives in zip(route.legs, wanted, strict=True)
+            ],
+            order.segmentation or self.gate.settings.segmentation,
+            lambda position: order.name_of(owners[position]),
+        )
+
+    def _search(self, defaults: "SearchConfig", num_alternatives: int) -> "SearchConfig":
+        """The model's own settings, with a beam wide enough for the alternatives."""
+        num_best, limit = num_alternatives + 1, self.gate.settings.max_beam_size
+        if num_best > limit:
+            raise InvalidRequest(
+                f"alternatives is {num_alternatives}, the limit is {limit - 1} (max_beam_size)",
+                field="alternatives",
+            )
+        return replace(defaults, beam_size=max(defaults.beam_size, num_best), n_best=num_best)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What one order makes of its texts: which go to which model, and what comes back."""
+
+    unchanged: Sequence[Interpretation]  # for each text, as if it needed no model
+    documents: Sequence[Document]
+    groups: Sequence[Sequence[int]]  # indices of the texts that go between the same languages
+    parts: Sequence[Part]  # one a group
+
+    def filled(self, translated: "Iterator[Sequence[Translation]]") -> list[Interpretation]:
+        """The order's interpretations; takes as many answers as it has parts."""
+        results = list(self.unchanged)
+        for indices in self.groups:
+            coming = iter(next(translated))
+            for index in indices:
+                mine = list(islice(coming, len(self.documents[index].texts)))
+                results[index] = _filled(results[index], self.documents[index], mine)
+        return results
+
+
+def _filled(
+    result: Interpretation, document: Document, translations: "Sequence[Translation]"
+) -> Interpretation:
+    """The result with its document translated; the n-th alternative has all n-th alternatives."""
+    # As many as the piece with the fewest has: a word or two have few translations.
+    others = zip(*(translation.alternatives for translation in translations), strict=False)
+    return replace(
+        result,
+        text=document.filled([translation.text for translation in translations]),
+        alternatives=tuple(document.filled([other.text for other in rank]) for rank in others),
+    )
+
+
+def _likeliest(served: ServedPairs, order: Order, guesses: Sequence[Guess]) -> Guess:
+    """The first guess; for a text that tells nothing what is suggested, or what has a model."""
+    if guesses and guesses[0].confidence > 0:
+        return guesses[0]
+    if order.suggested is not None:
+        return Guess(served.match_source(order.suggested), 0.0)
+    for guess in guesses:
+        if match_code(order.target, served.targets_of(guess.language)) is not None:
+            return guess
+    raise served.unknown_target()
+
+
+def _group(
+    served: ServedPairs, order: Order, sources: Sequence[Guess]
+) -> dict[tuple[str, str], list[int]]:
+    """Which texts go from which language to which, by their indices."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, guess in enumerate(sources):
+        if order.source is None and _is_there_already(served, guess.language, order.target):
+            continue
+        target = served.match_target(order.target, guess.language)
+        groups.setdefault((guess.language, target), []).append(index)
+    return groups
+
+
+def _is_there_already(served: ServedPairs, language: str, target: str) -> bool:
+    """True for a text in the target language, unless a model goes between its variants."""
+    same = base_code(language) == base_code(target)
+    return same and match_code(target, served.targets_of(language)) is None

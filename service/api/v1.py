@@ -1,0 +1,275 @@
+"""The native face, `/v1`: bodies in and out, as `v1_bodies.py` describes them."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+
+from service.api.translation_service import Gate
+from service.api.v1_bodies import (
+    AlternativeBody,
+    ModelBody,
+    ModelsResponse,
+    PairScore,
+    PivotBody,
+    ScoreRequest,
+    ScoreResponse,
+    SegmentBody,
+    SourceWordBody,
+    TranslateRequest,
+    TranslateResponse,
+    TranslationBody,
+    UsedModel,
+    WordBody,
+)
+from service.errors import InvalidRequest
+from service.protocol.dialects import NATIVE
+from service.protocol.openapi import documented_errors
+from service.protocol.strict_json import StrictRoute
+from service.serving.registry import Registry
+from service.serving.reload import Reloader
+from service.serving.route import Route
+from service.serving.served_model import Dispatcher, ModelInfo
+from service.text.quality_warnings import warnings_of
+from service.text.words import Word, words_of
+
+if TYPE_CHECKING:
+    from model.decoding.beam_search import SearchConfig
+    from model.translation import SegmentTranslation, Translation
+
+# Of metrics.json. The rest (example sentences, hashes, training config) is the team's own affair.
+_SHOWN_METRICS = ("dev", "test", "created", "parent")
+
+# What of one model's work has no meaning behind another's.
+_OF_ONE_MODEL = ("alignments", "offsets", "token_log_probs", "words")
+
+_RENDERED_AT_ONCE = 10_000  # characters; less than a millisecond, and no change of threads
+
+
+def native_router(gate: Gate) -> APIRouter:
+    """Routes under /v1."""
+    router = APIRouter(
+        prefix="/v1",
+        tags=["translation"],
+        route_class=StrictRoute,
+        responses=documented_errors(NATIVE),
+    )
+
+    @router.post(
+        "/translate",
+        summary="Translate one text or a list",
+        response_model=TranslateResponse,
+    )
+    async def translate(request: Request, body: TranslateRequest) -> Response:
+        """Answers one translation a text, in order.
+
+        All texts are checked before any is translated, so a request with one impossible text is
+        refused as a whole, and `error.field` says which (`text[3]`).
+        """
+        route = gate.route(model=body.model, source=body.source, target=body.target)
+        _refuse_details(body, route)
+        translations = await gate.translate(
+            request,
+            route,
+            body.texts,
+            _searches(body, route, gate.settings.max_beam_size),
+            alignments=body.alignments or body.words,
+            segmentation=body.segmentation,
+            name_of=body.text_field,
+        )
+        if body.alignments or body.words or sum(map(len, body.texts)) > _RENDERED_AT_ONCE:
+            # Attention of long texts is megabytes: writing it must not keep the loop from others.
+            content = await asyncio.to_thread(_render, route, translations, body)
+        else:
+            content = _render(route, translations, body)
+        return Response(content, media_type="application/json")
+
+    @router.post("/score", summary="Score given translations")
+    async def score(request: Request, body: ScoreRequest) -> ScoreResponse:
+        """Answers how likely the model finds each pair's target, to rank candidates."""
+        dispatcher = gate.choose(model=body.model, source=body.source, target=body.target)
+        pairs = [(pair.source, pair.target) for pair in body.pairs]
+        scores = await gate.score(request, dispatcher, pairs)
+        return ScoreResponse(
+            model=_used_model(dispatcher),
+            scores=[
+                PairScore(
+                    score=score.score,
+                    log_prob=score.log_prob,
+                    pieces=list(score.pieces),
+                    token_log_probs=list(score.token_log_probs),
+                )
+                for score in scores
+            ],
+        )
+
+    @router.get("/models", summary="List the models", response_model_exclude_none=True)
+    async def models() -> ModelsResponse:
+        """Answers every model of the models folder, also one that failed to load."""
+        registry = gate.registry
+        return ModelsResponse(models=[_model(model, registry) for model in registry.dispatchers])
+
+    return router
+
+
+def _refuse_details(body: TranslateRequest, route: Route) -> None:
+    """Raises InvalidRequest for what cannot be said of a translation by two models."""
+    for name in _OF_ONE_MODEL:
+        if route.pivot is not None and getattr(body, name):
+            raise InvalidRequest(
+                f"{name} cannot be told of a translation through {route.pivot}; leave it out, or "
+                "choose one model by its name",
+                field=name,
+            )
+
+
+def _searches(body: TranslateRequest, route: Route, max_beam_size: int) -> "list[SearchConfig]":
+    """For each model of the route; alternatives are the last one's."""
+    between = body.model_copy(update={"alternatives": 0})
+    wishes = [*[between] * (len(route.legs) - 1), body]
+    return [
+        _search(wish, leg.info.search, max_beam_size)
+        for wish, leg in zip(wishes, route.legs, strict=True)
+    ]
+
+
+def _search(body: TranslateRequest, defaults: "SearchConfig", max_beam_size: int) -> "SearchConfig":
+    """The model's defaults with the request's settings on top; InvalidRequest names a bad one."""
+    beam_size = defaults.beam_size if body.beam_size is None else body.beam_size
+    if beam_size > max_beam_size:
+        raise InvalidRequest(
+            f"beam_size is {beam_size}, the limit is {max_beam_size} (max_beam_size)",
+            field="beam_size",
+        )
+    if body.alternatives >= beam_size:
+        raise InvalidRequest(
+            f"alternatives must be below beam_size, which is {beam_size}; raise beam_size",
+            field="alternatives",
+        )
+    given = {
+        "length_penalty": body.length_penalty,
+        "min_length_ratio": body.min_length_ratio,
+        "max_length_ratio": body.max_length_ratio,
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(defaults, beam_size=beam_size, n_best=body.alternatives + 1, **changes)
+
+
+def _used_model(dispatcher: Dispatcher) -> UsedModel:
+    info = dispatcher.known_info  # also of one that was replaced since it translated
+    assert info is not None
+    return UsedModel(
+        name=dispatcher.name,
+        version=info.version,
+        source=info.source_language,
+        target=info.target_language,
+    )
+
+
+def _pivot(route: Route) -> PivotBody | None:
+    if route.pivot is None:
+        return None
+    return PivotBody(language=route.pivot, model=_used_model(route.legs[0]))
+
+
+def _model(dispatcher: Dispatcher, registry: Registry) -> ModelBody:
+    info: ModelInfo | None = dispatcher.known_info
+    replacement = _replacement(dispatcher, registry.reloader)
+    if info is None:
+        return ModelBody(
+            name=dispatcher.name, status=dispatcher.state.value, replacement=replacement
+        )
+    return ModelBody(
+        name=dispatcher.name,
+        status=dispatcher.state.value,
+        source=info.source_language,
+        target=info.target_language,
+        version=info.version,
+        precision=info.precision,
+        max_source_tokens=info.max_source_tokens,
+        beam_size=info.search.beam_size,
+        metrics={key: info.metrics[key] for key in _SHOWN_METRICS if key in info.metrics},
+        replacement=replacement,
+    )
+
+
+def _replacement(dispatcher: Dispatcher, reloader: Reloader) -> Literal["loading", "failed"] | None:
+    if reloader.newcomers.get(dispatcher.name, dispatcher) is not dispatcher:
+        return "loading"
+    return "failed" if dispatcher.name in reloader.failed_versions else None
+
+
+def _render(route: Route, translations: "Sequence[Translation]", body: TranslateRequest) -> str:
+    response = TranslateResponse(
+        model=_used_model(route.last),
+        pivot=_pivot(route),
+        translations=[
+            _translation(text, translation, body)
+            for text, translation in zip(body.texts, translations, strict=True)
+        ],
+    )
+    return response.model_dump_json(exclude_none=True)
+
+
+def _translation(text: str, translation: "Translation", body: TranslateRequest) -> TranslationBody:
+    alternatives = [
+        AlternativeBody(text=other.text, score=other.score, log_prob=other.log_prob)
+        for other in translation.alternatives
+    ]
+    detailed = body.alignments or body.token_log_probs or body.offsets or body.words
+    segments = [_segment(segment, body) for segment in translation.segments] if detailed else None
+    return TranslationBody(
+        text=translation.text,
+        score=translation.score,
+        log_prob=translation.log_prob,
+        truncated=translation.truncated,
+        source_tokens=translation.source_tokens,
+        target_tokens=translation.target_tokens,
+        alternatives=alternatives if body.alternatives else None,
+        segments=segments,
+        warnings=warnings_of(text, translation) if body.warnings else None,
+    )
+
+
+def _segment(segment: "SegmentTranslation", body: TranslateRequest) -> SegmentBody:
+    pieces = body.alignments or body.token_log_probs
+    source, target = segment.source_span, segment.target_span
+    return SegmentBody(
+        source=segment.source,
+        text=segment.text,
+        score=segment.score,
+        source_start=source.start if body.offsets else None,
+        source_end=source.end if body.offsets else None,
+        target_start=target.start if body.offsets else None,
+        target_end=target.end if body.offsets else None,
+        words=[_word(word) for word in words_of(segment)] if body.words else None,
+        source_pieces=list(segment.source_pieces) if pieces else None,
+        target_pieces=list(segment.target_pieces) if pieces else None,
+        token_log_probs=list(segment.token_log_probs) if body.token_log_probs else None,
+        alignment=_matrix(segment.alignment) if body.alignments else None,
+    )
+
+
+def _word(word: Word) -> WordBody:
+    sources = word.sources and [
+        SourceWordBody(
+            text=source.text, start=source.start, end=source.end, weight=round(source.weight, 4)
+        )
+        for source in word.sources
+    ]
+    return WordBody(
+        text=word.text,
+        start=word.start,
+        end=word.end,
+        confidence=round(word.confidence, 4),
+        sources=sources,
+    )
+
+
+def _matrix(alignment: Sequence[Sequence[float]] | None) -> list[list[float]] | None:
+    if alignment is None:
+        return None
+    # Four digits are more than attention means, and a third of the bytes.
+    return [[round(float(weight), 4) for weight in row] for row in alignment]

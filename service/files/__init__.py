@@ -1,0 +1,1 @@
+"""Translates text files; knows nothing of HTTP."""

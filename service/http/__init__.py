@@ -1,0 +1,1 @@
+"""What stands around the application: connections, limits, authentication."""

@@ -1,0 +1,311 @@
+"""GET /metrics: numbers for Prometheus, on the service's work and on what it translates.
+
+A label never holds text, a key, an address or a path as it was asked: only routes, models and
+numbers that are known beforehand, so there is a bounded number of series. Those of a version that
+was swapped out go with it.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Response
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from service.monitoring.request_log import RequestRecord
+from service.protocol.dialects import NATIVE
+from service.protocol.openapi import documented_errors
+from service.serving.cache import ResultCache
+from service.serving.registry import Registry
+from service.serving.reload import Result
+from service.serving.served_model import Answer, Dispatcher, ModelState
+from service.text.languages import has_spaced_words
+from service.text.quality_warnings import warnings_of
+
+if TYPE_CHECKING:
+    from model.translation import Translation
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
+_RATIOS = (0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0, 4.0)
+_LOG_PROBS = (-4.0, -3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, -0.1)
+_OF_MODEL = ("model", "version")
+
+
+class Metrics:
+    """What is counted while the service runs; what is current is read when somebody asks."""
+
+    def __init__(self, registry: Registry, cache: ResultCache, max_connections: int) -> None:
+        self._all = CollectorRegistry()
+        ProcessCollector(registry=self._all)
+        PlatformCollector(registry=self._all)
+        self._all.register(_Models(registry))
+        self._all.register(_Cache(cache))
+        self._requests = Counter(
+            "dragoman_requests",
+            "Requests by route, method and status; status gone: the client left first.",
+            ("route", "method", "status"),
+            registry=self._all,
+        )
+        self._seconds = Histogram(
+            "dragoman_request_seconds",
+            "From the request's head to the answer's end.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self._all,
+        )
+        self._refused = Counter(
+            "dragoman_refused",
+            "Requests that were answered with an error, by its code; and what never became one.",
+            ("reason",),
+            registry=self._all,
+        )
+        self.open_connections = Gauge(
+            "dragoman_connections", "Connections that are open.", registry=self._all
+        )
+        Gauge("dragoman_max_connections", "How many may be.", registry=self._all).set(
+            max_connections
+        )
+        self._cache_texts = Counter(
+            "dragoman_cache_texts",
+            "Texts by what they cost: remembered (hit), shared with another request, new (miss).",
+            ("result",),
+            registry=self._all,
+        )
+        self._stages = Histogram(
+            "dragoman_stage_seconds",
+            "Of new texts: in queue until the engines get the first, then until the last is done "
+            "(decode). Of a request, with no model: detect its languages, render its answer.",
+            ("model", "stage"),
+            buckets=_SECONDS,
+            registry=self._all,
+        )
+        self._texts = Counter("dragoman_texts", "Translated texts.", _OF_MODEL, registry=self._all)
+        self._source_tokens = Counter(
+            "dragoman_source_tokens", "Source pieces translated.", _OF_MODEL, registry=self._all
+        )
+        self._target_tokens = Counter(
+            "dragoman_target_tokens", "Target pieces written.", _OF_MODEL, registry=self._all
+        )
+        self._warnings = Counter(
+            "dragoman_warnings",
+            "Signs of a bad translation: a copy, a loop, a cut, a strange length, lost numbers.",
+            (*_OF_MODEL, "warning"),
+            registry=self._all,
+        )
+        self._length_ratio = Histogram(
+            "dragoman_length_ratio",
+            "Target pieces for each source piece of a text.",
+            _OF_MODEL,
+            buckets=_RATIOS,
+            registry=self._all,
+        )
+        self._log_prob = Histogram(
+            "dragoman_log_prob_per_token",
+            "Mean log-probability of a text's target pieces: how sure the model was.",
+            _OF_MODEL,
+            buckets=_LOG_PROBS,
+            registry=self._all,
+        )
+        self._pieces_per_word = Histogram(
+            "dragoman_source_pieces_per_word",
+            "Source pieces for each blank-separated word: high where a text is foreign to a model; "
+            "none of languages without spaces between words.",
+            _OF_MODEL,
+            buckets=(1.0, 1.2, 1.4, 1.7, 2.0, 3.0, 5.0, 10.0),
+            registry=self._all,
+        )
+
+        self._registry = registry
+        registry.reloader.when_closed.append(self._forget)
+
+    def _forget(self, model: str, version: str | None) -> None:
+        """Drops the series of a version that is gone, else every swap would leave some for good."""
+        current = self._registry.get(model)
+        info = None if current is None else current.known_info
+        if info is None or info.version != version:
+            for metric in (
+                self._texts,
+                self._source_tokens,
+                self._target_tokens,
+                self._warnings,
+                self._length_ratio,
+                self._log_prob,
+                self._pieces_per_word,
+            ):
+                _remove(metric, {"model": model, "version": version or "-"})
+        if current is None:
+            _remove(self._stages, {"model": model})
+
+    def count_request(self, record: RequestRecord) -> None:
+        """One request that is over."""
+        status = "gone" if record.status is None else str(record.status)
+        self._requests.labels(record.route, record.method, status).inc()
+        self._seconds.labels(record.route).observe(record.seconds)
+        if record.refusal != "-":
+            self.count_refusal(record.refusal)
+        if record.render_seconds > 0:
+            self.count_stage("render", record.render_seconds)
+
+    def count_refusal(self, reason: str) -> None:
+        """One request, or what never became one, that was refused."""
+        self._refused.labels(reason).inc()
+
+    def count_stage(self, stage: str, seconds: float) -> None:
+        """A part of a request that no model works on."""
+        self._stages.labels("-", stage).observe(seconds)
+
+    def count_cache(self, *, hit: int) -> None:
+        """Texts that were remembered, or the same as another one of their request."""
+        self._cache_texts.labels("hit").inc(hit)
+
+    def count_answer(self, dispatcher: Dispatcher, answer: Answer) -> None:
+        """What was not remembered, and how long it took."""
+        num_texts = len(answer.translations)
+        self._cache_texts.labels("shared" if answer.shared else "miss").inc(num_texts)
+        if not answer.shared:
+            self._stages.labels(dispatcher.name, "queue").observe(answer.queue_s)
+            self._stages.labels(dispatcher.name, "decode").observe(answer.decode_s)
+
+    def count_texts(
+        self,
+        dispatcher: Dispatcher,
+        texts: Sequence[str],
+        translations: "Sequence[Translation]",
+    ) -> None:
+        """What a model has translated."""
+        info = dispatcher.known_info
+        of_model = (dispatcher.name, "-" if info is None else info.version)
+        self._texts.labels(*of_model).inc(len(texts))
+        for text, translation in zip(texts, translations, strict=True):
+            source, target = translation.source_tokens, translation.target_tokens
+            self._source_tokens.labels(*of_model).inc(source)
+            self._target_tokens.labels(*of_model).inc(target)
+            for warning in warnings_of(text, translation):
+                self._warnings.labels(*of_model, warning).inc()
+            if source == 0 or target == 0:
+                continue
+            self._length_ratio.labels(*of_model).observe(target / source)
+            self._log_prob.labels(*of_model).observe(translation.log_prob / target)
+            if info is not None and has_spaced_words(info.source_language):
+                num_words = max(len(text.split()), 1)
+                self._pieces_per_word.labels(*of_model).observe(source / num_words)
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self._all)
+
+
+def _remove(metric: Counter | Histogram, labels: Mapping[str, str]) -> None:
+    """Drops every series that has these labels, whatever others it has."""
+    found = {
+        tuple(value for name, value in sample.labels.items() if name != "le")  # in their order
+        for family in metric.collect()
+        for sample in family.samples
+        if labels.items() <= sample.labels.items()
+    }
+    for values in found:
+        with contextlib.suppress(KeyError):  # older libraries
+            metric.remove(*values)
+
+
+class _Models(Collector):
+    """What the models have to do at this moment."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        state = GaugeMetricFamily(
+            "dragoman_model_state", "1 for the state a model is in.", labels=("model", "state")
+        )
+        waiting = GaugeMetricFamily(
+            "dragoman_waiting_texts", "Texts accepted and not yet answered.", labels=("model",)
+        )
+        characters = GaugeMetricFamily(
+            "dragoman_waiting_characters", "Characters of these texts.", labels=("model",)
+        )
+        seconds = GaugeMetricFamily(
+            "dragoman_waiting_seconds",
+            "How long they will take, large requests aside; 0 until the speed is known.",
+            labels=("model",),
+        )
+        slots = GaugeMetricFamily(
+            "dragoman_slots", "Segments that can be decoded at once.", labels=("model",)
+        )
+        slots_busy = GaugeMetricFamily("dragoman_slots_busy", "Those that are.", labels=("model",))
+        busy = CounterMetricFamily(
+            "dragoman_busy_seconds", "Time in which a model had something to do.", labels=("model",)
+        )
+        steps = SummaryMetricFamily(
+            "dragoman_step_seconds",
+            "Steps of the engines, each of which makes one piece of every segment in a slot.",
+            labels=("model",),
+        )
+        cancelled = CounterMetricFamily(
+            "dragoman_cancelled_texts",
+            "Texts dropped because nobody waited for them any more.",
+            labels=("model",),
+        )
+        for dispatcher in self._registry.dispatchers:
+            for each in ModelState:
+                state.add_metric((dispatcher.name, each.value), float(dispatcher.state is each))
+            of_model = (dispatcher.name,)
+            waiting.add_metric(of_model, dispatcher.admission.num_texts)
+            characters.add_metric(of_model, dispatcher.admission.num_characters)
+            seconds.add_metric(of_model, dispatcher.admission.waits_s() or 0.0)
+            busy.add_metric(of_model, dispatcher.busy_s)
+            cancelled.add_metric(of_model, dispatcher.num_cancelled_texts)
+            usage = dispatcher.usage
+            if usage is not None:
+                slots.add_metric(of_model, usage.num_slots)
+                slots_busy.add_metric(of_model, usage.num_busy)
+                steps.add_metric(of_model, usage.num_steps, usage.step_s)
+        swaps = CounterMetricFamily(
+            "dragoman_swaps", "Models exchanged while the service ran.", labels=("result",)
+        )
+        for result in (Result.ADDED, Result.REPLACED, Result.REMOVED, Result.FAILED):
+            swaps.add_metric((result.value,), self._registry.reloader.results[result])
+        yield from (state, waiting, characters, seconds, slots, slots_busy)
+        yield from (busy, steps, cancelled, swaps)
+
+
+class _Cache(Collector):
+    """What is remembered at this moment."""
+
+    def __init__(self, cache: ResultCache) -> None:
+        self._cache = cache
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "dragoman_cache_characters",
+            "Size of what is remembered, as cache_characters counts it.",
+            value=self._cache.num_characters,
+        )
+
+
+def metrics_router(metrics: Metrics) -> APIRouter:
+    """The route; outside the gate, so that overload can be seen."""
+    router = APIRouter(tags=["health"], responses=documented_errors(NATIVE))
+
+    @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
+    async def read() -> Response:
+        """Answers in Prometheus' text format."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return router

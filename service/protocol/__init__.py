@@ -1,0 +1,1 @@
+"""Reads requests and writes error responses, in the words of each API."""

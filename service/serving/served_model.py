@@ -1,0 +1,375 @@
+"""Async face of one model: its thread, deadlines, cancellation, and what requests share.
+
+The thread loads the model, translates a sentence to see that it works, and then owns the
+translator until the service ends. The event loop never touches it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from model.system.process import settle
+from service.errors import (
+    DeadlineExceeded,
+    ModelLoading,
+    ModelUnavailable,
+    QueueFull,
+    ShuttingDown,
+    describe,
+)
+from service.serving.arrivals import arrived
+from service.serving.jobs import ItemFailure, Job, ScoreJob, TranslateJob, TranslatorFace
+from service.serving.queue_limits import Admission, Load
+from service.serving.worker import Worker
+from service.settings import Settings
+
+if TYPE_CHECKING:  # importing torch is left to the model's thread
+    from model.decoding.beam_search import SearchConfig
+    from model.decoding.request import Usage
+    from model.text.segmenter import Segmentation
+    from model.translation import Translation
+    from model.translator import ForcedScore
+
+logger = logging.getLogger("dragoman.dispatcher")
+
+
+class ModelState(StrEnum):
+    """LOADING until a sentence was translated, then READY; FAILED to load; STOPPED later."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model once it is loaded."""
+
+    source_language: str
+    target_language: str
+    version: str
+    precision: str
+    max_source_tokens: int
+    search: "SearchConfig"  # the defaults that a request's own settings replace
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A translator and its description."""
+
+    translator: TranslatorFace
+    info: ModelInfo
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of some texts."""
+
+    translations: "list[Translation]"  # one a text, in order
+    shared: bool  # with a request that asked for the same and came before
+    queue_s: float  # until the first text was given to the engines
+    decode_s: float  # from there until the last was done
+
+
+@dataclass(eq=False)
+class _Flight:
+    """Texts on their way, and how many requests wait for them."""
+
+    task: "asyncio.Task[Answer]"
+    num_waiting: int = 0
+
+
+class Dispatcher:
+    """Serves one model. `start` it once, `close` it once; submit from one event loop."""
+
+    def __init__(self, name: str, load: Callable[[], LoadedModel], settings: Settings) -> None:
+        self.name = name
+        self.state = ModelState.LOADING
+        self.failure: str | None = None  # why it failed, for the log and the start
+        self._info: ModelInfo | None = None
+        self._load = load
+        self._settings = settings
+        self._worker: Worker | None = None
+        self.admission = Admission(name, settings)
+        self.num_cancelled_texts = 0  # left by everybody before they were done
+        self._flights: dict[object, _Flight] = {}  # by what is asked
+        self._inbox: deque[Job] = deque()
+        self._closing = False
+        self._wake = threading.Condition()  # guards _inbox and _closing
+        # A daemon: a load that hangs must not keep the process from leaving.
+        self._thread = threading.Thread(target=self._main, name=f"model {name}", daemon=True)
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model's description; raises ModelLoading or ModelUnavailable without one."""
+        self._require_ready()
+        assert self._info is not None
+        return self._info
+
+    @property
+    def usage(self) -> "Usage | None":
+        """How busy its engines are, once there are any."""
+        return None if self._worker is None else self._worker.usage
+
+    @property
+    def busy_s(self) -> float:
+        """Time in which there was something to do."""
+        return 0.0 if self._worker is None else self._worker.busy_s
+
+    @property
+    def known_info(self) -> ModelInfo | None:
+        """The description if there is one, whatever the state."""
+        return self._info
+
+    def start(self) -> None:
+        """Begins loading, in the model's own thread."""
+        self._thread.start()
+
+    def close(self, timeout_s: float) -> bool:
+        """Ends the thread; False when it is still busy (loading, say) after `timeout_s`."""
+        with self._wake:
+            self._closing = True
+            self._wake_worker()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    async def translate(
+        self,
+        texts: Sequence[str],
+        search: "SearchConfig | None",
+        *,
+        alignments: bool,
+        segmentation: "Segmentation",
+        deadline_s: float,
+        name_of: Callable[[int], str],
+    ) -> Answer:
+        """One translation a text, in order; requests that ask the same at the same time share it.
+
+        Raises QueueFull, DeadlineExceeded after `deadline_s`, InvalidRequest for a text the model
+        cannot take, TranslationFailed when the network failed on one. When the last of those who
+        wait for a text is cancelled, the engine's slots are free at its next step.
+        """
+        self._require_ready()
+        if not texts:
+            return Answer([], shared=False, queue_s=0.0, decode_s=0.0)
+        asked = (tuple(texts), search, alignments, segmentation)
+        until = time.monotonic() + deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                if (flight := self._flights.get(asked)) is not None:
+                    with contextlib.suppress(QueueFull):  # maybe who began it had less time
+                        return replace(await self._join(asked, flight), shared=True)
+                work = self._translate(
+                    texts,
+                    search,
+                    alignments=alignments,
+                    segmentation=segmentation,
+                    deadline_s=max(until - time.monotonic(), 0.0),
+                )
+                flight = _Flight(asyncio.create_task(work))
+                self._flights[asked] = flight
+                return await self._join(asked, flight)
+        except ItemFailure as failure:
+            raise failure.error(name_of(failure.index)) from None
+        except TimeoutError:
+            raise too_late(deadline_s) from None
+
+    async def _join(self, asked: object, flight: _Flight) -> Answer:
+        """What becomes of a flight, which ends when nobody waits for it any more."""
+        flight.num_waiting += 1
+        if flight.num_waiting > 1:  # has its room already
+            arrived()
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.num_waiting -= 1
+            if flight.num_waiting == 0:
+                flight.task.cancel()
+            over = flight.task.done() or flight.num_waiting == 0
+            if over and self._flights.get(asked) is flight:  # nobody joins it from now on
+                del self._flights[asked]
+
+    async def _translate(
+        self,
+        texts: Sequence[str],
+        search: "SearchConfig | None",
+        *,
+        alignments: bool,
+        segmentation: "Segmentation",
+        deadline_s: float,
+    ) -> Answer:
+        loop = asyncio.get_running_loop()
+        load = self.admission.load_of(texts)
+        job = TranslateJob(
+            loop.create_future(),
+            loop,
+            len(texts),
+            texts=texts,
+            search=search,
+            alignments=alignments,
+            segmentation=segmentation,
+            bulk=load.bulk,
+        )
+        translations = await self._perform(job, load, deadline_s)
+        assert job.begun_at is not None
+        assert job.done_at is not None
+        return Answer(
+            translations,
+            shared=False,
+            queue_s=job.begun_at - job.accepted_at,
+            decode_s=job.done_at - job.begun_at,
+        )
+
+    async def score(
+        self, pairs: Sequence[tuple[str, str]], *, deadline_s: float
+    ) -> "list[ForcedScore]":
+        """One score a pair, in order; raises like `translate`."""
+        self._require_ready()
+        if not pairs:
+            return []
+        loop = asyncio.get_running_loop()
+        job = ScoreJob(loop.create_future(), loop, len(pairs), pairs=pairs)
+        load = self.admission.load_of(source + target for source, target in pairs)
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await self._perform(job, load, deadline_s)
+        except ItemFailure as failure:
+            raise failure.error(f"pairs[{failure.index}]") from None
+        except TimeoutError:
+            raise too_late(deadline_s) from None
+
+    async def _perform(self, job: Job, load: Load, deadline_s: float) -> list[Any]:
+        """The results of a job, once there is room for it."""
+        await self.admission.enter(load, deadline_s)
+        try:
+            self._put(job)
+            return await job.future
+        finally:
+            self.admission.leave(load)
+            self._abandon(job)
+
+    def _require_ready(self) -> None:
+        if self.state is ModelState.LOADING:
+            raise ModelLoading(f"model {self.name} is still loading; try again soon")
+        if self.state is not ModelState.READY:
+            raise ModelUnavailable(f"model {self.name} is not available; the log says why")
+
+    def _put(self, job: Job) -> None:
+        with self._wake:
+            if self._closing:
+                raise ShuttingDown("the service is shutting down; ask another instance")
+            job.accepted_at = time.monotonic()
+            self._inbox.append(job)
+            self._wake_worker()
+
+    def _abandon(self, job: Job) -> None:
+        if job.gone:  # answered: the worker has nothing more to do for it
+            return
+        self.num_cancelled_texts += job.num_items - len(job.results)
+        with self._wake:
+            job.gone = True
+            if job in self._inbox:
+                self._inbox.remove(job)
+            self._wake_worker()
+
+    def _wake_worker(self) -> None:
+        """Wherever it waits: for a job, or for a translation."""
+        self._wake.notify()
+        if self._worker is not None:
+            self._worker.wake()
+
+    def _main(self) -> None:
+        try:
+            worker = self._open()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other models are served
+            self.failure = describe(error)
+            self.state = ModelState.FAILED
+            logger.error("model %s failed to load: %s", self.name, self.failure)
+            return
+        try:
+            while (jobs := self._next_jobs(worker)) is not None:
+                worker.take(jobs)
+                worker.turn()
+            reason: Exception = ShuttingDown("the service is shutting down; ask another instance")
+        except Exception as error:  # noqa: BLE001 - a translator that fails even when asked to cancel
+            logger.critical("model %s has stopped: %s", self.name, describe(error))
+            reason = ModelUnavailable(f"model {self.name} has stopped; the log says why")
+        self._stop(worker, reason)
+
+    def _open(self) -> Worker:
+        started = time.monotonic()
+        loaded = self._load()
+        try:
+            _translate_a_sentence(loaded)
+        except BaseException:
+            loaded.translator.close()
+            raise
+        self._info = loaded.info
+        settle()
+        self._worker = Worker(loaded.translator, feed_ahead=self._settings.max_slots)
+        self.admission.speed = self._worker.speed
+        self.state = ModelState.READY
+        logger.info(
+            "model %s ready after %.1f s: %s to %s, version %s, %s",
+            self.name,
+            time.monotonic() - started,
+            loaded.info.source_language,
+            loaded.info.target_language,
+            loaded.info.version,
+            loaded.info.precision,
+        )
+        return self._worker
+
+    def _next_jobs(self, worker: Worker) -> list[Job] | None:
+        """The jobs that came since the last turn; sleeps while idle; None to end."""
+        with self._wake:
+            while worker.idle and not self._inbox and not self._closing:
+                self._wake.wait()
+            if self._closing:
+                return None
+            jobs = list(self._inbox)
+            self._inbox.clear()
+            return jobs
+
+    def _stop(self, worker: Worker, reason: Exception) -> None:
+        with self._wake:
+            self._closing = True
+            self.state = ModelState.STOPPED
+            worker.take(self._inbox)
+            self._inbox.clear()
+        worker.fail_all(reason)
+        worker.close()
+
+
+def too_late(deadline_s: float) -> DeadlineExceeded:
+    """The refusal of a request that was not answered in time."""
+    return DeadlineExceeded(
+        f"no answer within {deadline_s:g} s (deadline_s); send less at once or try later"
+    )
+
+
+# Any text would do for the engine; one in the model's own language is decoded in a few steps.
+_SENTENCES = {
+    "en": "Good morning, how are you?",
+    "de": "Guten Morgen, wie geht es Ihnen?",
+    "zh": "早上好，你好吗？",
+    "ja": "おはようございます。",
+}
+
+
+def _translate_a_sentence(loaded: LoadedModel) -> None:
+    language = loaded.info.source_language.lower().split("-")[0]
+    ticket = loaded.translator.add(_SENTENCES.get(language, _SENTENCES["en"]))
+    while ticket not in {done for done, _ in loaded.translator.step()}:
+        if loaded.translator.idle:
+            raise RuntimeError("the engine lost the first sentence")

@@ -1,0 +1,1 @@
+"""What is known of a text: language, markup, words, quality; knows nothing of HTTP."""

@@ -1,0 +1,223 @@
+"""Engines in real processes: the same translations, and nobody left behind."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.decoding.beam_search import SearchConfig
+from model.decoding.engine_pool import EngineTeam
+from model.decoding.engine_process import EngineProcesses, EngineSetup, Failure, Ready
+from model.system.process import python_command
+from model.translation import Translation
+from model.translator import Translator
+
+pytestmark = pytest.mark.usefixtures("quick")  # the same engine as in test_engine.py
+
+TEXTS = [f"We have {a} apples and {b} pears." for a in ("one", "two") for b in ("six", "nine")] * 20
+ENDLESS = SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5)
+WAIT_S = 60.0
+
+
+@contextmanager
+def translator_of(checkpoint: Path, **settings: Any) -> Iterator[Translator]:
+    translator = Translator.load(checkpoint, precision="fp32", max_slots=4, **settings)
+    try:
+        yield translator
+    finally:
+        translator.close()
+
+
+def group_of(translator: Translator) -> int:
+    """The process group of its engines."""
+    assert isinstance(translator._engine, EngineTeam)
+    assert translator._engine._processes is not None
+    return translator._engine._processes._process.pid
+
+
+def is_gone(group: int) -> bool:
+    """Nobody is left of it, within some time."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_processes_translate_as_one_engine_does_and_end_with_their_translator(
+    tiny_checkpoint: Path,
+) -> None:
+    with translator_of(tiny_checkpoint) as alone:
+        expected = alone.translate(TEXTS, alignments=True)
+    with translator_of(tiny_checkpoint, num_engines=2, own_engine=False) as apart:
+        assert apart.translate(TEXTS, alignments=True) == expected
+        group = group_of(apart)
+    assert is_gone(group)
+
+
+def test_a_translation_is_the_same_in_any_process_and_company(tiny_checkpoint: Path) -> None:
+    searches = [
+        SearchConfig(beam_size=1),
+        SearchConfig(beam_size=4),
+        SearchConfig(beam_size=4, n_best=3, length_penalty=0.6),
+        SearchConfig(beam_size=7, max_length_ratio=1.0),
+    ]
+    randomly = random.Random(0)
+    asked = [
+        (" ".join(randomly.sample(TEXTS[0].split() * 3, randomly.randint(1, 18))), search)
+        for _ in range(40)
+        for search in searches
+    ]
+    with translator_of(tiny_checkpoint) as alone:
+        expected = [alone.translate([text], search)[0] for text, search in asked]
+    found: dict[int, Translation] = {}
+    with translator_of(tiny_checkpoint, num_engines=3) as team:
+        team.start()
+        tickets: list[int] = []
+        while len(tickets) < len(asked) or not team.idle:
+            for text, search in asked[len(tickets) : len(tickets) + randomly.randint(0, 9)]:
+                tickets.append(team.add(text, search))
+            found.update(team.step(0.001))
+    assert [found[ticket] for ticket in tickets] == expected
+
+
+def test_processes_that_were_started_before_are_taken(tiny_checkpoint: Path) -> None:
+    processes = EngineProcesses()
+    with translator_of(tiny_checkpoint, num_engines=2, processes=processes) as translator:
+        assert len(translator.translate(TEXTS)) == len(TEXTS)
+        assert group_of(translator) == processes._process.pid
+
+
+def test_all_engines_can_be_had_ready_before_there_is_work(tiny_checkpoint: Path) -> None:
+    with translator_of(tiny_checkpoint, num_engines=3, own_engine=False) as translator:
+        assert translator.process_ids == ()
+        translator.start()
+        assert len(set(translator.process_ids)) == 3
+        assert all(map(os.getpgid, translator.process_ids))
+    with translator_of(tiny_checkpoint) as alone:
+        alone.start()
+        assert alone.process_ids == ()
+
+
+def test_processes_that_nobody_needed_end_too(tiny_checkpoint: Path) -> None:
+    processes = EngineProcesses()
+    with translator_of(tiny_checkpoint, num_engines=3, processes=processes):
+        pass
+    assert is_gone(processes._process.pid)
+
+
+def test_a_killed_engine_is_replaced_and_nobody_notices(tiny_checkpoint: Path) -> None:
+    with translator_of(tiny_checkpoint, num_engines=2, own_engine=False) as translator:
+        expected = translator.translate(TEXTS)
+        before = translator.process_ids
+        os.kill(before[0], signal.SIGKILL)  # idle
+        assert translator.translate(TEXTS) == expected
+        tickets = [translator.add(text) for text in TEXTS]
+        os.kill(translator.process_ids[-1], signal.SIGKILL)  # at work
+        found: dict[int, Translation] = {}
+        while not translator.idle:
+            found.update(translator.step(WAIT_S))
+        assert [found[ticket] for ticket in tickets] == expected
+        translator.start()
+        assert len(translator.process_ids) == 2
+
+
+def test_when_all_processes_are_killed_others_are_started(tiny_checkpoint: Path) -> None:
+    with translator_of(tiny_checkpoint, num_engines=2, own_engine=False) as translator:
+        expected = translator.translate(TEXTS)
+        killed = group_of(translator)
+        os.killpg(killed, signal.SIGKILL)
+        assert translator.translate(TEXTS) == expected
+        assert group_of(translator) != killed
+
+
+def test_a_service_that_is_asked_to_end_keeps_its_engines_until_it_has(
+    tiny_checkpoint: Path,
+) -> None:
+    with translator_of(tiny_checkpoint, num_engines=2, own_engine=False) as translator:
+        translator.translate(TEXTS[:4])
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.killpg(group_of(translator), number)
+            assert len(translator.translate(TEXTS)) == len(TEXTS)
+
+
+def test_a_checkpoint_that_was_exchanged_is_refused(tiny_checkpoint: Path) -> None:
+    processes = EngineProcesses()
+    processes.set_up(EngineSetup(tiny_checkpoint, "other", "fp32", shortlist=True, max_slots=4))
+    said = processes.parent.recv()
+    assert isinstance(said, Failure)
+    assert "was exchanged" in said.reason
+    processes.close()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    processes = EngineProcesses()
+    processes.set_up(EngineSetup(tmp_path / "none", "v", "fp32", shortlist=True, max_slots=4))
+    said = processes.parent.recv()
+    assert isinstance(said, Failure)
+    assert str(tmp_path / "none") in said.reason
+    processes.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_engines_share_the_memory_of_what_was_loaded(tiny_checkpoint: Path) -> None:
+    with translator_of(tiny_checkpoint) as translator:
+        version = translator.checkpoint.version
+    processes = EngineProcesses()
+    processes.set_up(EngineSetup(tiny_checkpoint, version, "fp32", shortlist=True, max_slots=4))
+    for connection in [processes.engine() for _ in range(3)]:
+        assert isinstance(connection.recv(), Ready)
+    # Forked, not loaded three times: all have the one that was started as parent.
+    first = processes._process.pid
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended since it was listed
+            _, parent, group = stat.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
+            if int(group) == first:
+                parents[int(stat.parent.name)] = int(parent)
+    assert len(parents) == 4
+    assert {parent for pid, parent in parents.items() if pid != first} == {first}
+    processes.close()
+    assert is_gone(first)
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from model.decoding.beam_search import SearchConfig
+from model.translation import Translation
+from model.translator import Translator
+translator = Translator.load(Path(sys.argv[1]), precision="fp32", num_engines=2, own_engine=False)
+translator.translate(["pears"])
+translator.add("pears", SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5))
+print(translator._engine._processes._process.pid, flush=True)
+while True:
+    translator.step()
+"""
+
+
+def test_engines_end_when_their_caller_is_killed(tiny_checkpoint: Path) -> None:
+    _, environment = python_command("model")
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", HOLDER, str(tiny_checkpoint)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        group = int(holder.stdout.readline())
+        os.killpg(group, 0)
+        holder.kill()
+    assert is_gone(group)

@@ -1,0 +1,69 @@
+"""Settings from the environment and from flags, and what is said of wrong ones."""
+
+from typing import get_args
+
+import pytest
+
+from model.errors import ConfigError
+from model.inference.precision import Precision
+from service.settings import Settings, load_settings
+
+
+def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAGOMAN_MAX_SLOTS", "8")
+    monkeypatch.setenv("DRAGOMAN_DEADLINE_S", "2.5")
+    settings = load_settings({"max_slots": 16, "device": None})
+    assert (settings.max_slots, settings.deadline_s) == (16, 2.5)
+    assert settings.device == Settings.model_fields["device"].default
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DRAGOMAN_DEADLINE_S", "soon", "DRAGOMAN_DEADLINE_S: Input should be a valid number"),
+        ("DRAGOMAN_DEADLINE_S", "nan", "DRAGOMAN_DEADLINE_S"),
+        ("DRAGOMAN_DEADLINE_S", "inf", "DRAGOMAN_DEADLINE_S"),
+        ("DRAGOMAN_MAX_SLOTS", "0", "DRAGOMAN_MAX_SLOTS: Input should be greater"),
+        ("DRAGOMAN_MAX_QUEUE_TEXTS", "10", "max_queue_texts is 10, below max_texts 256"),
+        ("DRAGOMAN_CORS_ORIGINS", "example.org", "DRAGOMAN_CORS_ORIGINS: it is no list of origins"),
+        ("DRAGOMAN_CORS_ORIGINS", "https://a.org, https://b.org/", "no list of origins"),
+        ("DRAGOMAN_CORS_ORIGINS", "https://*.example.org", "no list of origins"),
+        ("DRAGOMAN_CORS_ORIGINS", "", "no list of origins"),
+        ("DRAGOMAN_DEVICE", "gpu", "DRAGOMAN_DEVICE: it is no device; use cpu, cuda"),
+        ("DRAGOMAN_PRECISION", "fp16", "DRAGOMAN_PRECISION: Input should be 'auto', 'fp32'"),
+        ("DRAGOMAN_THREADS_PER_MODEL", "100000", "THREADS_PER_MODEL: 100000 engines are too many"),
+        (
+            "DRAGOMAN_DEADLINE",
+            "5",
+            "DRAGOMAN_DEADLINE is no setting .* did you mean DRAGOMAN_DEADLINE_S",
+        ),
+    ],
+)
+def test_wrong_environment_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=words):
+        load_settings()
+
+
+def test_as_many_engines_as_cores_and_some_more_may_be_wished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.settings.num_cores", lambda: 2)
+    assert Settings(threads_per_model=8).threads_per_model == 8
+    with pytest.raises(ValueError, match=r"used here \(2\); set at most 8, or leave it unset"):
+        Settings(threads_per_model=9)
+
+
+def test_precisions_are_those_of_the_models() -> None:
+    assert get_args(Settings.model_fields["precision"].annotation) == get_args(Precision)
+
+
+def test_what_kubernetes_sets_beside_a_service_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DRAGOMAN_PORT", "tcp://10.0.0.1:80")
+    monkeypatch.setenv("DRAGOMAN_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("DRAGOMAN_PORT_80_TCP_ADDR", "10.0.0.1")
+    assert load_settings() == Settings()

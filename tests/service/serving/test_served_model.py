@@ -1,0 +1,417 @@
+"""Queue bounds, deadlines, cancellation, faults inside the model, loading and leaving."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from model.errors import NoEngine
+from service.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelUnavailable,
+    QueueFull,
+    ShuttingDown,
+    TranslationFailed,
+)
+from service.lifecycle import Lifecycle, Phase
+from service.serving.registry import Registry
+from service.serving.served_model import Dispatcher, ModelState
+from service.settings import Settings
+from tests.service.conftest import Serving
+from tests.service.fakes import FakeTranslator, fake_model, fake_registry
+
+pytestmark = pytest.mark.anyio
+
+
+async def started(translator: FakeTranslator, settings: Settings | None = None) -> Dispatcher:
+    dispatcher = fake_model("en-de", settings or Settings(), translator=translator)
+    dispatcher.start()
+    while dispatcher.state is ModelState.LOADING:
+        await asyncio.sleep(0.001)
+    return dispatcher
+
+
+async def texts(dispatcher: Dispatcher, *texts: str, deadline_s: float = 5.0) -> list[str]:
+    answer = await dispatcher.translate(
+        texts,
+        None,
+        alignments=False,
+        segmentation="line",
+        deadline_s=deadline_s,
+        name_of=lambda i: f"text[{i}]",
+    )
+    return [translation.text for translation in answer.translations]
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_concurrent_requests_get_the_sequential_answers() -> None:
+    dispatcher = await started(FakeTranslator())
+    requests = [[f"{i} {'w ' * (i * j % 5)}" for j in range(i % 7 + 1)] for i in range(60)]
+    answers = await asyncio.gather(*(texts(dispatcher, *request) for request in requests))
+    assert answers == [[text.upper() for text in request] for request in requests]
+    assert dispatcher.close(5)
+
+
+async def test_a_short_request_does_not_wait_for_a_long_list() -> None:
+    translator = FakeTranslator(delay_s=0.001)
+    dispatcher = await started(translator, Settings(max_slots=4))
+    long = asyncio.ensure_future(texts(dispatcher, *["a b c d e"] * 200))
+    await until(lambda: translator.busy)
+    await texts(dispatcher, "short")
+    assert not long.done()
+    assert len(await long) == 200
+    assert dispatcher.close(5)
+
+
+async def test_full_queue_refuses_at_once_and_takes_again_later() -> None:
+    translator = FakeTranslator()
+    settings = Settings(max_texts=2, max_queue_texts=4, max_characters=50, max_queue_characters=60)
+    dispatcher = await started(translator, settings)
+    translator.running.clear()
+    first = [asyncio.ensure_future(texts(dispatcher, f"a{i}", "b")) for i in range(2)]
+    await until(lambda: dispatcher.admission.num_texts == 4)
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    with pytest.raises(QueueFull, match=r"4 texts are waiting.*max_queue_texts") as refusal:
+        await texts(dispatcher, "c")
+    assert loop.time() - before < 0.05
+    assert refusal.value.retry_after_s is not None
+    assert 1 <= refusal.value.retry_after_s <= 60
+    translator.running.set()
+    await asyncio.gather(*first)
+    assert await texts(dispatcher, "c") == ["C"]
+
+    translator.running.clear()
+    long = asyncio.ensure_future(texts(dispatcher, "x" * 50))
+    await until(lambda: dispatcher.admission.num_texts == 1)
+    with pytest.raises(QueueFull, match=r"50 characters are waiting.*max_queue_characters"):
+        await texts(dispatcher, "y" * 11)
+    translator.running.set()
+    await long
+    assert dispatcher.close(5)
+
+
+async def test_requests_for_the_same_share_one_translation() -> None:
+    translator = FakeTranslator()
+    dispatcher = await started(translator)
+    translator.running.clear()
+    same = [asyncio.ensure_future(texts(dispatcher, "a b", "c")) for _ in range(6)]
+    other = asyncio.ensure_future(texts(dispatcher, "a b"))
+    await until(lambda: dispatcher.admission.num_texts == 3)
+    translator.running.set()
+    assert await asyncio.gather(*same) == [["A B", "C"]] * 6
+    assert await other == ["A B"]
+    assert translator.num_tickets == 1 + 2 + 1  # the first sentence, the same, the other
+    assert dispatcher.admission.num_texts == dispatcher.admission.num_characters == 0
+    assert dispatcher.close(5)
+
+
+async def test_who_shares_goes_by_a_deadline_of_its_own_and_harms_nobody() -> None:
+    translator = FakeTranslator()
+    dispatcher = await started(translator)
+    translator.running.clear()
+    hasty = asyncio.ensure_future(texts(dispatcher, "a b", deadline_s=0.05))
+    gone = asyncio.ensure_future(texts(dispatcher, "a b"))
+    patient = asyncio.ensure_future(texts(dispatcher, "a b"))
+    await until(lambda: dispatcher.admission.num_texts == 1)
+    gone.cancel()
+    with pytest.raises(DeadlineExceeded):
+        await hasty
+    translator.running.set()
+    assert await patient == ["A B"]
+    assert not translator.cancelled
+    assert dispatcher.num_cancelled_texts == 0
+    assert dispatcher.close(5)
+
+
+async def test_who_shares_is_not_refused_for_anothers_hurry() -> None:
+    translator = FakeTranslator()
+    dispatcher = await started(translator, Settings(queue_wait_s=0.2))
+    dispatcher.admission.speed = lambda: 10.0
+    translator.running.clear()
+    first = asyncio.create_task(texts(dispatcher, "w" * 9))
+    await until(lambda: dispatcher.admission.num_texts == 1)
+    hasty = asyncio.create_task(texts(dispatcher, "same", deadline_s=0.1))
+    await asyncio.sleep(0.01)
+    patient = asyncio.create_task(texts(dispatcher, "same", deadline_s=5.0))
+    with pytest.raises((QueueFull, DeadlineExceeded)):
+        await hasty
+    translator.running.set()
+    assert await patient == ["SAME"]
+    await first
+    assert dispatcher.close(5)
+
+
+async def test_speed_is_known_when_all_slots_were_busy_and_not_before() -> None:
+    translator = FakeTranslator(delay_s=0.01)
+    dispatcher = await started(translator)
+    for number in range(3):  # alone, for more than a second
+        await texts(dispatcher, f"{number} " + "w " * 40)
+    assert dispatcher.admission.speed() is None
+    started_at = time.monotonic()
+    requests = [texts(dispatcher, f"{number} " + "w " * 9) for number in range(60)]
+    assert len(await asyncio.gather(*requests)) == 60
+    seconds = time.monotonic() - started_at
+    speed = dispatcher.admission.speed()
+    assert speed is not None
+    assert 0.5 < speed / (60 * 20 / seconds) < 2
+    # One long text takes a slot for long and finishes nothing meanwhile.
+    long = asyncio.create_task(texts(dispatcher, "w " * 100))
+    others = [texts(dispatcher, f"again {number}") for number in range(8)]
+    await asyncio.gather(long, *others)
+    assert dispatcher.close(5)
+
+
+async def test_when_all_who_share_have_left_the_work_stops() -> None:
+    translator = FakeTranslator(delay_s=0.001)
+    dispatcher = await started(translator)
+    same = [asyncio.ensure_future(texts(dispatcher, "w " * 10_000)) for _ in range(5)]
+    await until(lambda: translator.busy)
+    for request in same:
+        request.cancel()
+    await asyncio.gather(*same, return_exceptions=True)
+    await until(lambda: translator.idle)
+    assert len(translator.cancelled) == dispatcher.num_cancelled_texts == 1
+    assert dispatcher.close(5)
+
+
+async def test_an_error_that_is_shared_names_the_text_as_everybody_calls_it() -> None:
+    dispatcher = await started(FakeTranslator())
+
+    async def refused(name: str) -> None:
+        with pytest.raises(InvalidRequest, match=f"{name} 1: this cannot be cut") as refusal:
+            await dispatcher.translate(
+                ["fine", "REFUSE"],
+                None,
+                alignments=False,
+                segmentation="line",
+                deadline_s=5,
+                name_of=lambda index: f"{name} {index}",
+            )
+        assert refusal.value.field == f"{name} 1"
+
+    await asyncio.gather(refused("text"), refused("q"))
+    assert dispatcher.close(5)
+
+
+async def test_deadline_ends_the_request_and_frees_its_slots() -> None:
+    translator = FakeTranslator(delay_s=0.01)
+    dispatcher = await started(translator)
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s \(deadline_s\)"):
+        await texts(dispatcher, "w " * 1000, "w " * 1000, "w " * 1000, deadline_s=0.1)
+    await until(lambda: translator.idle)
+    assert len(translator.cancelled) == 3
+    assert await texts(dispatcher, "next") == ["NEXT"]
+    assert dispatcher.close(5)
+
+
+async def test_a_request_may_ask_for_an_earlier_deadline(serving: Serving) -> None:
+    settings = Settings(deadline_s=0.2)
+    model = fake_model("en-de", settings, translator=FakeTranslator(delay_s=0.001))
+    body = {"text": "w " * 10_000, "source": "en", "target": "de"}
+    async with serving(Registry([model]), settings) as client:
+
+        async def ask(seconds: str) -> httpx.Response:
+            headers = {"X-Deadline-Seconds": seconds}
+            return await client.post("/v1/translate", json=body, headers=headers)
+
+        for asked, met in (("0.05", "0.05"), ("3600", "0.2")):
+            answer = await ask(asked)
+            assert answer.status_code == 504
+            assert f"within {met} s" in answer.json()["error"]["message"]
+        for wrong in ("0", "-1", "soon", "1e3", "nan", ""):
+            answer = await ask(wrong)
+            assert answer.status_code == 422
+            assert answer.json()["error"]["field"] == "X-Deadline-Seconds"
+
+
+async def test_a_cancelled_request_leaves_the_engine() -> None:
+    translator = FakeTranslator(delay_s=0.001)
+    dispatcher = await started(translator)
+    requests = [asyncio.ensure_future(texts(dispatcher, f"{i} {'w ' * 9999}")) for i in range(20)]
+    await until(lambda: len(translator.busy) == 4)
+    for request in requests:
+        request.cancel()
+    await asyncio.gather(*requests, return_exceptions=True)
+    await until(lambda: translator.idle)
+    assert await texts(dispatcher, "next") == ["NEXT"]
+    assert dispatcher.close(5)
+
+
+async def test_a_text_that_fails_inside_the_model_fails_alone() -> None:
+    translator = FakeTranslator(delay_s=0.001)
+    dispatcher = await started(translator)
+    good = [asyncio.ensure_future(texts(dispatcher, "a b c", f"d {i}")) for i in range(10)]
+    bad = asyncio.ensure_future(texts(dispatcher, "a", "POISON b c", "c"))
+    with pytest.raises(TranslationFailed, match=r"text\[1\]"):
+        await bad
+    assert await asyncio.gather(*good) == [["A B C", f"D {i}"] for i in range(10)]
+    assert await texts(dispatcher, "next") == ["NEXT"]
+    assert dispatcher.close(5)
+
+
+async def test_a_model_without_engines_says_so_and_is_not_ready() -> None:
+    class Forsaken(FakeTranslator):
+        def step(self, timeout_s: float | None = None) -> Any:
+            if any("FORSAKEN" in text for _, text, *_ in self.waiting):
+                raise NoEngine("no memory")
+            return super().step(timeout_s)
+
+    dispatcher = await started(Forsaken())
+    assert await texts(dispatcher, "fine") == ["FINE"]
+    with pytest.raises(ModelUnavailable):
+        await texts(dispatcher, "FORSAKEN")
+    await until(lambda: dispatcher.state is ModelState.STOPPED)
+    assert dispatcher.close(5)
+
+
+async def test_a_pair_that_fails_inside_the_model_is_named() -> None:
+    dispatcher = await started(FakeTranslator())
+    pairs = [("a", "b")] * 20 + [("POISON", "b")] + [("a", "b")] * 20
+    with pytest.raises(TranslationFailed, match=r"pairs\[20\]"):
+        await dispatcher.score(pairs, deadline_s=5)
+    assert len(await dispatcher.score(pairs[:20], deadline_s=5)) == 20
+    assert dispatcher.close(5)
+
+
+async def test_closing_answers_what_is_still_there() -> None:
+    translator = FakeTranslator(delay_s=0.001)
+    dispatcher = await started(translator)
+    waiting = asyncio.ensure_future(texts(dispatcher, "w " * 100_000))
+    await until(lambda: translator.busy)
+    assert await asyncio.to_thread(dispatcher.close, 5)
+    with pytest.raises(ShuttingDown):
+        await waiting
+
+
+PAIR = {"source": "en", "target": "de", "text": "a"}
+
+
+async def test_health_while_loading_failed_and_leaving(serving: Serving) -> None:
+    settings = Settings()
+    gate = threading.Event()
+    lifecycle = Lifecycle()
+
+    def broken() -> None:
+        raise RuntimeError("weights.safetensors does not match SHA256SUMS")
+
+    registry = Registry(
+        [
+            fake_model("en-de", settings, before=lambda: (gate.wait(), None)[1]),
+            fake_model("en-fr", settings, before=broken),
+        ]
+    )
+    async with serving(registry, settings, lifecycle, wait=False) as client:
+        assert (await client.get("/health/live")).json() == {"status": "live"}
+        answer = await client.get("/health/ready")
+        assert (answer.status_code, answer.json()["status"]) == (503, "loading")
+        assert int(answer.headers["retry-after"]) >= 1
+        answer = await client.post("/v1/translate", json=PAIR)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
+        gate.set()
+        await until(lambda: not registry.loading)
+
+        answer = await client.get("/health/ready")
+        assert answer.status_code == 200
+        assert answer.json() == {"status": "ready", "models": {"en-de": "ready", "en-fr": "failed"}}
+        assert (await client.head("/health/ready")).status_code == 200
+        assert (await client.head("/health/live")).status_code == 200
+        listed = (await client.get("/v1/models")).json()["models"]
+        assert listed[1] == {"name": "en-fr", "status": "failed"}
+        answer = await client.post("/v1/translate", json={"text": "a", "model": "en-fr"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_unavailable")
+
+        lifecycle.phase = Phase.LEAVING
+        assert (await client.get("/health/ready")).status_code == 503
+        assert (await client.post("/v1/translate", json=PAIR)).status_code == 200
+        lifecycle.phase = Phase.CLOSING
+        assert (await client.get("/health/live")).status_code == 200
+        answer = await client.post("/v1/translate", json=PAIR)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_not_ready_when_no_model_loads(serving: Serving) -> None:
+    settings = Settings()
+
+    def broken() -> None:
+        raise RuntimeError("out of memory")
+
+    registry = Registry([fake_model("en-de", settings, before=broken)])
+    async with serving(registry, settings) as client:
+        answer = await client.get("/health/ready")
+        assert (answer.status_code, answer.json()["status"]) == (503, "no model")
+    assert registry.none_loads
+    assert registry.dispatchers[0].failure == "RuntimeError: out of memory"
+
+
+async def test_a_model_that_cannot_translate_is_not_ready() -> None:
+    class Broken(FakeTranslator):
+        def step(self, timeout_s: float | None = None) -> Any:
+            raise RuntimeError("no kernel")
+
+    dispatcher = fake_model("en-de", Settings(), translator=Broken())
+    dispatcher.start()
+    await until(lambda: dispatcher.state is ModelState.FAILED)
+
+
+async def test_a_translator_that_cannot_even_cancel_stops_its_model_only(serving: Serving) -> None:
+    class Wrecked(FakeTranslator):
+        def cancel(self, ticket: int) -> None:
+            raise RuntimeError("slots are gone")
+
+    settings = Settings()
+    registry = Registry(
+        [fake_model("en-de", settings, translator=Wrecked()), fake_model("en-fr", settings)]
+    )
+    async with serving(registry, settings) as client:
+        answer = await client.post("/v1/translate", json={**PAIR, "text": ["POISON", "b"]})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_unavailable")
+        answer = await client.post("/v1/translate", json={**PAIR, "target": "fr"})
+        assert answer.status_code == 200
+        assert (await client.get("/health/ready")).status_code == 503
+
+
+async def test_overload_over_http(serving: Serving) -> None:
+    translator = FakeTranslator()
+    settings = Settings(max_texts=2, max_queue_texts=2, deadline_s=0.3)
+    registry = Registry([fake_model("en-de", settings, translator=translator)])
+
+    async def post(client: httpx.AsyncClient, number: int) -> httpx.Response:
+        return await client.post("/v1/translate", json={**PAIR, "text": f"text {number}"})
+
+    async with serving(registry, settings) as client:
+        translator.running.clear()
+        answers = await asyncio.gather(*(post(client, number) for number in range(10)))
+        codes = sorted(answer.json()["error"]["code"] for answer in answers)
+        assert codes == ["deadline_exceeded"] * 2 + ["queue_full"] * 8
+        assert sorted(answer.status_code for answer in answers) == [429] * 8 + [504] * 2
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
+        assert (await client.get("/health/ready")).status_code == 200
+        translator.running.set()
+        assert (await post(client, 10)).status_code == 200
+
+
+async def test_a_fault_of_the_service_is_a_500_with_its_id(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise ValueError("secret text")
+
+    registry = fake_registry(Settings(), "en-de")
+    async with serving(registry) as client:
+        monkeypatch.setattr(registry, "choose", fail)
+        answer = await client.post("/v1/translate", json=PAIR, headers={"X-Request-ID": "r-1"})
+    assert answer.status_code == 500
+    assert answer.headers["x-request-id"] == "r-1"
+    assert answer.json()["error"]["code"] == "internal_error"
+    assert "secret" not in answer.text

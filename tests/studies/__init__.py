@@ -1,0 +1,1 @@
+"""Studies whose figures stand in the documents; nothing here is shipped."""

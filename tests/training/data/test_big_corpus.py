@@ -1,0 +1,21 @@
+"""The artificial corpus is as large and as varied as it says."""
+
+from itertools import pairwise
+from pathlib import Path
+
+from tests.training.data import big_corpus
+
+
+def test_pairs_are_many_aligned_and_different(tmp_path: Path) -> None:
+    big_corpus.write(tmp_path, num_pairs=21_000)  # more than a chunk
+    sides = [(tmp_path / name).read_text().splitlines() for name in ("big.en", "big.de")]
+    assert [len(side) for side in sides] == [21_000, 21_000]
+    lengths = [[len(line.split(" ")) for line in side] for side in sides]
+    assert lengths[0] == lengths[1]
+    assert (min(lengths[0]), max(lengths[0])) == (3, 40)
+    assert len(set(sides[0])) > 20_990
+    assert not any(source == target for source, target in zip(*sides, strict=True))
+    words = big_corpus.words()
+    assert len(set(words)) == big_corpus.NUM_WORDS
+    counts = [sum(f" {word} " in line for line in sides[0]) for word in words[1:1000:300]]
+    assert all(more > fewer for more, fewer in pairwise(counts))  # frequency falls with the rank

@@ -1,0 +1,35 @@
+"""Pairs come back from their spans as they were written."""
+
+from pathlib import Path
+
+from training.data.readers import Pair
+from training.data.text_spans import TextSpan, new_spans, read_some, read_span
+
+PAIRS = [
+    Pair("one", "eins"),
+    Pair("two\u2028still two\x85\x0c", "zwei\r"),
+    Pair("\ufeffthree", "drei ß"),
+    Pair("four", "vier"),
+]
+
+
+def write(folder: Path, *blocks: list[Pair]) -> list[TextSpan]:
+    with new_spans(folder, "text") as writer:
+        return [
+            writer.append(len(pairs), *("".join(f"{s}\n" for s in side).encode() for side in sides))
+            for pairs in blocks
+            for sides in [zip(*pairs, strict=True)]
+        ]
+
+
+def test_spans_hold_their_own_pairs_only(tmp_path: Path) -> None:
+    first, second = write(tmp_path, PAIRS[:3], PAIRS[3:])
+    assert (first.num_pairs, second.num_pairs) == (3, 1)
+    assert list(read_span(tmp_path, "text", first)) == PAIRS[:3]
+    assert list(read_span(tmp_path, "text", second)) == PAIRS[3:]
+
+
+def test_some_pairs_of_a_span_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    first, second = write(tmp_path, PAIRS[:1], PAIRS[1:])
+    assert read_some(tmp_path, "text", second, [2, 0]) == [PAIRS[3], PAIRS[1]]
+    assert read_some(tmp_path, "text", first, []) == []

@@ -1,0 +1,176 @@
+"""The portions of a run come in their order, wherever it starts and however many workers share."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from training.config import TrainingConfig
+from training.data.token_store import TokenStore, write_token_store
+from training.loop.batching import epoch_batches, read_batch
+from training.loop.distributed import ALONE, World
+from training.loop.read_ahead import Portion, portions, read_ahead
+from training.loop.state import Place
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
+    """100 pairs; pair n consists of n + 10."""
+    folder = tmp_path_factory.mktemp("stores") / "store"
+    random = np.random.default_rng(0)
+    with write_token_store(
+        folder, source_vocab_size=500, target_vocab_size=500, weights=[1.0]
+    ) as writer:
+        for number, (source, target) in enumerate(random.integers(1, 12, (100, 2))):
+            writer.append([number + 10] * source, [number + 10] * target, 0)
+    return TokenStore.open(folder)
+
+
+def config(**optimization: Any) -> TrainingConfig:
+    data = {"source_language": "en", "target_language": "de", "train": [{"path": "a.tsv"}]}
+    limits = {"batch_tokens": 60, "max_epochs": 2, **optimization}
+    return TrainingConfig.model_validate({"data": data, "optimization": limits})
+
+
+def read(
+    store: TokenStore, settings: TrainingConfig, place: Place | None = None, world: World = ALONE
+) -> list[Portion]:
+    return list(portions(settings, store, place or Place(), world=world, device=CPU))
+
+
+def pairs_of(portion: Portion) -> list[list[int]]:
+    return [(batch.target_output[:, 0] - 10).tolist() for batch in portion.batches]
+
+
+def same(one: list[Portion], other: list[Portion]) -> bool:
+    def content(found: list[Portion]) -> list[Any]:
+        return [(pairs_of(p), p.target_tokens, p.num_batches, p.ends_epoch) for p in found]
+
+    return content(one) == content(other)
+
+
+def order(store: TokenStore, epoch: int) -> list[list[int]]:
+    return [b.tolist() for b in epoch_batches(store, batch_tokens=60, seed=1, epoch=epoch)]
+
+
+def test_every_batch_comes_in_its_turn(store: TokenStore) -> None:
+    found = read(store, config())
+    expected = [*order(store, 0), *order(store, 1)]
+    assert [pairs_of(portion) for portion in found] == [[batch] for batch in expected]
+    ends = [number for number, portion in enumerate(found) if portion.ends_epoch]
+    assert ends == [len(order(store, 0)) - 1, len(expected) - 1]
+    for portion in found:
+        assert portion.target_tokens == sum(b.num_target_tokens for b in portion.batches)
+
+
+def test_accumulated_batches_come_together_and_epochs_do_not_mix(store: TokenStore) -> None:
+    found = read(store, config(accumulate=3))
+    for epoch in (0, 1):
+        batches = order(store, epoch)
+        groups = [batches[start : start + 3] for start in range(0, len(batches), 3)]
+        assert [pairs_of(portion) for portion in found[: len(groups)]] == groups
+        assert [portion.num_batches for portion in found[: len(groups)]] == list(map(len, groups))
+        found = found[len(groups) :]
+    assert not found
+
+
+def test_a_run_goes_on_where_it_stood(store: TokenStore) -> None:
+    whole, first_epoch = read(store, config()), len(order(store, 0))
+    for batch in (1, 7, first_epoch - 1):
+        assert same(read(store, config(), Place(batch=batch)), whole[batch:])
+    rest = read(store, config(), Place(epoch=1, batch=4))
+    assert same(rest, whole[first_epoch + 4 :])
+
+
+def test_behind_the_last_batch_an_empty_portion_ends_the_epoch(store: TokenStore) -> None:
+    """A state is saved there before the epoch is counted."""
+    first_epoch = len(order(store, 0))
+    end, *rest = read(store, config(), Place(batch=first_epoch))
+    assert end == Portion(batches=[], target_tokens=0, num_batches=0, ends_epoch=True)
+    assert same(rest, read(store, config())[first_epoch:])
+
+
+def test_a_limit_below_the_place_still_gives_one_epoch(store: TokenStore) -> None:
+    assert len(read(store, config(max_epochs=1), Place(epoch=3))) == len(order(store, 3))
+
+
+def test_without_a_limit_epochs_go_on(store: TokenStore) -> None:
+    data = portions(config(max_epochs=None), store, Place(), world=ALONE, device=CPU)
+    count = sum(len(order(store, epoch)) for epoch in range(4))
+    found = [pairs_of(next(data))[0] for _ in range(count)]
+    assert found[-1] == order(store, 3)[-1]
+    data.close()
+
+
+def test_workers_share_every_batch(store: TokenStore) -> None:
+    settings = config(accumulate=2, batch_tokens=14)
+    whole = read(store, settings)
+    shares = [read(store, settings, world=World(rank, 3)) for rank in range(3)]
+    for portion, *parts in zip(whole, *shares, strict=True):
+        together = sorted(n for part in parts for batch in pairs_of(part) for n in batch)
+        assert together == sorted(n for batch in pairs_of(portion) for n in batch)
+        assert {part.target_tokens for part in parts} == {portion.target_tokens}
+        assert {part.num_batches for part in parts} == {portion.num_batches}
+        tokens = sum(batch.num_target_tokens for part in parts for batch in part.batches)
+        assert tokens == portion.target_tokens
+    assert any(not part.batches for part in shares[2]), "the case of no rows was not met"
+
+
+def test_a_batch_holds_what_the_store_does(store: TokenStore) -> None:
+    portion = read(store, config())[3]
+    expected = read_batch(store, np.array(order(store, 0)[3]))
+    assert torch.equal(portion.batches[0].source.token_ids, expected.source.token_ids)
+    assert torch.equal(portion.batches[0].target_input, expected.target_input)
+
+
+class Counting:
+    """0, 1, 2, ... and what was asked of it."""
+
+    def __init__(self, fails_at: int = 10**9) -> None:
+        self.made = 0
+        self.fails_at = fails_at
+        self.threads: set[str] = set()
+        self.enough = threading.Condition()
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        with self.enough:
+            self.threads.add(threading.current_thread().name)
+            if self.made == self.fails_at:
+                raise OSError("the disk is gone")
+            self.made += 1
+            self.enough.notify_all()
+            return self.made - 1
+
+
+def test_items_are_made_before_they_are_asked_for() -> None:
+    numbers = Counting()
+    ahead = read_ahead(numbers, depth=3)
+    assert next(ahead) == 0
+    with numbers.enough:  # 0 and the three behind it, while nobody asks
+        assert numbers.enough.wait_for(lambda: numbers.made == 4, timeout=30)
+    assert [next(ahead) for _ in range(20)] == list(range(1, 21))
+    ahead.close()
+    assert numbers.made <= 24
+    assert numbers.threads == {"read-ahead_0"}
+    assert not [t for t in threading.enumerate() if t.name.startswith("read-ahead")]
+
+
+def test_a_failure_comes_in_its_turn() -> None:
+    ahead = read_ahead(Counting(fails_at=2), depth=5)
+    assert [next(ahead), next(ahead)] == [0, 1]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(ahead)
+    assert not [t for t in threading.enumerate() if t.name.startswith("read-ahead")]
+
+
+def test_it_ends_with_its_items() -> None:
+    assert list(read_ahead(iter("ab"), depth=5)) == ["a", "b"]
+    assert list(read_ahead(iter(""), depth=1)) == []

@@ -1,0 +1,447 @@
+"""`dragoman train`, `export` and `retrain` as a person meets them: what they leave and refuse.
+
+What is broken off and resumed has its own file, test_resume.py.
+"""
+
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import load_checkpoint
+from model.translator import Translator
+from tests.training.zygote import TIMEOUT_S, Command, Zygote
+from training.loop.journal import read_log
+from training.loop.state import load_run_state_place, load_weights_file
+
+
+def options(settings: Sequence[str]) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def complaint(command: Command, *, lines: int | None = 1) -> str:
+    """The error it ended with: one line for people, and nothing else said but `lines` in all."""
+    assert command.wait() == 1, command.said
+    assert "Traceback" not in command.said
+    said = command.said.removesuffix("\n").split("\n")
+    assert lines is None or len(said) == lines, command.said
+    assert [line.startswith("error: ") for line in said] == [False] * (len(said) - 1) + [True]
+    return said[-1].removeprefix("error: ")
+
+
+def wait_for_state(run: Path, command: Command) -> None:
+    command.wait_for((run / "states" / "last.safetensors").is_file)
+
+
+@pytest.fixture(scope="module")
+def trained(dragoman: Zygote, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run. Do not change it; copy it."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    command = dragoman.run("train", recipe, "--run", run, "--set", "validation.metric=loss")
+    assert command.status == 0, command.said
+    (run / "said.txt").write_text(command.said, encoding="utf-8")
+    return run
+
+
+@pytest.fixture(scope="module")
+def checkpoint(dragoman: Zygote, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    command = dragoman.run("export", trained, folder)
+    assert command.status == 0, command.said
+    return folder
+
+
+def test_a_run_leaves_its_record(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()} - {"said.txt"}
+    assert names == {
+        ".lock",
+        "config.json",
+        "curves.png",
+        "data",
+        "log.jsonl",
+        "states",
+        "tensorboard",
+    }
+    assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert sum(path.stat().st_size for path in (trained / "tensorboard").iterdir()) > 500
+    assert not list(trained.rglob("*.tmp"))
+    steps = [line["step"] for line in read_log(trained)]
+    assert steps == sorted(steps)
+    config = json.loads((trained / "config.json").read_bytes())
+    assert config["asked"]["dropout"]["hidden"] is None
+    assert config["resolved"]["dropout"]["hidden"] == 0.3
+    assert config["resolved"]["optimization"]["precision"] == "fp32"
+
+
+def test_what_a_run_says_to_a_pipe_is_plain_lines(trained: Path) -> None:
+    said = (trained / "said.txt").read_text(encoding="utf-8")
+    assert all(character.isprintable() or character == "\n" for character in said)
+    lines = said.split("\n")
+    assert lines[-2].startswith("make a checkpoint of it with: dragoman export ")
+    assert any(line.startswith("finished after 27 updates") for line in lines)
+    assert (
+        sum(" parameters: 1-layer bidirectional gru encoder of 16" in line for line in lines) == 1
+    )
+
+
+def test_the_installed_command_trains(recipe: Path, tmp_path: Path) -> None:
+    """Once for real: a new interpreter, the console command, a terminal nobody looks at."""
+    script = Path(sys.executable).with_name("dragoman")
+    start = (
+        [str(script)]
+        if script.is_file()
+        else [sys.executable, "-c", "from service.cli import main; main()"]
+    )
+    answer = subprocess.run(
+        [
+            *start,
+            "train",
+            str(recipe),
+            "--run",
+            str(tmp_path / "run"),
+            "--set",
+            "optimization.max_steps=2",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout == ""
+    assert "all 2 steps are done" in answer.stderr
+
+
+def test_two_files_are_enough(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+    """Without a recipe; dev and test are held out."""
+    small = ["model.embedding_size=8", "model.encoder_hidden=8", "model.decoder_hidden=8"]
+    settings = [*small, "model.attention_size=8", "optimization.max_steps=2", "threads=1"]
+    command = dragoman.run(
+        *("train", "--run", tmp_path / "run"),
+        *("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de"),
+        *("--source-language", "en", "--target-language", "de"),
+        *options(settings),
+    )
+    assert command.status == 0, command.said
+    assert "8 pairs held out" in command.said or "dev: 8 pairs" in command.said
+    assert len(load_run_state_place(tmp_path / "run/states/last.safetensors").best) == 1
+
+
+def test_a_used_folder_is_refused(dragoman: Zygote, recipe: Path, trained: Path) -> None:
+    before = (trained / "states" / "last.safetensors").read_bytes()
+    text = complaint(dragoman.run("train", recipe, "--run", trained))
+    assert f"{trained} already holds a run; add --resume" in text
+    assert (trained / "states" / "last.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_is_no_run(dragoman: Zygote, recipe: Path, checkpoint: Path) -> None:
+    for arguments in (["train", "--run", checkpoint, "--resume"], ["export", checkpoint, "x"]):
+        assert f"{checkpoint} is no run folder" in complaint(dragoman.run(*arguments))
+
+
+def test_two_runs_do_not_share_a_folder(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = dragoman.start("train", recipe, "--run", run, "--set", "optimization.max_epochs=1000")
+    wait_for_state(run, first)
+    text = complaint(
+        dragoman.run(
+            "train", recipe, "--run", run, "--resume", *options(["optimization.max_epochs=1000"])
+        )
+    )
+    assert text == f"another training run is writing to {run}"
+    assert first.running
+    first.send(signal.SIGINT)
+    assert first.wait() == 130
+
+
+def test_a_dry_run_leaves_nothing_behind(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+    scratch = Path(tempfile.gettempdir())
+    before = set(scratch.glob("dragoman-*")), sorted(recipe.parent.iterdir())
+    command = dragoman.run("train", recipe, "--run", tmp_path / "run", "--dry-run")
+    assert command.status == 0, command.said
+    assert not list(tmp_path.iterdir())
+    assert (set(scratch.glob("dragoman-*")), sorted(recipe.parent.iterdir())) == before
+    lines = command.said.split("\n")
+    for told in ("80    80", "35,136 parameters", "tokens/s on this machine", "memory: "):
+        assert sum(told in line for line in lines) == 1, command.said
+
+
+@pytest.mark.parametrize("limit", [500, 5_000, 50_000, 230_000])
+def test_a_full_disk_is_one_clear_line(
+    limit: int, dragoman: Zygote, recipe: Path, tmp_path: Path
+) -> None:
+    """Whichever file does not fit: the prepared corpus, the tokenizer, the log, a run state."""
+    command = dragoman.run("train", recipe, "--run", tmp_path / "run", max_file_bytes=limit)
+    text = complaint(command, lines=None)
+    assert "File too large" in text
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("limit", [1_000, 200_000])
+def test_a_full_disk_leaves_the_state_before(
+    limit: int, dragoman: Zygote, trained: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = {path: path.read_bytes() for path in (run / "states").iterdir()}
+    command = dragoman.run("train", "--run", run, "--resume", max_file_bytes=limit)
+    assert "File too large" in complaint(command, lines=None)
+    assert {path: path.read_bytes() for path in (run / "states").iterdir()} == before
+    assert dragoman.run("train", "--run", run, "--resume").status == 0
+
+
+def test_a_full_disk_leaves_no_half_checkpoint(
+    dragoman: Zygote, trained: Path, tmp_path: Path
+) -> None:
+    command = dragoman.run("export", trained, tmp_path / "tiny", max_file_bytes=50_000)
+    assert "File too large" in complaint(command, lines=None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_cannot_be_written_is_one_line(
+    dragoman: Zygote, recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    text = complaint(dragoman.run("train", recipe, "--run", tmp_path / "file" / "run"))
+    assert "Not a directory" in text
+    assert str(tmp_path / "file") in text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_of_others_is_one_line(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    text = complaint(dragoman.run("train", recipe, "--run", tmp_path / "closed" / "run"))
+    assert "Permission denied" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        (b"", b"", "the training corpus is empty"),
+        (b"one\ntwo\n", b"eins\n", "2 lines"),
+        ("für\n".encode("latin-1") * 50, b"eins\n" * 50, "line 1"),
+        (b"\n" * 50, b"eins\n" * 50, "the rule empty removed most (50)"),
+        (b"same %d\n" * 50, b"same %d\n" * 50, "drop_identical = false"),
+        (b"one\n", b"eins\n", "too few to hold a dev split out of"),
+    ],
+)
+def test_a_corpus_that_cannot_be_used_is_one_line(
+    source: bytes, target: bytes, said: str, dragoman: Zygote, tmp_path: Path
+) -> None:
+    (tmp_path / "a.en").write_bytes(source)
+    (tmp_path / "a.de").write_bytes(target)
+    command = dragoman.run(
+        *("train", "--run", tmp_path / "run", "--source", tmp_path / "a.en"),
+        *("--target", tmp_path / "a.de", "--source-language", "en", "--target-language", "de"),
+    )
+    text = complaint(command)
+    assert said in text
+    assert "a.en" in text or "a.de" in text or "pairs" in text
+    assert not (tmp_path / "run").exists()  # so it can be started again as it was
+
+
+def test_a_missing_corpus_is_named(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "recipe.toml"
+    shutil.copy(recipe, copy)  # a recipe for another corpus: no train.en beside it
+    text = complaint(dragoman.run("train", copy, "--run", tmp_path / "run"))
+    assert str(tmp_path / "train.en") in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("optimization.learnin_rate=1", "there is no such setting"),
+        ("seed=many", "seed: "),
+        ("device=gpu", "device 'gpu' is"),
+        ("device=cuda:99", "torch sees"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_before_anything_is_read(
+    setting: str, said: str, dragoman: Zygote, recipe: Path, tmp_path: Path
+) -> None:
+    for extra in (["--run", tmp_path / "run"], ["--dry-run"]):
+        command = dragoman.run("train", recipe, *extra, "--set", setting)
+        assert said in complaint(command)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("every_steps", [1, 1000])
+def test_divergence_is_one_line_and_keeps_the_last_good_state(
+    every_steps: int, dragoman: Zygote, recipe: Path, tmp_path: Path
+) -> None:
+    settings = [
+        "optimization.learning_rate=1e30",
+        "optimization.warmup_steps=0",
+        f"validation.every_steps={every_steps}",
+    ]
+    command = dragoman.run("train", recipe, "--run", tmp_path / "run", *options(settings))
+    text = complaint(command, lines=None)
+    assert "the loss is not a number" in text
+    assert "optimization.learning_rate (now 1e+30)" in text
+    weights = load_weights_file(tmp_path / "run" / "states" / "last.safetensors")
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def test_a_smaller_rate_may_be_tried_after_divergence(
+    dragoman: Zygote, recipe: Path, trained: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    settings = ["validation.metric=loss", "optimization.max_epochs=5"]
+    changed = ["optimization.learning_rate=1e-4", "optimization.clip_norm=0.1"]
+    command = dragoman.run("train", recipe, "--run", run, "--resume", *options(settings + changed))
+    assert command.status == 0, command.said
+    rates = [line["learning_rate"] for line in read_log(run) if line["kind"] == "training"]
+    assert rates[-1] < 1e-4 < rates[0]
+
+
+def test_export_before_any_validation(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = dragoman.start("train", recipe, "--run", run, "--set", "validation.every_steps=1000")
+    wait_for_state(run, command)
+    command.send(signal.SIGTERM)
+    assert command.wait() == 130
+    text = complaint(dragoman.run("export", run, tmp_path / "tiny"))
+    assert "has no validated state yet" in text
+    assert not (tmp_path / "tiny").exists()
+    command = dragoman.run("export", run, tmp_path / "tiny", "--which", "last")
+    assert command.status == 0, command.said
+    assert load_checkpoint(tmp_path / "tiny").metrics["training"]["finished"] == "not finished"
+
+
+def test_export_of_what_is_no_run(dragoman: Zygote, trained: Path, tmp_path: Path) -> None:
+    assert "is no run folder" in complaint(dragoman.run("export", tmp_path, tmp_path / "tiny"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").touch()
+    text = complaint(dragoman.run("export", trained, tmp_path / "mine"), lines=None)
+    assert "exists and is no checkpoint" in text
+
+
+def test_every_kind_of_export_holds_its_weights(
+    dragoman: Zygote, trained: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    states = trained / "states"
+    place = load_run_state_place(states / "last.safetensors")
+    assert len(place.best) == 2
+    best = [load_weights_file(states / kept.file) for kept in place.best]
+    expected = {
+        "best": best[0],
+        "average": {name: (best[0][name] + best[1][name]) / 2 for name in best[0]},
+        "last": load_weights_file(states / "last.safetensors"),
+    }
+    for which, weights in expected.items():
+        folder = tmp_path / which
+        assert dragoman.run("export", trained, folder, "--which", which).status == 0
+        loaded = load_checkpoint(folder)
+        for name, parameter in loaded.network.named_parameters():
+            torch.testing.assert_close(parameter, weights[name], rtol=0, atol=1e-7)
+        assert loaded.metrics["training"]["state"] == which
+        for split in ("dev", "test"):
+            assert loaded.metrics[split]["bleu"]["signature"].startswith("nrefs:1|")
+    assert Translator.load(tmp_path / "best").translate(["Where is the station?"])
+    # Without --which, the best one; and again, in the place of the old one.
+    again = dragoman.run("export", trained, tmp_path / "last")
+    assert again.status == 0
+    for folder in (tmp_path / "last", checkpoint):
+        assert (folder / "weights.safetensors").read_bytes() == (
+            tmp_path / "best" / "weights.safetensors"
+        ).read_bytes()
+    assert "scoring" not in again.said  # its scores are known
+
+
+def test_a_card_tells_what_the_run_was(checkpoint: Path) -> None:
+    card = (checkpoint / "README.md").read_text(encoding="utf-8")
+    assert "en → de" in card
+    assert "27 updates" in card
+    assert "all 3 epochs are done" in card
+    assert "80 pairs read, 80 trained on" in card
+    assert str(checkpoint.parent) not in card
+
+
+def test_last_is_scored_again_after_more_training(
+    dragoman: Zygote, recipe: Path, trained: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("scores.json"))
+    command = dragoman.run("export", run, tmp_path / "tiny", "--which", "last")
+    assert "scoring" in command.said
+    settings = ["validation.metric=loss", "optimization.max_epochs=4"]
+    assert dragoman.run("train", recipe, "--run", run, "--resume", *options(settings)).status == 0
+    command = dragoman.run("export", run, tmp_path / "tiny", "--which", "last")
+    assert "scoring" in command.said
+
+
+RETRAINING = ["optimization.max_epochs=2", "optimization.precision=fp32", "threads=1"]
+
+
+def test_retraining_goes_on_and_compares(
+    dragoman: Zygote, recipe: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
+    run = tmp_path / "run"
+    command = dragoman.run("retrain", checkpoint, *texts, "--run", run, *options(RETRAINING))
+    assert command.status == 0, command.said
+    comparison = json.loads((run / "comparison.json").read_bytes())
+    parent = load_checkpoint(checkpoint)
+    assert comparison["old"] == {"name": "tiny", "version": parent.version}
+    candidate = load_checkpoint(run / "checkpoint")
+    assert candidate.metrics["parent"] == f"tiny {parent.version}"
+    assert candidate.config.model == parent.config.model
+    assert candidate.metrics["config"]["validation"]["every_steps"] is None
+    assert candidate.metrics["config"]["optimization"]["learning_rate"] == pytest.approx(1.5e-3)
+    for name in ("joint.model",):
+        assert (run / "checkpoint" / name).read_bytes() == (checkpoint / name).read_bytes()
+    # It began where the parent ended: a first dev loss near the parent's, not that of chance.
+    nll = [line["nll"] for line in read_log(run) if line["kind"] == "validation"]
+    assert nll[0] < math.log(400) - 0.5
+
+    text = complaint(dragoman.run("train", "--run", run, "--resume"))
+    assert f"goes on from tiny {parent.version}" in text
+
+
+def test_a_killed_retraining_goes_on(
+    dragoman: Zygote, recipe: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
+    rest = (*texts, *options(RETRAINING))
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert dragoman.run("retrain", checkpoint, *rest, "--run", whole).status == 0
+    command = dragoman.start("retrain", checkpoint, *rest, "--run", run)
+    wait_for_state(run, command)
+    time.sleep(random.uniform(0, 0.2))
+    command.send(signal.SIGKILL)
+    command.wait()
+    command = dragoman.run("retrain", checkpoint, *rest, "--run", run, "--resume")
+    assert command.status == 0, command.said
+    assert (run / "checkpoint/weights.safetensors").read_bytes() == (
+        whole / "checkpoint/weights.safetensors"
+    ).read_bytes()
+
+
+def test_retraining_with_another_architecture_is_refused(
+    dragoman: Zygote, recipe: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
+    command = dragoman.run(
+        "retrain", checkpoint, *texts, "--run", tmp_path / "run", "--set", "model.decoder_hidden=8"
+    )
+    assert "tiny has another architecture" in complaint(command, lines=None)
+
+
+def test_retraining_what_does_not_say_how_it_was_trained(
+    dragoman: Zygote, recipe: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
+    command = dragoman.run("retrain", tiny_checkpoint, *texts, "--run", tmp_path / "run")
+    assert "does not say how it was trained" in complaint(command)

@@ -1,0 +1,133 @@
+"""Dev and test: read from files of their own, or held out of the training candidates.
+
+They are held in memory and never cleaned.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from numpy.typing import NDArray
+
+from training.config import CorpusConfig, DataConfig
+from training.data.cleaning import HeldSentences, one_line, smallest
+from training.data.prepared import new_text
+from training.data.readers import Pair, corpus_name, read_pairs
+from training.data.steps import CANDIDATES
+from training.data.text_spans import TextSpan, read_some
+from training.errors import CorpusError
+
+MAX_HELD_PAIRS = 200_000  # dev and test are held in memory; a few thousand tell as much
+
+# A held-out pair may have this many characters per token allowed in training: roughly as long as
+# the longest training pair, so that no stray document is translated at every validation.
+_HELD_CHARS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Dev and test, and which candidates became part of them."""
+
+    dev: list[Pair]
+    test: list[Pair] | None
+    sentences: HeldSentences
+    taken: frozenset[int]
+
+
+def read_held(split: str, corpus: CorpusConfig | None, data: DataConfig) -> list[Pair] | None:
+    """All pairs of a dev or test corpus; a blank side is refused, since nothing is cleaned here."""
+    if corpus is None:
+        return None
+    pairs = []
+    languages = {
+        "source_language": data.source_language,
+        "target_language": data.target_language,
+    }
+    for number, raw in enumerate(read_pairs(corpus, **languages), start=1):
+        pair = Pair(one_line(raw.source), one_line(raw.target))
+        if not pair.source.strip() or not pair.target.strip():
+            side = "target" if pair.source.strip() else "source"
+            raise CorpusError(
+                f"{split}: pair {number:,} of {corpus_name(corpus)} has a blank {side}; dev and "
+                "test are not cleaned, so remove the pair or complete it"
+            )
+        if number > MAX_HELD_PAIRS:
+            raise CorpusError(
+                f"{split}: {corpus_name(corpus)} has more than {MAX_HELD_PAIRS:,} pairs; a few "
+                "thousand are enough, give the rest to train"
+            )
+        pairs.append(pair)
+    if not pairs:
+        raise CorpusError(f"{split}: {corpus_name(corpus)} holds no pairs")
+    return pairs
+
+
+def hold_out(
+    data: DataConfig,
+    work: Path,
+    spans: Sequence[TextSpan],
+    hashes: NDArray[np.uint64],
+    eligible: Bool[np.ndarray, " candidates"],
+    dev: list[Pair] | None,
+    test: list[Pair] | None,
+) -> Splits:
+    """Dev and test: the pairs given, else candidates by smallest hash, no sentence in both."""
+    sentences = HeldSentences()
+    for pairs in (dev, test):
+        sentences.add(pairs or [])
+    at_most = int(eligible.sum()) // 10
+    num_test = min(data.test_size, at_most) if test is None else 0
+    num_dev = min(data.dev_size, at_most) if dev is None else 0
+    taken: dict[int, Pair] = {}
+    # Four times as many are looked at, since some are passed by.
+    likely = smallest(hashes, eligible, 4 * (num_dev + num_test))
+    for index, pair in _candidates_at(work, spans, likely):
+        if len(taken) == num_dev + num_test:
+            break
+        longer = max(len(pair.source), len(pair.target))
+        if longer <= _HELD_CHARS_PER_TOKEN * data.cleaning.max_tokens and not sentences.leak(pair):
+            sentences.add([pair])
+            taken[index] = pair
+    chosen = list(taken.values())
+    if chosen:  # fewer than wanted are shared in proportion
+        num_test = len(chosen) * num_test // (num_test + num_dev)
+    if dev is None:
+        dev = chosen[num_test:]
+        if not dev:
+            raise CorpusError(
+                f"{int(eligible.sum()):,} different pairs are too few to hold a dev split out of; "
+                "give dev and test files of their own"
+            )
+    if test is None:
+        test = chosen[:num_test] or None
+    return Splits(dev, test, sentences, frozenset(taken))
+
+
+def _candidates_at(
+    work: Path, spans: Sequence[TextSpan], indices: NDArray[np.int64]
+) -> Iterator[tuple[int, Pair]]:
+    """The candidates at these places, in the order given; reads only the spans they lie in."""
+    ends = np.cumsum([span.num_pairs for span in spans])
+    in_order = np.sort(indices)
+    span_of = np.searchsorted(ends, in_order, side="right")
+    found: dict[int, Pair] = {}
+    for number in np.unique(span_of).tolist():
+        inside = in_order[span_of == number]
+        places = inside - ends[number] + spans[number].num_pairs
+        pairs = read_some(work, CANDIDATES, spans[number], places.tolist())
+        found.update(zip(inside.tolist(), pairs, strict=True))
+    for index in indices.tolist():
+        yield index, found[index]
+
+
+def write_held(work: Path, split: str, pairs: list[Pair]) -> None:
+    """Writes a split as prepared.open_prepared reads it."""
+    with (
+        new_text(work / f"{split}.source") as sources,
+        new_text(work / f"{split}.target") as targets,
+    ):
+        for pair in pairs:
+            sources.write(pair.source + "\n")
+            targets.write(pair.target + "\n")

@@ -1,0 +1,166 @@
+"""The folder that `corpus.prepare` leaves: its content, how it is checked and opened again."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from model.system.atomic_files import write_json
+from model.text.tokenizer import TokenizerPair
+from training.config import DataConfig, TokenizerConfig, differences
+from training.data.line_blocks import open_file
+from training.data.readers import Pair
+from training.data.report import CorpusReport
+from training.data.token_store import TokenStore
+from training.errors import CorpusError
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """All that training reads; dev and test are raw text."""
+
+    train: TokenStore
+    dev_pairs: list[Pair]
+    test_pairs: list[Pair] | None
+    tokenizers: TokenizerPair
+    report: CorpusReport
+
+
+class SourceFile(BaseModel):
+    """An input file as it was when it was read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path
+    num_bytes: int
+    modified_ns: int
+    sha256: str
+
+    def changed(self) -> bool:
+        """Whether the file is another one now, or gone; its content is read only when in doubt."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return True
+        if status.st_size != self.num_bytes:
+            return True
+        return status.st_mtime_ns != self.modified_ns and _sha256(self.path) != self.sha256
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1]
+    settings: dict[str, Any]  # of data and tokenizer, as far as they decide what is in the folder
+    inputs: tuple[SourceFile, ...]
+
+
+def describe_inputs(data: DataConfig) -> list[SourceFile]:
+    """Size and hash of every file that will be read; CorpusError for one that is missing."""
+    corpora = (*data.train, data.dev, data.test)
+    paths = dict.fromkeys(path for corpus in corpora if corpus for path in corpus.files())
+    for path in paths:  # all of them before the first is read: a missing one shows at once
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise CorpusError(f"{path} is a pipe or device; corpora are read twice, so use a file")
+        open_file(path).close()
+    return [
+        SourceFile(
+            path=path,
+            num_bytes=path.stat().st_size,
+            modified_ns=path.stat().st_mtime_ns,
+            sha256=_sha256(path),
+        )
+        for path in paths
+    ]
+
+
+def write_manifest(
+    folder: Path, data: DataConfig, tokenizer: TokenizerConfig | None, inputs: Sequence[SourceFile]
+) -> None:
+    """Records what the folder was made from."""
+    manifest = _Manifest(
+        format_version=1, settings=_settings(data, tokenizer), inputs=tuple(inputs)
+    )
+    write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
+
+
+def open_prepared(
+    folder: Path,
+    data: DataConfig,
+    *,
+    tokenizer: TokenizerConfig | None,
+    report: Callable[[str], None],
+) -> PreparedCorpus:
+    """What `prepare` left in `folder`, for a run that goes on.
+
+    Raises CorpusError when it is missing, damaged, or made with other settings. Input files that
+    were changed since are only reported: a resumed run goes on with what it had read.
+    """
+    try:
+        manifest = _Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+        corpus_report = CorpusReport.model_validate_json((folder / "report.json").read_bytes())
+    except FileNotFoundError as error:
+        raise CorpusError(f"{folder} holds no prepared corpus: no {error.filename}") from None
+    except ValidationError:
+        raise CorpusError(
+            f"{folder} is damaged or of another version; remove it and prepare the corpus again"
+        ) from None
+    changes = differences(manifest.settings, _settings(data, tokenizer))
+    change = next((text for _, text in changes), None)
+    if change is not None:
+        raise CorpusError(
+            f"{folder} was prepared with other settings: {change}; set it back or start a new run"
+        )
+    for file in manifest.inputs:
+        if file.changed():
+            report(f"{file.path} has changed since it was read; going on with what it was then")
+    return PreparedCorpus(
+        train=TokenStore.open(folder / "train"),
+        dev_pairs=_open_held(folder, "dev", corpus_report.dev.pairs),
+        test_pairs=None
+        if corpus_report.test is None
+        else _open_held(folder, "test", corpus_report.test.pairs),
+        tokenizers=TokenizerPair.load(folder / "tokenizers"),
+        report=corpus_report,
+    )
+
+
+def new_text(path: Path) -> TextIO:
+    """A file for text lines; write each with its "\\n"."""
+    return path.open("w", encoding="utf-8", newline="\n")
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """Lines that new_text took, exactly; `readers.read_lines` would take off a byte-order mark."""
+    with path.open(encoding="utf-8", newline="\n") as stream:
+        yield from map(_without_end, stream)
+
+
+def _without_end(line: str) -> str:
+    return line[:-1]
+
+
+def _open_held(folder: Path, split: str, num_pairs: int) -> list[Pair]:
+    try:
+        sides = [list(lines_of(folder / f"{split}.{side}")) for side in ("source", "target")]
+    except (FileNotFoundError, UnicodeDecodeError):
+        sides = []
+    if [len(side) for side in sides] != [num_pairs, num_pairs]:
+        raise CorpusError(f"{folder}: {split} is damaged; remove the folder and prepare again")
+    return [Pair(source, target) for source, target in zip(*sides, strict=True)]
+
+
+def _settings(data: DataConfig, tokenizer: TokenizerConfig | None) -> dict[str, Any]:
+    """Whatever decides the folder's content; description and licence do not."""
+    return {
+        "data": data.model_dump(mode="json", exclude={"description", "licence"}),
+        "tokenizer": None if tokenizer is None else tokenizer.model_dump(mode="json"),
+    }
+
+
+def _sha256(path: Path) -> str:
+    with open_file(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,149 @@
+"""`dragoman evaluate`: translate a test set with one checkpoint or two, and score what came out."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.errors import ConfigError
+from model.system.atomic_files import write_json, write_text
+from model.system.process import num_cores
+from model.translator import Translator
+from training.config import CorpusConfig
+from training.data.readers import read_pairs
+from training.evaluation.metrics import compare, corpus_scores, translate_all
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is translated and how; None leaves a search setting to the checkpoint."""
+
+    source: Path
+    reference: Path
+    hypotheses: Path | None = None  # where the translations are kept
+    report: Path | None = None  # where the scores are kept, as JSON
+    beam_size: int | None = None
+    length_penalty: float | None = None
+    device: str = "cpu"
+    precision: str = "fp32"
+    shortlist: bool = False
+    threads: int | None = None
+
+
+def evaluate_checkpoints(
+    checkpoints: Sequence[Path], evaluation: Evaluation
+) -> tuple[dict[str, Any], list[str]]:
+    """The report as JSON and as lines for people; a second checkpoint is compared to the first."""
+    _check_outputs(evaluation, len(checkpoints))
+    corpus = CorpusConfig(source=evaluation.source, target=evaluation.reference)
+    pairs = list(read_pairs(corpus, source_language="", target_language=""))
+    sources = [pair.source for pair in pairs]
+    references = [pair.target for pair in pairs]
+    with ExitStack() as open_translators:
+        translators = [
+            open_translators.enter_context(_load(checkpoint, evaluation))
+            for checkpoint in checkpoints
+        ]
+        return _evaluate(translators, sources, references, evaluation)
+
+
+def _evaluate(
+    translators: Sequence[Translator],
+    sources: Sequence[str],
+    references: Sequence[str],
+    evaluation: Evaluation,
+) -> tuple[dict[str, Any], list[str]]:
+    language = _common_language(translators)
+    report: dict[str, Any] = {"systems": []}
+    lines: list[str] = []
+    outputs: list[list[str]] = []
+    for number, translator in enumerate(translators, start=1):
+        name, version = translator.checkpoint.name, translator.checkpoint.version
+        with _progress(f"translating with {name}", len(sources)) as progress:
+            output = translate_all(translator, sources, progress=progress)
+        scores = corpus_scores(output, references, target_language=language)
+        search = translator.search
+        report["systems"].append(
+            {"checkpoint": name, "version": version, "search": asdict(search), **scores.to_json()}
+        )
+        lines += [
+            f"{name} {version}, beam size {search.beam_size}, "
+            f"length penalty {search.length_penalty:g}",
+            *(f"  {line}" for line in scores.lines()),
+        ]
+        if evaluation.hypotheses is not None:
+            path = _numbered(evaluation.hypotheses, number)
+            write_text(path, "".join(f"{text}\n" for text in output))
+        outputs.append(output)
+    if len(outputs) == 2:
+        first, second = outputs
+        comparison = compare(first, second, references, target_language=language)
+        report["comparison"] = comparison.to_json()
+        lines += ["", *comparison.lines()]
+    if evaluation.report is not None:
+        write_json(evaluation.report, report)
+    return report, lines
+
+
+def _check_outputs(evaluation: Evaluation, num_checkpoints: int) -> None:
+    """Refuses, before the long work, to write over what is read or where nothing can be written."""
+    paths = [] if evaluation.report is None else [evaluation.report]
+    if evaluation.hypotheses is not None:
+        paths += [_numbered(evaluation.hypotheses, n + 1) for n in range(num_checkpoints)]
+    if len({path.absolute() for path in paths}) < len(paths):
+        raise ConfigError("the scores and the translations cannot go to the same file")
+    for path in paths:
+        if not path.parent.is_dir():
+            raise ConfigError(f"there is no folder {path.parent}; create it first")
+        for read in (evaluation.source, evaluation.reference):
+            if path.exists() and read.exists() and path.samefile(read):
+                raise ConfigError(f"{path} is an input of this evaluation; choose another output")
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.name}.{number}")
+
+
+def _load(checkpoint: Path, evaluation: Evaluation) -> Translator:
+    """The checkpoint's translator with the evaluation's search settings."""
+    threads = evaluation.threads or num_cores()
+    torch.set_num_threads(threads)
+    translator = Translator.load(
+        checkpoint,
+        device=evaluation.device,
+        precision=evaluation.precision,
+        shortlist=evaluation.shortlist,
+        num_engines=threads,
+    )
+    if evaluation.beam_size is not None:
+        translator.search = replace(translator.search, beam_size=evaluation.beam_size)
+    if evaluation.length_penalty is not None:
+        translator.search = replace(translator.search, length_penalty=evaluation.length_penalty)
+    return translator
+
+
+def _common_language(translators: Sequence[Translator]) -> str:
+    languages = {translator.checkpoint.config.target_language for translator in translators}
+    if len(languages) > 1:
+        raise ConfigError(
+            f"the checkpoints translate into different languages ({', '.join(sorted(languages))}) "
+            f"and cannot be compared on one reference"
+        )
+    return languages.pop()
+
+
+@contextmanager
+def _progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(
+        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda num_done: bar.update(task, completed=num_done)

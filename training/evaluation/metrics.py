@@ -1,0 +1,268 @@
+"""BLEU, chrF and TER of translations, always with sacreBLEU's signatures, alone or compared."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sacrebleu.metrics.base import Metric
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
+from sacrebleu.significance import PairedTest, Result
+
+from model.batch_translate import translate_in_order
+from model.errors import InputError
+
+if TYPE_CHECKING:
+    from model.decoding.beam_search import SearchConfig
+    from model.translator import Translator
+
+_NO_SPACES = {"zh", "yue", "ja", "th", "lo", "km", "my"}  # written without spaces between words
+_WINDOW = 4096  # sentences; bounds how much of what is known of a translation is held at once
+_SIGNIFICANT = 0.05  # the usual level; shown beside p, never instead of it
+
+
+@dataclass(frozen=True)
+class MetricScore:
+    """One metric's value (0 to 100, TER may pass 100) and the signature that says how it came."""
+
+    value: float
+    signature: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Corpus scores of one set of translations against one reference each."""
+
+    bleu: MetricScore
+    chrf: MetricScore
+    ter: MetricScore  # an error rate: lower is better
+    exact_match: float  # percent of translations that equal their reference, outer spaces aside
+    num_segments: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **{
+                name: {"score": round(metric.value, 4), "signature": metric.signature}
+                for name, metric in self._metrics().items()
+            },
+            "exact_match": round(self.exact_match, 4),
+            "segments": self.num_segments,
+        }
+
+    def lines(self) -> list[str]:
+        """For people: one metric a line, signature last."""
+        labels = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}
+        rows = [
+            f"{labels[name]:<12}{metric.value:6.2f}   {metric.signature}"
+            for name, metric in self._metrics().items()
+        ]
+        return [
+            *rows,
+            f"{'exact match':<12}{self.exact_match:6.2f}   % of {self.num_segments:,} segments",
+        ]
+
+    def _metrics(self) -> dict[str, MetricScore]:
+        return {"bleu": self.bleu, "chrf": self.chrf, "ter": self.ter}
+
+
+@dataclass(frozen=True)
+class MetricComparison:
+    """One metric of two systems under paired bootstrap resampling (Koehn, 2004)."""
+
+    first: float
+    second: float
+    first_interval: float  # half of the 95 % confidence interval
+    second_interval: float
+    p_value: float  # of a difference this large when the systems are equally good
+    signature: str
+
+    @property
+    def difference(self) -> float:
+        return self.second - self.first
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems on one test set, metric by metric."""
+
+    bleu: MetricComparison
+    chrf: MetricComparison
+    ter: MetricComparison
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            name: {
+                "first": round(metric.first, 4),
+                "first_interval": round(metric.first_interval, 4),
+                "second": round(metric.second, 4),
+                "second_interval": round(metric.second_interval, 4),
+                "difference": round(metric.difference, 4),
+                "p_value": round(metric.p_value, 4),
+                "signature": metric.signature,
+            }
+            for name, metric in (("bleu", self.bleu), ("chrf", self.chrf), ("ter", self.ter))
+        }
+
+    def lines(self) -> list[str]:
+        rows = [f"{'':<8}{'first':>16}{'second':>16}{'difference':>12}{'p':>8}"]
+        for label, metric in (("BLEU", self.bleu), ("chrF2", self.chrf), ("TER", self.ter)):
+            first = f"{metric.first:.2f} ± {metric.first_interval:.2f}"
+            second = f"{metric.second:.2f} ± {metric.second_interval:.2f}"
+            rows.append(
+                f"{label:<8}{first:>16}{second:>16}{metric.difference:>+12.2f}"
+                f"{metric.p_value:>8.3f}  {self._verdict(label, metric)}"
+            )
+        return [*rows, f"paired bootstrap, ± 95 % interval; {self.bleu.signature}"]
+
+    @staticmethod
+    def _verdict(label: str, metric: MetricComparison) -> str:
+        if metric.p_value >= _SIGNIFICANT:
+            return "no significant difference"
+        second_wins = (metric.difference > 0) != (label == "TER")
+        return "second is better" if second_wins else "first is better"
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> float:
+    """Corpus BLEU with the target language's usual tokenizer."""
+    return float(_bleu_metric(language).corpus_score(list(hypotheses), [list(references)]).score)
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Corpus chrF2."""
+    return float(CHRF().corpus_score(list(hypotheses), [list(references)]).score)
+
+
+def corpus_scores(
+    hypotheses: Sequence[str], references: Sequence[str], *, target_language: str
+) -> Scores:
+    """All metrics at once. Raises InputError for unequal counts or no segments at all."""
+    _check_counts(hypotheses, references)
+    values = {}
+    for name, metric in _metrics(target_language).items():
+        result = metric.corpus_score(list(hypotheses), [list(references)])
+        values[name] = MetricScore(result.score, str(metric.get_signature()))
+    num_exact = sum(
+        hypothesis.strip() == reference.strip()
+        for hypothesis, reference in zip(hypotheses, references, strict=True)
+    )
+    return Scores(
+        **values,
+        exact_match=100 * num_exact / len(references),
+        num_segments=len(references),
+    )
+
+
+def compare(
+    first: Sequence[str],
+    second: Sequence[str],
+    references: Sequence[str],
+    *,
+    target_language: str,
+) -> Comparison:
+    """Is the second system's output better than the first's, or is it chance?
+
+    1,000 paired resamples; SACREBLEU_SEED sets the seed, which the signature repeats.
+    """
+    _check_counts(first, references)
+    _check_counts(second, references)
+    test = PairedTest(
+        named_systems=[("first", list(first)), ("second", list(second))],
+        metrics=_metrics(target_language),
+        references=[list(references)],
+        test_type="bs",
+    )
+    signatures, results = test()
+    by_metric = {}
+    for label, name in (("BLEU", "bleu"), ("chrF2", "chrf"), ("TER", "ter")):
+        one, other = results[label]
+        assert isinstance(one, Result)
+        assert isinstance(other, Result)
+        by_metric[name] = MetricComparison(
+            first=one.score,
+            second=other.score,
+            first_interval=_filled(one.ci),
+            second_interval=_filled(other.ci),
+            # sacreBLEU calls equal scores significant: no resample differs from none.
+            p_value=1.0 if one.score == other.score else _filled(other.p_value),
+            signature=str(signatures[label]),
+        )
+    return Comparison(**by_metric)
+
+
+def translate_all(
+    translator: "Translator",
+    sources: Sequence[str],
+    search: "SearchConfig | None" = None,
+    *,
+    progress: Callable[[int], None] = lambda num_done: None,
+) -> list[str]:
+    """One translation a source, each on one line.
+
+    Raises InputError naming the line that cannot be translated.
+    """
+    texts: list[str] = []
+    for start in range(0, len(sources), _WINDOW):
+        texts += _translate_window(translator, sources, start, search, progress)
+    return texts
+
+
+def _translate_window(
+    translator: "Translator",
+    sources: Sequence[str],
+    start: int,
+    search: "SearchConfig | None",
+    progress: Callable[[int], None],
+) -> list[str]:
+    translations = translate_in_order(
+        translator,
+        sources[start : start + _WINDOW],
+        search,
+        name_of=lambda index: f"source, line {start + index + 1}",
+        progress=lambda num_done: progress(start + num_done),
+    )
+    return [each.text.replace("\r", " ").replace("\n", " ") for each in translations]
+
+
+def _filled(value: float | None) -> float:
+    assert value is not None  # PairedTest leaves out only what other kinds of test do not have
+    return float(value)
+
+
+def _metrics(target_language: str) -> dict[str, Metric]:
+    spaceless = _base(target_language) in _NO_SPACES
+    return {
+        "bleu": _bleu_metric(target_language),
+        "chrf": CHRF(),
+        # TER counts words; without spaces, characters of these scripts are the words.
+        "ter": TER(normalized=spaceless, asian_support=spaceless),
+    }
+
+
+def _bleu_metric(target_language: str) -> BLEU:
+    base = _base(target_language)
+    if base in ("zh", "yue"):
+        tokenizer = "zh"
+    elif base == "ja" and importlib.util.find_spec("MeCab") is not None:
+        tokenizer = "ja-mecab"
+    elif base in _NO_SPACES:
+        tokenizer = "char"
+    else:
+        tokenizer = "13a"
+    # force: no warning when a test set looks tokenised; the signature does not change
+    return BLEU(tokenize=tokenizer, force=True)
+
+
+def _base(language: str) -> str:
+    return language.partition("-")[0].lower()
+
+
+def _check_counts(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    if len(hypotheses) != len(references):
+        raise InputError(
+            f"{len(hypotheses):,} translations cannot be scored against {len(references):,} "
+            f"references; line n of one must translate line n of the other"
+        )
+    if not references:
+        raise InputError("there is nothing to score: the source and the reference are empty")

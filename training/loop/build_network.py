@@ -1,0 +1,69 @@
+"""The network of a run: built, described, and as the config of the checkpoint it becomes."""
+
+import numpy as np
+import torch
+
+from model.checkpoint import CheckpointConfig, TokenizerDescription
+from model.config import ModelConfig
+from model.inference.precision import resolve_device
+from model.network.dropout import DropoutRates
+from model.network.seq2seq import Seq2Seq, count_parameters
+from model.text.tokenizer import TokenizerPair
+from training.config import TrainingConfig
+from training.data.token_store import TokenStore
+
+
+def build_network(
+    config: TrainingConfig, tokenizers: TokenizerPair, device: torch.device | None = None
+) -> Seq2Seq:
+    """A network with weights drawn from the run's seed, on `device` or else on the run's own."""
+    torch.manual_seed(config.seed)
+    architecture = ModelConfig(
+        **config.model.model_dump(),
+        source_vocab_size=tokenizers.source.size,
+        target_vocab_size=tokenizers.target.size,
+    )
+    rates = DropoutRates(**config.dropout.model_dump())
+    return Seq2Seq(architecture, rates).to(device or resolve_device(config.device))
+
+
+def describe(network: Seq2Seq) -> str:
+    """The network in one line."""
+    config = network.config
+    way = "bidirectional" if config.bidirectional else "one-way"
+    return (
+        f"{count_parameters(network):,} parameters: {config.encoder_layers}-layer {way} "
+        f"{config.cell} encoder of {config.encoder_hidden}, {config.decoder_layers}-layer "
+        f"{config.decoder} decoder of {config.decoder_hidden}, {config.attention} attention, "
+        f"{config.source_vocab_size:,} source and {config.target_vocab_size:,} target pieces"
+    )
+
+
+def checkpoint_config(
+    config: TrainingConfig, network: Seq2Seq, tokenizers: TokenizerPair, store: TokenStore
+) -> CheckpointConfig:
+    """config.json of what this run exports."""
+    return CheckpointConfig(
+        source_language=config.data.source_language,
+        target_language=config.data.target_language,
+        model=network.config,
+        tokenizer=TokenizerDescription(
+            kind=tokenizers.source.kind,
+            joint=tokenizers.joint,
+            source_normalization=tokenizers.source.normalization,
+            target_normalization=tokenizers.target.normalization,
+        ),
+        search=config.search,
+        max_source_tokens=_max_source_tokens(store),
+    )
+
+
+def _max_source_tokens(store: TokenStore) -> int:
+    """The longest source that is translated whole: half as long again as nearly all of training.
+
+    Of much longer sentences the network has seen none; they do better in parts. Two sentences of
+    one line mostly pass this limit as well, and are then parted where they end.
+    """
+    step = max(1, len(store) // 1_000_000)
+    longest = float(np.quantile(store.source_lengths[::step], 0.999))
+    return max(int(1.5 * longest), 20)

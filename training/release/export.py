@@ -1,0 +1,223 @@
+"""A run's best state -> the checkpoint folder that is served, with its scores and model card."""
+
+import json
+import platform
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+
+from model.checkpoint import Checkpoint, check_replaceable, load_weights, save_checkpoint
+from model.decoding.beam_search import SearchConfig
+from model.inference.shortlist import Shortlist
+from model.system.atomic_files import write_json
+from model.translator import Translator
+from training.config import TrainingConfig
+from training.data.prepared import PreparedCorpus, open_prepared
+from training.data.readers import Pair
+from training.errors import RunError
+from training.evaluation.metrics import corpus_scores, translate_all
+from training.loop.build_network import build_network, checkpoint_config
+from training.loop.state import LAST, load_run_state_place, load_weights_file
+from training.release.learn_shortlist import learn_shortlist
+from training.release.model_card import write_card
+from training.run.folder import RunFolder
+
+Which = Literal["best", "average", "last"]
+
+MAX_SHORTLIST_COST = 0.5  # BLEU on dev; chance alone moves it by some tenths
+
+
+def export(
+    run: Path,
+    checkpoint: Path,
+    *,
+    which: Which = "best",
+    with_shortlist: bool = True,
+    parent_shortlist: Shortlist | None = None,
+    console: Console | None = None,
+) -> None:
+    """Writes the checkpoint folder, whole or not at all, after scoring it on dev and test.
+
+    A shortlist is learnt from the run's pairs and, for a retrained model, put together with its
+    parent's; it is left out if it costs BLEU on dev.
+
+    `best` takes the state with the highest dev score, `average` the mean of the kept best states,
+    `last` the weights of the last run state. Scores are kept in the run, so a second export of the
+    same weights does not compute them again.
+    """
+    console = console or Console(stderr=True)
+    check_replaceable(checkpoint)  # before the scoring, which may take minutes
+    folder = RunFolder(run)
+    asked, config = folder.read_config("asked"), folder.read_config("resolved")
+    if asked is None or config is None:
+        raise RunError(f"{run} stopped before training began; resume it first")
+    corpus = open_prepared(
+        folder.data,
+        asked.data,
+        tokenizer=None if folder.parent() else asked.tokenizer,
+        report=lambda message: None,  # that inputs were changed since does not matter any more
+    )
+    torch.set_num_threads(config.threads or 1)
+    place = load_run_state_place(folder.states / LAST)
+    files = [best.file for best in place.best]
+    if which == "best":
+        files = files[:1]
+    elif which == "last":
+        files = [LAST]
+    if not files:
+        raise RunError(
+            f"{run} has no validated state yet; let it train longer, or use --which last"
+        )
+    weights = mean_weights([load_weights_file(folder.states / file) for file in files])
+    exported = _checkpoint(run.resolve().name, config, corpus, weights)
+    # `last` is written again and again, so its name alone does not say which weights were scored.
+    key = "+".join(files) if which != "last" else f"{LAST} of step {place.step}"
+    scores = _scores(folder, key, exported, corpus, console)
+    shortlist, about_shortlist = None, None
+    if with_shortlist and (folder.parent() is None or parent_shortlist is not None):
+        shortlist, about_shortlist = _shortlist(
+            exported, corpus, scores, parent_shortlist, config.seed, console
+        )
+    best = {"file": files[0], "step": place.step}
+    if which != "last":
+        best = {"step": place.best[0].step, "dev_score": place.best[0].score}
+    metrics: dict[str, Any] = {
+        **scores,
+        "training": {
+            "state": which,
+            **best,
+            "updates": place.step,
+            "target_tokens": place.target_tokens,
+            "minutes": round(place.seconds / 60, 1),
+            "finished": place.finished or "not finished",
+            "hardware": hardware(),
+            "torch": torch.__version__,
+        },
+        "corpus": corpus.report.to_json(),
+        "config": config.model_dump(mode="json", exclude={"data": {"train", "dev", "test"}}),
+        "shortlist": about_shortlist,
+        "parent": folder.parent(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "examples": _examples(corpus),
+    }
+    write_exported(checkpoint, replace(exported, shortlist=shortlist), weights, metrics)
+
+
+def write_exported(
+    folder: Path, exported: Checkpoint, weights: dict[str, torch.Tensor], metrics: dict[str, Any]
+) -> None:
+    """Saves a checkpoint with the card that its metrics call for."""
+    save_checkpoint(
+        folder,
+        config=exported.config,
+        weights=weights,
+        tokenizers=exported.tokenizers,
+        metrics=metrics,
+        card=write_card(folder.resolve().name, exported.config, metrics),
+        shortlist=exported.shortlist,
+    )
+
+
+def mean_weights(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The average of several states' weights."""
+    return {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
+
+
+def score_pairs(checkpoint: Checkpoint, pairs: list[Pair]) -> dict[str, Any]:
+    """BLEU, chrF and TER with signatures, with the checkpoint's own search settings."""
+    search = SearchConfig(**checkpoint.config.search.model_dump())
+    hypotheses = translate_all(Translator(checkpoint), [pair.source for pair in pairs], search)
+    references = [pair.target for pair in pairs]
+    language = checkpoint.config.target_language
+    scores = corpus_scores(hypotheses, references, target_language=language).to_json()
+    return {**scores, "search": checkpoint.config.search.model_dump()}
+
+
+def hardware() -> str:
+    """Processor (or GPU) and cores, for the record."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n"):
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def _checkpoint(
+    name: str, config: TrainingConfig, corpus: PreparedCorpus, weights: dict[str, torch.Tensor]
+) -> Checkpoint:
+    network = build_network(config, corpus.tokenizers)
+    load_weights(network, weights)
+    return Checkpoint(
+        name=name,
+        version="export",
+        config=checkpoint_config(config, network, corpus.tokenizers, corpus.train),
+        network=network.eval().requires_grad_(False),
+        tokenizers=corpus.tokenizers,
+        metrics={},
+        precision="fp32",
+    )
+
+
+def _scores(
+    folder: RunFolder, key: str, checkpoint: Checkpoint, corpus: PreparedCorpus, console: Console
+) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    if folder.scores.is_file():
+        known = json.loads(folder.scores.read_bytes())
+    if key not in known:
+        console.print("scoring on the dev and test splits", markup=False, highlight=False)
+        splits = {"dev": corpus.dev_pairs, "test": corpus.test_pairs or []}
+        known[key] = {
+            name: score_pairs(checkpoint, pairs) for name, pairs in splits.items() if pairs
+        }
+        write_json(folder.scores, known)
+    scores: dict[str, Any] = known[key]
+    return scores
+
+
+def _shortlist(
+    checkpoint: Checkpoint,
+    corpus: PreparedCorpus,
+    scores: dict[str, Any],
+    parent: Shortlist | None,
+    seed: int,
+    console: Console,
+) -> tuple[Shortlist | None, dict[str, Any]]:
+    """A shortlist and what it does on dev; None in its place if it costs too much there."""
+    console.print("learning a shortlist of likely words", markup=False, highlight=False)
+    model = checkpoint.config.model
+    shortlist = learn_shortlist(
+        corpus.train,
+        source_vocab_size=model.source_vocab_size,
+        target_vocab_size=model.target_vocab_size,
+        joint=checkpoint.config.tokenizer.joint,
+        seed=seed,
+    )
+    if parent is not None:
+        shortlist = shortlist.merged(parent)
+    with_it = score_pairs(replace(checkpoint, shortlist=shortlist), corpus.dev_pairs)
+    before, after = scores["dev"]["bleu"]["score"], with_it["bleu"]["score"]
+    kept = after > before - MAX_SHORTLIST_COST
+    if not kept:
+        console.print(
+            f"the shortlist is left out: it would lower BLEU on dev from {before:.2f} to "
+            f"{after:.2f}",
+            markup=False,
+            highlight=False,
+        )
+    about = {"kept": kept, "dev_bleu_without": before, "dev_bleu_with": after}
+    return shortlist if kept else None, about
+
+
+def _examples(corpus: PreparedCorpus) -> list[str]:
+    """A few held-out sources: what a test of speed or readiness can translate."""
+    return [pair.source for pair in corpus.dev_pairs[:20]]
