@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from model.decoding.beam_search import Hypothesis, SearchConfig, length_penalty
+from model.quality import Sign
 from model.text.segmenter import JoinedText, Span, SplitText, join
 from model.text.tokenizer import Tokenizer, TokenizerPair
 
@@ -54,6 +55,7 @@ class Translation:
     source_tokens: int  # pieces of all segments, EOS not counted
     target_tokens: int
     truncated: bool  # a segment reached the length limit before its end
+    warnings: tuple[Sign, ...] = ()  # added by the service, which looks for them
 
 
 @dataclass

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import Request
 
+from model.quality import unsure_below
 from service.access.control import Access
 from service.errors import (
     ClientGone,
@@ -32,6 +33,7 @@ from service.serving.route import Route, joined, pivoted_pairs
 from service.serving.served_model import Dispatcher, too_late
 from service.settings import Settings
 from service.text.languages import ServedPairs
+from service.text.quality_warnings import warnings_of
 
 if TYPE_CHECKING:
     from model.decoding.beam_search import SearchConfig
@@ -256,10 +258,13 @@ class Gate:
                 name_of=lambda index: part.name_of(part.texts.index(missing[index])),
             )
             self.metrics.count_answer(dispatcher, answer)
+            bound = unsure_below(info.metrics)
             for text, translation in zip(missing, answer.translations, strict=True):
-                found[text] = translation
+                # Before it is remembered, so that no text is searched for signs twice.
+                signs = warnings_of(text, translation, unsure_below=bound)
+                found[text] = replace(translation, warnings=signs)
                 if not alignments:
-                    self.cache.put(keys[text], translation)
+                    self.cache.put(keys[text], found[text])
         translations = [found[text] for text in part.texts]
         self.metrics.count_texts(dispatcher, part.texts, translations)
         return translations

@@ -32,7 +32,6 @@ from service.serving.registry import Registry
 from service.serving.reload import Reloader
 from service.serving.route import Route
 from service.serving.served_model import Dispatcher, ModelInfo
-from service.text.quality_warnings import warnings_of
 from service.text.words import Word, words_of
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from model.translation import SegmentTranslation, Translation
 
 # Of metrics.json. The rest (example sentences, hashes, training config) is the team's own affair.
-_SHOWN_METRICS = ("dev", "test", "created", "parent")
+_SHOWN_METRICS = ("dev", "test", "calibration", "created", "parent")
 
 # What of one model's work has no meaning behind another's.
 _OF_ONE_MODEL = ("alignments", "offsets", "token_log_probs", "words")
@@ -205,15 +204,12 @@ def _render(route: Route, translations: "Sequence[Translation]", body: Translate
     response = TranslateResponse(
         model=_used_model(route.last),
         pivot=_pivot(route),
-        translations=[
-            _translation(text, translation, body)
-            for text, translation in zip(body.texts, translations, strict=True)
-        ],
+        translations=[_translation(translation, body) for translation in translations],
     )
     return response.model_dump_json(exclude_none=True)
 
 
-def _translation(text: str, translation: "Translation", body: TranslateRequest) -> TranslationBody:
+def _translation(translation: "Translation", body: TranslateRequest) -> TranslationBody:
     alternatives = [
         AlternativeBody(text=other.text, score=other.score, log_prob=other.log_prob)
         for other in translation.alternatives
@@ -229,7 +225,7 @@ def _translation(text: str, translation: "Translation", body: TranslateRequest) 
         target_tokens=translation.target_tokens,
         alternatives=alternatives if body.alternatives else None,
         segments=segments,
-        warnings=warnings_of(text, translation) if body.warnings else None,
+        warnings=list(translation.warnings) if body.warnings else None,
     )
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from model.quality import Sign
 from model.text.segmenter import Segmentation
-from service.text.quality_warnings import Sign
 
 # Part of the position in a validation error, not of the body: see `text` below.
 TEXT_TAGS = ("one text", "list of texts")

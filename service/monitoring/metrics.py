@@ -36,7 +36,6 @@ from service.serving.registry import Registry
 from service.serving.reload import Result
 from service.serving.served_model import Answer, Dispatcher, ModelState
 from service.text.languages import has_spaced_words
-from service.text.quality_warnings import warnings_of
 
 if TYPE_CHECKING:
     from model.translation import Translation
@@ -104,7 +103,8 @@ class Metrics:
         )
         self._warnings = Counter(
             "dragoman_warnings",
-            "Signs of a bad translation: a copy, a loop, a cut, a strange length, lost numbers.",
+            "Signs of a bad translation: a copy, a loop, a cut, a strange length, lost numbers, an "
+            "unsure word.",
             (*_OF_MODEL, "warning"),
             registry=self._all,
         )
@@ -196,7 +196,7 @@ class Metrics:
             source, target = translation.source_tokens, translation.target_tokens
             self._source_tokens.labels(*of_model).inc(source)
             self._target_tokens.labels(*of_model).inc(target)
-            for warning in warnings_of(text, translation):
+            for warning in translation.warnings:
                 self._warnings.labels(*of_model, warning).inc()
             if source == 0 or target == 0:
                 continue

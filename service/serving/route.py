@@ -76,8 +76,8 @@ def joined(first: "Translation", last: "Translation") -> "Translation":
     The sum of log_probs is the log-probability of the whole way: that the first model writes the
     text in between, and the last one this translation of it. (Not of the translation given the
     source, for which all other ways would have to be summed up.) Scores are summed likewise, also
-    those of alternatives, which differ in the last leg only. Of `segments` there are both models',
-    to be searched for loops: they say nothing of where anything stands.
+    those of alternatives, which differ in the last leg only. A sign of a fault in one of the two is
+    one in the whole. `segments` are the last model's: they say nothing of the text's own words.
     """
     return replace(
         last,
@@ -89,9 +89,9 @@ def joined(first: "Translation", last: "Translation") -> "Translation":
             )
             for other in last.alternatives
         ),
-        segments=(*first.segments, *last.segments),
         source_tokens=first.source_tokens,
         truncated=first.truncated or last.truncated,
+        warnings=tuple(dict.fromkeys((*first.warnings, *last.warnings))),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from model.decoding.request import Usage
 from model.errors import InputError
+from model.quality import Sign
 from model.text.segmenter import Segmentation, Span
 from service.serving.registry import Registry
 from service.serving.served_model import Dispatcher, LoadedModel, ModelInfo
@@ -63,6 +64,7 @@ class FakeTranslation:
     source_tokens: int
     target_tokens: int
     truncated: bool = False
+    warnings: tuple[Sign, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,11 @@ def fake_info(source: str, target: str) -> ModelInfo:
         precision="fp32",
         max_source_tokens=200,
         search=FakeSearch(),  # type: ignore[arg-type]
-        metrics={"test": {"bleu": 41.5}, "examples": ["A sentence of the corpus."]},
+        metrics={
+            "test": {"bleu": 41.5},
+            "calibration": {"unsure_below": 0.1},
+            "examples": ["A sentence of the corpus."],
+        },
     )
 
 

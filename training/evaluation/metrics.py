@@ -1,7 +1,7 @@
 """BLEU, chrF and TER of translations, always with sacreBLEU's signatures, alone or compared."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,11 @@ from sacrebleu.significance import PairedTest, Result
 
 from model.batch_translate import translate_in_order
 from model.errors import InputError
+from model.quality import least_word_confidence
 
 if TYPE_CHECKING:
     from model.decoding.beam_search import SearchConfig
+    from model.translation import Translation
     from model.translator import Translator
 
 _NO_SPACES = {"zh", "yue", "ja", "th", "lo", "km", "my"}  # written without spaces between words
@@ -202,10 +204,30 @@ def translate_all(
 
     Raises InputError naming the line that cannot be translated.
     """
+    windows = _windows(translator, sources, search, progress)
+    return [_one_line(each.text) for window in windows for each in window]
+
+
+def translate_with_confidence(
+    translator: "Translator", sources: Sequence[str], search: "SearchConfig | None" = None
+) -> tuple[list[str], list[float]]:
+    """One translation a source as `translate_all` gives it, and its least word confidence."""
     texts: list[str] = []
+    confidences: list[float] = []
+    for window in _windows(translator, sources, search, lambda num_done: None):
+        texts += [_one_line(each.text) for each in window]
+        confidences += map(least_word_confidence, window)
+    return texts, confidences
+
+
+def _windows(
+    translator: "Translator",
+    sources: Sequence[str],
+    search: "SearchConfig | None",
+    progress: Callable[[int], None],
+) -> "Iterator[list[Translation]]":
     for start in range(0, len(sources), _WINDOW):
-        texts += _translate_window(translator, sources, start, search, progress)
-    return texts
+        yield _translate_window(translator, sources, start, search, progress)
 
 
 def _translate_window(
@@ -214,15 +236,18 @@ def _translate_window(
     start: int,
     search: "SearchConfig | None",
     progress: Callable[[int], None],
-) -> list[str]:
-    translations = translate_in_order(
+) -> "list[Translation]":
+    return translate_in_order(
         translator,
         sources[start : start + _WINDOW],
         search,
         name_of=lambda index: f"source, line {start + index + 1}",
         progress=lambda num_done: progress(start + num_done),
     )
-    return [each.text.replace("\r", " ").replace("\n", " ") for each in translations]
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", " ").replace("\n", " ")
 
 
 def _filled(value: float | None) -> float:

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,10 @@ from training.config import TrainingConfig
 from training.data.prepared import PreparedCorpus, open_prepared
 from training.data.readers import Pair
 from training.errors import RunError
-from training.evaluation.metrics import corpus_scores, translate_all
+from training.evaluation.metrics import corpus_scores, translate_with_confidence
 from training.loop.build_network import build_network, checkpoint_config
 from training.loop.state import LAST, load_run_state_place, load_weights_file
+from training.release.calibration import calibration
 from training.release.learn_shortlist import learn_shortlist
 from training.release.model_card import write_card
 from training.run.folder import RunFolder
@@ -78,15 +79,18 @@ def export(
     key = "+".join(files) if which != "last" else f"{LAST} of step {place.step}"
     scores = _scores(folder, key, exported, corpus, console)
     shortlist, about_shortlist = None, None
+    measured = scores.pop("calibration")
     if with_shortlist and (folder.parent() is None or parent_shortlist is not None):
-        shortlist, about_shortlist = _shortlist(
-            exported, corpus, scores, parent_shortlist, config.seed, console
-        )
+        learnt = _shortlist(exported, corpus, scores, parent_shortlist, config.seed, console)
+        about_shortlist = learnt.about
+        if learnt.kept:  # with fewer pieces to choose from, each is likelier
+            shortlist, measured = learnt.shortlist, learnt.calibration
     best = {"file": files[0], "step": place.step}
     if which != "last":
         best = {"step": place.best[0].step, "dev_score": place.best[0].score}
     metrics: dict[str, Any] = {
         **scores,
+        **({} if measured is None else {"calibration": measured}),
         "training": {
             "state": which,
             **best,
@@ -127,14 +131,25 @@ def mean_weights(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tenso
     return {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
 
 
-def score_pairs(checkpoint: Checkpoint, pairs: list[Pair]) -> dict[str, Any]:
-    """BLEU, chrF and TER with signatures, with the checkpoint's own search settings."""
+@dataclass(frozen=True)
+class SplitScores:
+    """A checkpoint's translations of a split, judged by the references; both as metrics.json."""
+
+    scores: dict[str, Any]  # BLEU, chrF and TER with signatures
+    calibration: dict[str, Any] | None  # None for a split that is too small
+
+
+def score_pairs(checkpoint: Checkpoint, pairs: list[Pair]) -> SplitScores:
+    """Translates a split with the checkpoint's own search settings and scores the result."""
     search = SearchConfig(**checkpoint.config.search.model_dump())
-    hypotheses = translate_all(Translator(checkpoint), [pair.source for pair in pairs], search)
-    references = [pair.target for pair in pairs]
+    sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
+    hypotheses, confidences = translate_with_confidence(Translator(checkpoint), sources, search)
     language = checkpoint.config.target_language
     scores = corpus_scores(hypotheses, references, target_language=language).to_json()
-    return {**scores, "search": checkpoint.config.search.model_dump()}
+    return SplitScores(
+        {**scores, "search": checkpoint.config.search.model_dump()},
+        calibration(confidences, hypotheses, references),
+    )
 
 
 def hardware() -> str:
@@ -173,15 +188,28 @@ def _scores(
     known: dict[str, Any] = {}
     if folder.scores.is_file():
         known = json.loads(folder.scores.read_bytes())
-    if key not in known:
+    # Scores that an earlier release kept have no calibration.
+    if "calibration" not in known.get(key, {}):
         console.print("scoring on the dev and test splits", markup=False, highlight=False)
         splits = {"dev": corpus.dev_pairs, "test": corpus.test_pairs or []}
+        judged = {name: score_pairs(checkpoint, pairs) for name, pairs in splits.items() if pairs}
         known[key] = {
-            name: score_pairs(checkpoint, pairs) for name, pairs in splits.items() if pairs
+            **{name: split.scores for name, split in judged.items()},
+            "calibration": judged["dev"].calibration if "dev" in judged else None,
         }
         write_json(folder.scores, known)
     scores: dict[str, Any] = known[key]
     return scores
+
+
+@dataclass(frozen=True)
+class _LearntShortlist:
+    """A shortlist, and how the checkpoint does on dev with it."""
+
+    shortlist: Shortlist
+    kept: bool  # False: it would cost too much there
+    about: dict[str, Any]  # for metrics.json
+    calibration: dict[str, Any] | None
 
 
 def _shortlist(
@@ -191,8 +219,7 @@ def _shortlist(
     parent: Shortlist | None,
     seed: int,
     console: Console,
-) -> tuple[Shortlist | None, dict[str, Any]]:
-    """A shortlist and what it does on dev; None in its place if it costs too much there."""
+) -> _LearntShortlist:
     console.print("learning a shortlist of likely words", markup=False, highlight=False)
     model = checkpoint.config.model
     shortlist = learn_shortlist(
@@ -205,7 +232,7 @@ def _shortlist(
     if parent is not None:
         shortlist = shortlist.merged(parent)
     with_it = score_pairs(replace(checkpoint, shortlist=shortlist), corpus.dev_pairs)
-    before, after = scores["dev"]["bleu"]["score"], with_it["bleu"]["score"]
+    before, after = scores["dev"]["bleu"]["score"], with_it.scores["bleu"]["score"]
     kept = after > before - MAX_SHORTLIST_COST
     if not kept:
         console.print(
@@ -215,7 +242,7 @@ def _shortlist(
             highlight=False,
         )
     about = {"kept": kept, "dev_bleu_without": before, "dev_bleu_with": after}
-    return shortlist if kept else None, about
+    return _LearntShortlist(shortlist, kept, about, with_it.calibration)
 
 
 def _examples(corpus: PreparedCorpus) -> list[str]:
