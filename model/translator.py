@@ -90,9 +90,30 @@ class Translator:
             team.call_processes()
         return team
 
+    @functools.cached_property
+    def _network(self) -> PackedNetwork:
+        return PackedNetwork(self.checkpoint.network, self.checkpoint.precision)
+
+    @functools.cached_property
+    def _scoring_network(self) -> PackedNetwork:
+        """In fp32, whatever translations are made in."""
+        if self.checkpoint.precision == "fp32":
+            return self._network
+        return PackedNetwork(self.checkpoint.network, "fp32")
+
+    @property
+    def exact(self) -> bool:
+        """Whether a text gets the same translation in any batch here, to the last bit.
+
+        Call `start` first where the engines have processes of their own: one of them tries it.
+        """
+        if isinstance(self._engine, EngineTeam) and not self._own_engine:
+            return self._engine.exact
+        return self._network.exact
+
     def _make_engine(self) -> Engine:
         return Engine(
-            PackedNetwork(self.checkpoint.network, self.checkpoint.precision),
+            self._network,
             shortlist=self.checkpoint.shortlist,
             max_slots=self._max_slots,
             max_source_tokens=self._max_source_tokens,
@@ -329,7 +350,7 @@ class Translator:
                         f"score shorter pieces"
                     )
             ids.append(pair)
-        found = score_targets(self.checkpoint.network, ids)
+        found = score_targets(self._scoring_network, ids)
         return [
             ForcedScore(
                 log_prob=sum(token_log_probs),

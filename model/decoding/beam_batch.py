@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from model.decoding.beam_search import SearchState, advance
 from model.decoding.history import History
@@ -208,7 +207,8 @@ class Lane:
                 self._device,
             )
             self._previous_ids = torch.full((size, self._beam), BOS, device=self._device)
-        self._state = _with_source_length(state.select_sentences(index).select(rows), src_len)
+        state = state.select_sentences(index).select(rows)
+        self._state = replace(state, source=state.source.resized(src_len))
         self._slots = [self._slots[slot] for slot in busy] + [None] * (size - len(busy))
         self._first_rows = torch.arange(size, device=self._device)[:, None] * self._beam
 
@@ -260,15 +260,3 @@ def _write_state(
         old[slots, :width] = new[rows, :width]
         old[slots, width:] = 0
     state.source.summary[slots] = newcomers.source.summary[rows]
-
-
-def _with_source_length(state: DecoderState, src_len: int) -> DecoderState:
-    """The state with sources cut or padded to `src_len` places, which hold all real tokens."""
-    missing = src_len - state.source.mask.shape[1]  # negative: pad cuts
-    source = replace(
-        state.source,
-        keys=functional.pad(state.source.keys, (0, 0, 0, missing)),
-        values=functional.pad(state.source.values, (0, 0, 0, missing)),
-        mask=functional.pad(state.source.mask, (0, missing)),
-    )
-    return replace(state, source=source)

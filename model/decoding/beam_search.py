@@ -202,7 +202,7 @@ def advance(
     batch, beam = state.log_probs.shape
     end, first = (EOS, _FIRST_PIECE) if piece_ids is None else (0, 1)
     logits = logits.view(batch, beam, -1)
-    normalisers = _log_sum_exp(logits)
+    normalisers = log_sum_exp(logits)
     final_log_probs = logits[:, :, end] - normalisers
     logits[:, :, :first] = -math.inf
     if forced_ids is not None:
@@ -230,7 +230,7 @@ def advance(
     return _keep_ended(state, ended_log_probs, final_log_probs), choice
 
 
-def _log_sum_exp(logits: Float[Tensor, "batch beam columns"]) -> Float[Tensor, "batch beam"]:
+def log_sum_exp(logits: Float[Tensor, "batch beam columns"]) -> Float[Tensor, "batch beam"]:
     """What turns scores into log_probs, by subtraction."""
     # On a CPU a few sentences at a time: their numbers stay in the cache between the passes.
     rows = logits.flatten(0, 1)

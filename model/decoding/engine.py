@@ -6,7 +6,7 @@ to drain. Requests of equal beam size lie side by side in one lane, a dense bloc
 (sentences x beam) rows, so that a greedy request costs a greedy request; all other settings are
 data of the slot.
 
-The same sentence gives the same result alone and in any company; padding.py says what that rests
+The same sentence gives the same result alone and in any batch; packed.py says what that rests
 on. Not thread-safe: one thread owns an engine.
 """
 

@@ -53,6 +53,7 @@ class EngineTeam:
         self._have_come = False  # engines, from these processes
         self._gave_up = False  # on processes, because they cannot be had
         self._max_slots = max_slots
+        self.exact = False  # as far as is known; the processes say so when they are ready
         self._capacity = max_slots + _WAITING_INSIDE
         self._coming: set[Connection] = set()  # engines that are not ready
         self._members: dict[Connection, _Member] = {}  # those that are
@@ -239,6 +240,7 @@ class EngineTeam:
         member = self._members.get(connection)
         if isinstance(message, Ready):
             self._have_come = True
+            self.exact = message.exact
             self._coming.remove(connection)
             self._members[connection] = _Member(connection, message.process_id)
         elif isinstance(message, Failure):

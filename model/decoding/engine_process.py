@@ -1,9 +1,10 @@
 """Engines in processes of their own: each has an interpreter, and a core, for itself.
 
-`EngineProcesses` starts one process that loads the checkpoint and never computes. Every engine is
-forked from it, so that all share the memory of the weights, and one that was lost is replaced
-without reading the folder again. An engine is spoken to over a socket: requests and cancellations
-go in, results come out; texts never do. It ends when its socket closes.
+`EngineProcesses` starts one process that loads the checkpoint and checks whether it is exact here.
+Every engine is forked from it, so that all share the memory of the weights and the result of the
+check, and one that was lost is replaced without reading the folder again. An engine is spoken to
+over a socket: requests and cancellations go in, results come out; texts never do. It ends when its
+socket closes.
 """
 
 import contextlib
@@ -49,6 +50,7 @@ class Ready:
     """An engine's first word."""
 
     process_id: int
+    exact: bool  # the same numbers in any batch, see PackedNetwork.exact
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     try:
-        make_engine = _load(caller.recv())
+        make_engine, exact = _load(caller.recv())
     except EOFError:
         return
     except Exception as error:  # noqa: BLE001 - whatever it is, the other side must hear of it
@@ -168,24 +170,27 @@ def main() -> None:
             try:
                 if os.fork() == 0:
                     caller.close()
-                    _be_engine(Connection(descriptor), make_engine)
+                    _be_engine(Connection(descriptor), make_engine, exact)
             finally:  # also when there is no process to be had: the other side waits for its end
                 os.close(descriptor)
     with contextlib.suppress(ChildProcessError):
         os.wait()  # comes back when the last engine has ended
 
 
-def _be_engine(connection: Connection, make_engine: "Callable[[], Engine]") -> NoReturn:
+def _be_engine(
+    connection: Connection, make_engine: "Callable[[], Engine]", exact: bool
+) -> NoReturn:
     """The life of a forked process."""
     try:
-        work(connection, make_engine)
+        work(connection, make_engine, exact=exact)
     except BaseException:  # noqa: BLE001 - told, for nobody else will
         traceback.print_exc()
     finally:
         os._exit(0)
 
 
-def _load(setup: EngineSetup) -> "Callable[[], Engine]":
+def _load(setup: EngineSetup) -> "tuple[Callable[[], Engine], bool]":
+    """What makes an engine, and whether it is exact."""
     from model.checkpoint import load_checkpoint
     from model.decoding.engine import Engine
     from model.errors import CheckpointError
@@ -194,24 +199,26 @@ def _load(setup: EngineSetup) -> "Callable[[], Engine]":
     checkpoint = load_checkpoint(setup.checkpoint, precision=setup.precision)
     if checkpoint.version != setup.version:
         raise CheckpointError(f"{setup.checkpoint} was exchanged while it was loaded")
+    network = PackedNetwork(checkpoint.network, checkpoint.precision)
     # Not a closure: it would keep the network that is not packed.
-    return partial(
+    make_engine = partial(
         Engine,
-        PackedNetwork(checkpoint.network, checkpoint.precision),
+        network,
         shortlist=checkpoint.shortlist if setup.shortlist else None,
         max_slots=setup.max_slots,
         max_source_tokens=checkpoint.config.max_source_tokens,
     )
+    return make_engine, network.exact
 
 
-def work(connection: Connection, make_engine: "Callable[[], Engine]") -> None:
+def work(connection: Connection, make_engine: "Callable[[], Engine]", *, exact: bool) -> None:
     """Runs an engine for the other side of `connection`, until that closes."""
     engine = make_engine()
     # Results are sent by a thread: were both sides to wait for the other to read, none would.
     outbox: queue.SimpleQueue[Ready | Failure | Progress | None] = queue.SimpleQueue()
     sender = threading.Thread(target=_send_all, args=(connection, outbox), daemon=True)
     sender.start()
-    outbox.put(Ready(os.getpid()))
+    outbox.put(Ready(os.getpid(), exact))
     inbox = select.poll()
     inbox.register(connection, select.POLLIN)
     told_steps, told_s = 0, 0.0

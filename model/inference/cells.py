@@ -25,7 +25,7 @@ class Cell:
         # A GRU's reset gate scales the hidden part of the candidate, its bias included.
         self.input_weight: Float[Tensor, "gates inputs"] = input_weight
         self.input_bias: Float[Tensor, " gates"] = input_bias
-        self._hidden_product = pack(hidden_weight, hidden_bias, precision, bound=bound)
+        self.hidden_product = pack(hidden_weight, hidden_bias, precision, bound=bound)
 
     def _rearranged(self, rows: Tensor) -> Tensor:
         """Gates that end in tanh doubled; an LSTM's sigmoid gates side by side."""
@@ -39,7 +39,7 @@ class Cell:
 
     def step(self, gates: Float[Tensor, "rows gates"], state: RecurrentState) -> RecurrentState:
         """The state after one more input; `gates` is left as it was."""
-        hidden_gates = self._hidden_product(state.hidden)
+        hidden_gates = self.hidden_product(state.hidden)
         if state.cell is not None:
             return _lstm(hidden_gates.add_(gates), state.cell)
         if self.kind == "gru":

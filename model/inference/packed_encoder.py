@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.inference.cells import Cell
-from model.inference.products import ProductPrecision, pack
+from model.inference.products import Product, ProductPrecision, pack
 from model.network.batch import SourceBatch
 from model.network.encoder import Encoder
 from model.network.recurrent import RecurrentLayer, RecurrentState, reorder, reversed_positions
@@ -36,6 +36,16 @@ class PackedEncoder:
             below = [self.bound] if self._residual and index > 0 else []
             self.bound = sum_bound([*below, norm_bound(norm)])
 
+    @property
+    def products(self) -> list[Product]:
+        """All that a translation needs."""
+        return [
+            product
+            for layers in self._layers
+            for layer in layers
+            for product in (layer.input_product, layer.cell.hidden_product)
+        ]
+
     def __call__(
         self, source: SourceBatch
     ) -> tuple[Float[Tensor, "batch src_len enc"], Float[Tensor, "batch enc"]]:
@@ -58,9 +68,9 @@ class _EncoderLayer:
     """One direction of one layer."""
 
     def __init__(self, layer: RecurrentLayer, precision: ProductPrecision, bound: float) -> None:
-        self._cell = Cell(layer, precision)
-        self._input_product = pack(
-            self._cell.input_weight, self._cell.input_bias, precision, bound=bound, clip=True
+        self.cell = Cell(layer, precision)
+        self.input_product = pack(
+            self.cell.input_weight, self.cell.input_bias, precision, bound=bound, clip=True
         )
 
     def __call__(
@@ -68,12 +78,12 @@ class _EncoderLayer:
     ) -> Float[Tensor, "batch time hidden"]:
         """The hidden state behind every place."""
         by_time = inputs.transpose(0, 1)
-        gates = self._input_product(by_time.flatten(0, 1)).unflatten(0, by_time.shape[:2])
-        hidden = inputs.new_zeros(inputs.shape[0], self._cell.size)
-        state = RecurrentState(hidden, hidden if self._cell.kind == "lstm" else None)
+        gates = self.input_product(by_time.flatten(0, 1)).unflatten(0, by_time.shape[:2])
+        hidden = inputs.new_zeros(inputs.shape[0], self.cell.size)
+        state = RecurrentState(hidden, hidden if self.cell.kind == "lstm" else None)
         outputs = []
         for gates_now in gates.unbind(0):
-            state = self._cell.step(gates_now, state)
+            state = self.cell.step(gates_now, state)
             outputs.append(state.hidden)
         return torch.stack(outputs, dim=1)
 

@@ -6,11 +6,13 @@ are projected and attended with in two steps, because translating projects in an
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model.config import ModelConfig
 from model.network.pointwise import sigmoid_
@@ -26,6 +28,36 @@ class EncodedSource:
     values: Float[Tensor, "batch src_len enc"]  # what contexts are made of
     mask: Bool[Tensor, "batch src_len"]
     summary: Float[Tensor, "batch enc"]  # the whole sentence in one vector
+
+    def select(self, sentences: Int[Tensor, " new_batch"]) -> "EncodedSource":
+        """These sentences in this order; repeats are allowed."""
+        return EncodedSource(
+            keys=_in_its_layout(self.keys, lambda keys: keys.index_select(0, sentences)),
+            values=self.values.index_select(0, sentences),
+            mask=self.mask.index_select(0, sentences),
+            summary=self.summary.index_select(0, sentences),
+        )
+
+    def resized(self, src_len: int) -> "EncodedSource":
+        """Cut or padded to `src_len` places, which must hold all real tokens."""
+        missing = src_len - self.mask.shape[1]  # negative: pad cuts
+        by_number = self.keys.transpose(1, 2)
+        if by_number.is_contiguous():
+            keys = functional.pad(by_number, (0, missing)).transpose(1, 2)
+        else:
+            keys = functional.pad(self.keys, (0, 0, 0, missing))
+        return replace(
+            self,
+            keys=keys,
+            values=functional.pad(self.values, (0, 0, 0, missing)),
+            mask=functional.pad(self.mask, (0, missing)),
+        )
+
+
+def _in_its_layout(keys: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Keys changed along the batch; packed_attention.py stores those of some kinds transposed."""
+    by_number = keys.transpose(1, 2)
+    return change(by_number).transpose(1, 2) if by_number.is_contiguous() else change(keys)
 
 
 @dataclass(frozen=True)

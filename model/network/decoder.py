@@ -47,13 +47,7 @@ class DecoderState:
 
     def select_sentences(self, sentences: Int[Tensor, " new_batch"]) -> "DecoderState":
         """These sentences' sources; the caller selects the rows."""
-        source = EncodedSource(
-            keys=self.source.keys.index_select(0, sentences),
-            values=self.source.values.index_select(0, sentences),
-            mask=self.source.mask.index_select(0, sentences),
-            summary=self.source.summary.index_select(0, sentences),
-        )
-        return replace(self, source=source)
+        return replace(self, source=self.source.select(sentences))
 
 
 class Decoder(nn.Module):

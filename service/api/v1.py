@@ -188,6 +188,7 @@ def _model(dispatcher: Dispatcher, registry: Registry) -> ModelBody:
         target=info.target_language,
         version=info.version,
         precision=info.precision,
+        exact=info.exact,
         max_source_tokens=info.max_source_tokens,
         beam_size=info.search.beam_size,
         metrics={key: info.metrics[key] for key in _SHOWN_METRICS if key in info.metrics},

@@ -297,6 +297,13 @@ class ModelBody(BaseModel):
     target: str | None = None
     version: str | None = None
     precision: str | None = None
+    exact: Annotated[
+        bool | None,
+        Field(
+            description="Whether a text gets the same translation in any batch on this machine, "
+            "to the last bit; tried out when the model was loaded."
+        ),
+    ] = None
     max_source_tokens: Annotated[
         int | None, Field(description="Longer texts are split at sentence ends.")
     ] = None

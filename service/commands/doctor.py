@@ -152,8 +152,9 @@ def _checkpoint(folder: Path, settings: list[Settings]) -> str:
     with Translator.load(folder, device=device, precision=precision) as translator:
         config = translator.checkpoint.config
         translator.translate(["Test 1."])
+        precision, exact = translator.checkpoint.precision, str(translator.exact).lower()
     return (
-        f"{config.source_language} to {config.target_language}, version "
-        f"{translator.checkpoint.version}, hashes right, translates; "
-        f"{time.monotonic() - started:.1f} s"
+        f"{config.source_language} to {config.target_language}, "
+        f"version {translator.checkpoint.version}, hashes right, translates; "
+        f"precision {precision}, exact: {exact}; {time.monotonic() - started:.1f} s"
     )

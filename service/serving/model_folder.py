@@ -206,6 +206,7 @@ def _load(folder: Path, settings: Settings, engines: Engines) -> LoadedModel:
         target_language=checkpoint.config.target_language,
         version=checkpoint.version,
         precision=checkpoint.precision,
+        exact=translator.exact,
         max_source_tokens=checkpoint.config.max_source_tokens,
         search=translator.search,
         metrics=checkpoint.metrics,

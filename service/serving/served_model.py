@@ -57,6 +57,7 @@ class ModelInfo:
     target_language: str
     version: str
     precision: str
+    exact: bool  # a text gets the same translation in any batch, to the last bit
     max_source_tokens: int
     search: "SearchConfig"  # the defaults that a request's own settings replace
     metrics: dict[str, Any]
@@ -328,6 +329,14 @@ class Dispatcher:
             loaded.info.version,
             loaded.info.precision,
         )
+        if not loaded.info.exact:
+            logger.warning(
+                "model %s is not exact on this machine (exact: false): in %s a translation may "
+                "differ slightly with the texts that are translated at the same time; "
+                "set DRAGOMAN_PRECISION=fp32 if that matters",
+                self.name,
+                loaded.info.precision,
+            )
         return self._worker
 
     def _next_jobs(self, worker: Worker) -> list[Job] | None:

@@ -205,6 +205,7 @@ def fake_info(source: str, target: str) -> ModelInfo:
         source_language=source,
         target_language=target,
         version="0123456789ab",
+        exact=True,
         precision="fp32",
         max_source_tokens=200,
         search=FakeSearch(),  # type: ignore[arg-type]

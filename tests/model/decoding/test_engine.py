@@ -11,6 +11,7 @@ from model.decoding.engine import Engine
 from model.decoding.forced_scoring import score_targets
 from model.decoding.request import Request
 from model.errors import CheckpointError, InputError
+from model.inference.packed_network import PackedNetwork
 from model.inference.shortlist import Shortlist
 from model.network.batch import SourceBatch
 from model.text.tokenizer import BOS, EOS
@@ -103,7 +104,9 @@ def test_log_probs_are_those_of_teacher_forcing(choices: dict[str, Any]) -> None
         source_ids = source(randomly)
         for hypothesis in translate(network, source_ids, beam_size=4, n_best=4):
             assert sum(hypothesis.token_log_probs) == pytest.approx(hypothesis.log_prob, abs=1e-4)
-            (forced,) = score_targets(network, [(source_ids, hypothesis.token_ids)])
+            (forced,) = score_targets(
+                PackedNetwork(network, "fp32"), [(source_ids, hypothesis.token_ids)]
+            )
             if not hypothesis.finished:
                 forced = forced[:-1]
             assert hypothesis.token_log_probs == pytest.approx(forced, abs=1e-4)
@@ -139,7 +142,9 @@ def test_a_target_begins_with_its_prefix_and_is_scored_like_any(
     for hypothesis in found:
         assert list(hypothesis.token_ids[:3]) == prefix
         if shortlist is None:
-            (forced,) = score_targets(network, [(source_ids, hypothesis.token_ids)])
+            (forced,) = score_targets(
+                PackedNetwork(network, "fp32"), [(source_ids, hypothesis.token_ids)]
+            )
             pieces = len(hypothesis.token_ids)
             assert hypothesis.token_log_probs[:pieces] == pytest.approx(forced[:pieces], abs=1e-4)
 

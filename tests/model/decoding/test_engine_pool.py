@@ -83,7 +83,9 @@ def team_of(
     """`count` engines beside the caller's `own`."""
     team = EngineTeam(
         own,
-        lambda: Threads(serve or (lambda connection: work(connection, make_engine)), failure),
+        lambda: Threads(
+            serve or (lambda connection: work(connection, make_engine, exact=True)), failure
+        ),
         count,
         max_slots=SLOTS,
         max_source_tokens=LONGEST,
@@ -297,10 +299,10 @@ def mortal(*lives: bool | None) -> Callable[[Connection], None]:
     def serve(connection: Connection) -> None:
         life = next(rest, True)
         if life:
-            work(connection, engine)
+            work(connection, engine, exact=True)
         elif life is not None:
             with Dying(os.dup(connection.fileno())) as dying:
-                work(dying, engine)
+                work(dying, engine, exact=True)
 
     return serve
 

@@ -106,9 +106,11 @@ def test_all_engines_can_be_had_ready_before_there_is_work(tiny_checkpoint: Path
         translator.start()
         assert len(set(translator.process_ids)) == 3
         assert all(map(os.getpgid, translator.process_ids))
+        assert translator.exact  # as the processes say
     with translator_of(tiny_checkpoint) as alone:
         alone.start()
         assert alone.process_ids == ()
+        assert alone.exact
 
 
 def test_processes_that_nobody_needed_end_too(tiny_checkpoint: Path) -> None:

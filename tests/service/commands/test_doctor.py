@@ -33,6 +33,7 @@ def test_all_is_well(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) 
         f"checkpoint {tiny_checkpoint.name}",
     ]
     assert "en to de" in lines[-1]
+    assert "exact: true" in lines[-1]
 
 
 def test_every_failure_is_told_with_its_remedy(

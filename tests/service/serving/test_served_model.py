@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -19,10 +20,10 @@ from service.errors import (
 )
 from service.lifecycle import Lifecycle, Phase
 from service.serving.registry import Registry
-from service.serving.served_model import Dispatcher, ModelState
+from service.serving.served_model import Dispatcher, LoadedModel, ModelState
 from service.settings import Settings
 from tests.service.conftest import Serving
-from tests.service.fakes import FakeTranslator, fake_model, fake_registry
+from tests.service.fakes import FakeTranslator, fake_info, fake_model, fake_registry
 
 pytestmark = pytest.mark.anyio
 
@@ -58,6 +59,19 @@ async def test_concurrent_requests_get_the_sequential_answers() -> None:
     requests = [[f"{i} {'w ' * (i * j % 5)}" for j in range(i % 7 + 1)] for i in range(60)]
     answers = await asyncio.gather(*(texts(dispatcher, *request) for request in requests))
     assert answers == [[text.upper() for text in request] for request in requests]
+    assert dispatcher.close(5)
+
+
+async def test_a_model_that_is_not_exact_here_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    inexact = replace(fake_info("en", "de"), exact=False, precision="bf16")
+    loaded = LoadedModel(FakeTranslator(), inexact)  # type: ignore[arg-type]
+    dispatcher = Dispatcher("en-de", lambda: loaded, Settings())
+    dispatcher.start()
+    await until(lambda: dispatcher.state is ModelState.READY)
+    assert not dispatcher.info.exact
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "model en-de is not exact on this machine (exact: false): in bf16" in warnings[0]
     assert dispatcher.close(5)
 
 
