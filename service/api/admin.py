@@ -9,10 +9,11 @@ from pydantic import BaseModel
 
 from service.access.callers import require
 from service.access.keys import Scope
-from service.api.translation_service import DEADLINE_HEADER, Gate
-from service.api.v1_bodies import ErrorBody
+from service.api.deadline import DEADLINE_HEADER
+from service.api.translation_service import Gate
 from service.errors import ShuttingDown
 from service.lifecycle import Phase
+from service.protocol.error_body import ErrorBody
 from service.serving.reload import Report, Result
 
 _WAIT_S = 50.0  # for models to load; proxies commonly give up after 60

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
-from service.api.translation_service import Deadline, Gate, Part
+from service.api.deadline import Deadline
+from service.api.translation_service import Gate, Part
 from service.errors import InvalidRequest, ModelLoading, RequestTooLarge
 from service.text.detection import Detector, Guess
 from service.text.languages import ServedPairs, base_code, match_code

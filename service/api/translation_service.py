@@ -6,18 +6,23 @@ and the client that hangs up are settled here, once.
 """
 
 import asyncio
-import contextlib
-import re
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 
 from service.access.control import Access
+from service.api.deadline import (
+    _SECONDS,
+    DEADLINE_HEADER,
+    Deadline,
+    Result,
+    _together,
+    _unless_disconnected,
+)
 from service.errors import (
-    ClientGone,
     DeadlineExceeded,
     InvalidRequest,
     RequestTooLarge,
@@ -25,11 +30,11 @@ from service.errors import (
 )
 from service.lifecycle import Lifecycle, Phase
 from service.monitoring.metrics import Metrics
-from service.monitoring.request_log import note, note_cut, note_model, note_pivots, note_translated
+from service.request_record import note, note_cut, note_model, note_pivots, note_translated
 from service.serving.cache import CacheKey, ResultCache
 from service.serving.registry import Registry
 from service.serving.route import Route, joined, pivoted_pairs
-from service.serving.served_model import Dispatcher, too_late
+from service.serving.served_model import Dispatcher
 from service.settings import Settings
 from service.text.languages import ServedPairs
 
@@ -38,28 +43,6 @@ if TYPE_CHECKING:
     from model.text.segmenter import Segmentation
     from model.translation import Translation
     from model.translator import ForcedScore
-
-Result = TypeVar("Result")
-
-DEADLINE_HEADER = "X-Deadline-Seconds"
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """When a request is to be answered."""
-
-    seconds: float  # since it came
-    until: float  # on the monotonic clock
-
-    @property
-    def left_s(self) -> float:
-        """How much of it is left; in milliseconds, as messages may tell it."""
-        return round(self.until - time.monotonic(), 3)
-
-    def exceeded(self) -> DeadlineExceeded:
-        """The refusal of a request that was not answered before it."""
-        return too_late(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -300,44 +283,3 @@ def _note_cuts(request: Request, translations: "Sequence[Translation]") -> None:
     # No client's API but our own has a place for it in its bodies.
     if any(translation.truncated for translation in translations):
         note_cut(request.scope)
-
-
-async def _together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def _unless_disconnected(
-    request: Request, work: Coroutine[Any, Any, Result], stage: str = "wait and decode"
-) -> Result:
-    """The result of `work`, which is cancelled when the client goes first."""
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_disconnected(request))
-    try:
-        with _stage(request, stage):
-            await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGone("the client hung up before the answer")
-    finally:
-        for task in (working, watching):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-
-
-def _stage(request: Request, name: str) -> contextlib.AbstractContextManager[None]:
-    """A part of the request's span, where requests are traced (service/monitoring/tracing.py)."""
-    stage: Callable[[str], contextlib.AbstractContextManager[None]] = request.scope.get(
-        "dragoman.stage", contextlib.nullcontext
-    )
-    return stage(name)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue  # uvicorn may repeat the end of the body

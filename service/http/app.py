@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from model.errors import DragomanError
-from service.access.control import Access, Guard
+from service.access.control import Access
 from service.api.admin import admin_router
 from service.api.apertium import apertium_router
 from service.api.azure.router import azure_router
@@ -25,20 +25,22 @@ from service.api.deepl import deepl_router
 from service.api.google import google_router
 from service.api.health import health_router
 from service.api.libretranslate import libretranslate_router
+from service.api.metrics import metrics_router
 from service.api.multilingual import Interpreter
 from service.api.translation_service import Gate
 from service.api.v1 import native_router
 from service.api.web_page import page_router
+from service.http.authentication import Guard
 from service.http.body_limit import BodyLimit
 from service.http.cors import allow_origins
+from service.http.in_flight import CountVisits
 from service.http.overload import Door
 from service.lifecycle import Lifecycle
-from service.monitoring.metrics import Metrics, metrics_router
+from service.monitoring.metrics import Metrics
 from service.monitoring.request_log import LastResort, RequestLog
 from service.protocol.dialects import error_response
 from service.protocol.validation import invalid_request
 from service.serving.cache import ResultCache
-from service.serving.in_flight import CountVisits
 from service.serving.registry import Registry
 from service.settings import Settings
 from service.text.detection import Detector

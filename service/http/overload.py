@@ -19,9 +19,10 @@ from typing import Protocol
 from service.errors import BodyTooSlow, QueueFull, RequestError
 from service.http.wire import answer_bytes
 from service.lifecycle import Lifecycle, Phase
-from service.monitoring.request_log import RequestRecord, valid_id, write_line
+from service.monitoring.request_log import valid_id, write_line
 from service.protocol.dialects import error_response, is_translation
 from service.protocol.error_table import refusal_of
+from service.request_record import RequestRecord
 from service.serving.arrivals import Arrivals
 from service.serving.queue_limits import LONGEST_LINE
 from service.serving.registry import Registry

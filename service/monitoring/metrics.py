@@ -9,9 +9,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Response
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -28,9 +26,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from service.monitoring.request_log import RequestRecord
-from service.protocol.dialects import NATIVE
-from service.protocol.openapi import documented_errors
+from service.request_record import RequestRecord
 from service.serving.cache import ResultCache
 from service.serving.registry import Registry
 from service.serving.reload import Result
@@ -297,15 +293,3 @@ class _Cache(Collector):
             "Size of what is remembered, as cache_characters counts it.",
             value=self._cache.num_characters,
         )
-
-
-def metrics_router(metrics: Metrics) -> APIRouter:
-    """The route; outside the gate, so that overload can be seen."""
-    router = APIRouter(tags=["health"], responses=documented_errors(NATIVE))
-
-    @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
-    async def read() -> Response:
-        """Answers in Prometheus' text format."""
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-    return router

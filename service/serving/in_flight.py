@@ -4,11 +4,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-# These change the models: one that waits for an old model's end would wait for itself.
-_ADMIN = "/admin/"
-
 
 class Visits:
     """Requests by the age in which they began; one age ends when a model is exchanged.
@@ -47,18 +42,3 @@ class Visits:
     def over(self, age: int) -> bool:
         """True when all requests of this age and those before it are over."""
         return all(begun > age for begun in self._under_way)
-
-
-class CountVisits:
-    """Middleware around all others."""
-
-    def __init__(self, app: ASGIApp, visits: Visits) -> None:
-        self.app = app
-        self._visits = visits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(_ADMIN):
-            await self.app(scope, receive, send)
-            return
-        with self._visits.visit():
-            await self.app(scope, receive, send)

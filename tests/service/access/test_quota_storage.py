@@ -12,11 +12,12 @@ import pytest
 from model.errors import ConfigError
 from service.access import quota_storage as counters_module
 from service.access import quotas as allowance_module
-from service.access.addresses import client_of
-from service.access.keys import Key, parse_rate
+from service.access.callers import client_of
+from service.access.keys import Key
 from service.access.quota_storage import CounterStorage
 from service.access.quotas import Allowance
 from service.errors import QuotaExceeded, RateLimited, RequestTooLarge
+from service.rates import parse_rate
 
 KEY = Key(name="a", sha256="0" * 64, characters_per_month=100, characters_per_day=60)
 

@@ -13,7 +13,7 @@ import pytest
 
 from service.http.overload import Door, Knock, Verdict
 from service.lifecycle import Lifecycle, Phase
-from service.monitoring.request_log import RequestRecord
+from service.request_record import RequestRecord
 from service.serving.queue_limits import LONGEST_LINE
 from service.serving.registry import Registry
 from service.serving.served_model import Dispatcher
