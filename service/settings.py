@@ -19,8 +19,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from model.errors import ConfigError
 from model.system.process import num_cores
 from model.text.segmenter import Segmentation
-from service.monitoring.logs import LogFormat
 from service.rates import Rate
+
+LogFormat = Literal["text", "json"]
 
 ENV_PREFIX = "DRAGOMAN_"
 
@@ -274,6 +275,3 @@ def _sentence(error: ValidationError) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         problems.append(f"{name}: {message}" if name else message)
     return f"bad settings of the service: {'; '.join(problems)}"
-
-
-LogFormat = Literal["text", "json"]

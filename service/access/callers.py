@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from service.access.keys import Key, Scope
-from service.access.quotas import Expense, Fare
+from service.access.quotas import QuotaCharge, RateCharge
 from service.errors import KeyRefused
 
 _NOTE = "dragoman.caller"
@@ -19,8 +19,8 @@ class Caller:
 
     address: str
     key: Key | None = None
-    expense: Expense | None = None  # what this request took from the key's quotas
-    fare: Fare | None = None  # what it took from the rate
+    expense: QuotaCharge | None = None  # what this request took from the key's quotas
+    fare: RateCharge | None = None  # what it took from the rate
 
     @property
     def name(self) -> str:

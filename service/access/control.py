@@ -11,7 +11,7 @@ from service.access.credentials import find_key
 from service.access.keyring import Keyring
 from service.access.keys import Key
 from service.access.keys import Scope as KeyScope
-from service.access.quotas import Allowance, Usage
+from service.access.quotas import QuotaTracker, Usage
 from service.errors import KeyMissing, KeyRefused
 from service.protocol.dialects import dialect_of
 from service.rates import parse_rate
@@ -35,7 +35,7 @@ _OPEN = frozenset(
 _OPEN_PREFIXES = ("/page/", "/static-offline-docs/")
 
 
-class Access:
+class AccessControl:
     """Keys, rates and quotas of one service."""
 
     def __init__(self, settings: Settings) -> None:
@@ -43,7 +43,7 @@ class Access:
         self._max_texts = settings.max_texts
         self._rate = settings.rate_limit
         self._keyring = None if settings.keys_file is None else Keyring(settings.keys_file)
-        self._allowance = Allowance(settings.usage_file)
+        self._allowance = QuotaTracker(settings.usage_file)
 
     @property
     def needs_keys(self) -> bool:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from service.access.callers import require
 from service.access.keys import Scope
 from service.api.deadline import DEADLINE_HEADER
-from service.api.translation_service import Gate
+from service.api.translation_service import TranslationService
 from service.errors import ShuttingDown
 from service.lifecycle import Phase
 from service.protocol.error_body import ErrorBody
@@ -43,7 +43,7 @@ def _admins_only(request: Request) -> None:
     require(request, Scope.ADMIN)
 
 
-def admin_router(gate: Gate) -> APIRouter:
+def admin_router(translation_service: TranslationService) -> APIRouter:
     """Routes under /admin."""
     router = APIRouter(prefix="/admin", tags=["operation"], dependencies=[Depends(_admins_only)])
 
@@ -71,7 +71,7 @@ def admin_router(gate: Gate) -> APIRouter:
         Answers when that is done, with what became of every model. The old version of a model
         serves until the new one does; what cannot be loaded leaves it in its place.
         """
-        report = await _report(gate, wait_s)
+        report = await _report(translation_service, wait_s)
         if report is None:
             response.status_code = 202
             return ReloadResponse(done=False, ok=False)
@@ -96,13 +96,13 @@ def admin_router(gate: Gate) -> APIRouter:
     return router
 
 
-async def _report(gate: Gate, wait_s: float) -> Report | None:
+async def _report(translation_service: TranslationService, wait_s: float) -> Report | None:
     """What the reload came to; None when it takes longer, in which case it goes on."""
     until = time.monotonic() + wait_s
     # Never cancelled by one that waits for it: others may, and the models are half exchanged.
     reloading = None
-    while gate.lifecycle.phase is not Phase.CLOSING:
-        reloading = reloading or gate.registry.reloader.reload()
+    while translation_service.lifecycle.phase is not Phase.CLOSING:
+        reloading = reloading or translation_service.registry.reloader.reload()
         left_s = until - time.monotonic()
         await asyncio.wait({reloading}, timeout=min(left_s, _LOOK_S))
         if reloading.done():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:
-    """The route; outside the gate, so that overload can be seen."""
+    """The route; outside the translation_service, so that overload can be seen."""
     router = APIRouter(tags=["health"], responses=documented_errors(NATIVE))
 
     @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 
-from service.access.control import Access
+from service.access.control import AccessControl
 from service.api.deadline import (
     _SECONDS,
     DEADLINE_HEADER,
@@ -34,7 +34,7 @@ from service.request_record import note, note_cut, note_model, note_pivots, note
 from service.serving.cache import CacheKey, ResultCache
 from service.serving.registry import Registry
 from service.serving.route import Route, joined, pivoted_pairs
-from service.serving.served_model import Dispatcher
+from service.serving.served_model import ServedModel
 from service.settings import Settings
 from service.text.languages import ServedPairs
 
@@ -57,7 +57,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Gate:
+class TranslationService:
     """Lets a request's texts through to a model, or raises one of `service.errors`."""
 
     registry: Registry
@@ -65,9 +65,9 @@ class Gate:
     lifecycle: Lifecycle
     metrics: Metrics
     cache: ResultCache
-    access: Access
+    access: AccessControl
 
-    def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
+    def choose(self, *, model: str | None, source: str | None, target: str | None) -> ServedModel:
         """The one model that will do the work; raises while the service is closing."""
         self._require_open()
         return self.registry.choose(model=model, source=source, target=target)
@@ -172,14 +172,14 @@ class Gate:
         self._check_size(len(texts), num_characters, field=name_of(0).partition("[")[0])
 
     async def score(
-        self, request: Request, dispatcher: Dispatcher, pairs: Sequence[tuple[str, str]]
+        self, request: Request, served_model: ServedModel, pairs: Sequence[tuple[str, str]]
     ) -> "list[ForcedScore]":
         """One score a pair, in order; stops the work when the client hangs up."""
         num_characters = sum(len(source) + len(target) for source, target in pairs)
-        note(request.scope, dispatcher.name, len(pairs), num_characters)
+        note(request.scope, served_model.name, len(pairs), num_characters)
         self._check_size(len(pairs), num_characters, field="pairs")
         self.access.charge(request, len(pairs), num_characters)
-        work = dispatcher.score(pairs, deadline_s=self.deadline(request).seconds)
+        work = served_model.score(pairs, deadline_s=self.deadline(request).seconds)
         return await _unless_disconnected(request, work)
 
     def _require_open(self) -> None:
@@ -217,8 +217,8 @@ class Gate:
         self, part: Part, *, alignments: bool, deadline_s: float
     ) -> "list[Translation]":
         """One model's translations: remembered ones at once, and of equal ones only the first."""
-        (dispatcher,), (search,) = part.route.legs, part.searches
-        info = dispatcher.info
+        (served_model,), (search,) = part.route.legs, part.searches
+        info = served_model.info
         keys = {
             text: CacheKey(info.version, info.precision, search, part.segmentation, text)
             for text in part.texts
@@ -230,7 +230,7 @@ class Gate:
         missing = [text for text in keys if text not in found]
         self.metrics.count_cache(hit=len(part.texts) - len(missing))
         if missing:
-            answer = await dispatcher.translate(
+            answer = await served_model.translate(
                 missing,
                 search,
                 alignments=alignments,
@@ -238,13 +238,13 @@ class Gate:
                 deadline_s=deadline_s,
                 name_of=lambda index: part.name_of(part.texts.index(missing[index])),
             )
-            self.metrics.count_answer(dispatcher, answer)
+            self.metrics.count_answer(served_model, answer)
             for text, translation in zip(missing, answer.translations, strict=True):
                 found[text] = translation
                 if not alignments:
                     self.cache.put(keys[text], translation)
         translations = [found[text] for text in part.texts]
-        self.metrics.count_texts(dispatcher, part.texts, translations)
+        self.metrics.count_texts(served_model, part.texts, translations)
         return translations
 
     def deadline(self, request: Request) -> Deadline:

@@ -1,7 +1,7 @@
 """Request and response bodies of the native face, `/v1`.
 
 Types are strict: `"5"` is no number and `true` is no 1. Limits that are settings (how many texts,
-how long, how large a beam) are checked by the gate, which knows them.
+how long, how large a beam) are checked by the translation_service, which knows them.
 """
 
 from typing import Annotated, Literal

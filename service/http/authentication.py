@@ -4,7 +4,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.callers import Caller, client_of, note_caller
-from service.access.control import Access
+from service.access.control import AccessControl
 from service.errors import RequestError
 from service.protocol.dialects import error_response
 from service.protocol.fields import replay
@@ -12,10 +12,10 @@ from service.protocol.fields import replay
 _CLIENT_GONE = 499  # see error_table.py
 
 
-class Guard:
+class AuthenticationMiddleware:
     """Lets requests in that may come in; wants their bodies complete."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: AccessControl) -> None:
         self.app = app
         self._access = access
 

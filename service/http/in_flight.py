@@ -2,16 +2,16 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.serving.in_flight import Visits
+from service.serving.in_flight import InFlightRequests
 
 # These change the models: one that waits for an old model's end would wait for itself.
 _ADMIN = "/admin/"
 
 
-class CountVisits:
+class InFlightMiddleware:
     """Middleware around all others."""
 
-    def __init__(self, app: ASGIApp, visits: Visits) -> None:
+    def __init__(self, app: ASGIApp, visits: InFlightRequests) -> None:
         self.app = app
         self._visits = visits
 

@@ -61,12 +61,12 @@ def run(registry: Registry, listener: socket.socket, settings: Settings) -> None
     _allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
     host, port = listener.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    names = ", ".join(dispatcher.name for dispatcher in registry.dispatchers)
+    names = ", ".join(served_model.name for served_model in registry.served_models)
     logger.info("serving %s at http://%s (API at /docs)", names, address)
     _Server(config, registry, lifecycle, settings).run(sockets=[listener])
     logger.info("closed")
     if registry.none_loads:
-        reasons = "; ".join(f"{model.name}: {model.failure}" for model in registry.dispatchers)
+        reasons = "; ".join(f"{model.name}: {model.failure}" for model in registry.served_models)
         raise CheckpointError(f"no model could be loaded: {reasons}")
     if not registry.close(timeout_s=0.1):
         # It had its time at the end of the lifespan. Left to run, a thread inside torch would
@@ -86,8 +86,8 @@ def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
         server_header=False,
         ws="none",
         proxy_headers=False,  # the application believes those of trusted proxies, and no others
-        # Accepted work ends by its deadline; this ends bodies still dripping in, which the gate
-        # would refuse anyway, and clients that do not read.
+        # Accepted work ends by its deadline; this ends bodies still dripping in, which
+        # would be refused anyway, and clients that do not read.
         timeout_graceful_shutdown=math.ceil(settings.deadline_s) + 2,
     )
 

@@ -30,7 +30,7 @@ from service.request_record import RequestRecord
 from service.serving.cache import ResultCache
 from service.serving.registry import Registry
 from service.serving.reload import Result
-from service.serving.served_model import Answer, Dispatcher, ModelState
+from service.serving.served_model import Answer, ModelState, ServedModel
 from service.text.languages import has_spaced_words
 from service.text.quality_warnings import warnings_of
 
@@ -170,23 +170,23 @@ class Metrics:
         """Texts that were remembered, or the same as another one of their request."""
         self._cache_texts.labels("hit").inc(hit)
 
-    def count_answer(self, dispatcher: Dispatcher, answer: Answer) -> None:
+    def count_answer(self, served_model: ServedModel, answer: Answer) -> None:
         """What was not remembered, and how long it took."""
         num_texts = len(answer.translations)
         self._cache_texts.labels("shared" if answer.shared else "miss").inc(num_texts)
         if not answer.shared:
-            self._stages.labels(dispatcher.name, "queue").observe(answer.queue_s)
-            self._stages.labels(dispatcher.name, "decode").observe(answer.decode_s)
+            self._stages.labels(served_model.name, "queue").observe(answer.queue_s)
+            self._stages.labels(served_model.name, "decode").observe(answer.decode_s)
 
     def count_texts(
         self,
-        dispatcher: Dispatcher,
+        served_model: ServedModel,
         texts: Sequence[str],
         translations: "Sequence[Translation]",
     ) -> None:
         """What a model has translated."""
-        info = dispatcher.known_info
-        of_model = (dispatcher.name, "-" if info is None else info.version)
+        info = served_model.known_info
+        of_model = (served_model.name, "-" if info is None else info.version)
         self._texts.labels(*of_model).inc(len(texts))
         for text, translation in zip(texts, translations, strict=True):
             source, target = translation.source_tokens, translation.target_tokens
@@ -258,16 +258,16 @@ class _Models(Collector):
             "Texts dropped because nobody waited for them any more.",
             labels=("model",),
         )
-        for dispatcher in self._registry.dispatchers:
+        for served_model in self._registry.served_models:
             for each in ModelState:
-                state.add_metric((dispatcher.name, each.value), float(dispatcher.state is each))
-            of_model = (dispatcher.name,)
-            waiting.add_metric(of_model, dispatcher.admission.num_texts)
-            characters.add_metric(of_model, dispatcher.admission.num_characters)
-            seconds.add_metric(of_model, dispatcher.admission.waits_s() or 0.0)
-            busy.add_metric(of_model, dispatcher.busy_s)
-            cancelled.add_metric(of_model, dispatcher.num_cancelled_texts)
-            usage = dispatcher.usage
+                state.add_metric((served_model.name, each.value), float(served_model.state is each))
+            of_model = (served_model.name,)
+            waiting.add_metric(of_model, served_model.queue_limits.num_texts)
+            characters.add_metric(of_model, served_model.queue_limits.num_characters)
+            seconds.add_metric(of_model, served_model.queue_limits.waits_s() or 0.0)
+            busy.add_metric(of_model, served_model.busy_s)
+            cancelled.add_metric(of_model, served_model.num_cancelled_texts)
+            usage = served_model.usage
             if usage is not None:
                 slots.add_metric(of_model, usage.num_slots)
                 slots_busy.add_metric(of_model, usage.num_busy)

@@ -111,7 +111,7 @@ class RequestLog:
         return path
 
 
-class LastResort:
+class ServerErrorMiddleware:
     """Answers 500 for what nobody caught: logged in full, told in one sentence.
 
     Inside of RequestLog, and of all that adds to answers.

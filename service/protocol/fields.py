@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
-from service.api.v1_bodies import TEXT_TAGS
 from service.errors import (
     InvalidRequest,
     MalformedBody,
@@ -27,6 +26,8 @@ from service.protocol.strict_json import (
     parse_json,
     plain_name,
 )
+
+TEXT_TAGS = ("one text", "list of texts")
 
 # One text or a list of them, told apart before an error is worded.
 Texts = Annotated[

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Visits:
+class InFlightRequests:
     """Requests by the age in which they began; one age ends when a model is exchanged.
 
     Between the choice of a model and the work that it is given lie moments in which nothing but

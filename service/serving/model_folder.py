@@ -9,7 +9,7 @@ from pathlib import Path
 from model.errors import CheckpointError, DragomanError
 from model.system.process import num_cores
 from model.version import read_version
-from service.serving.served_model import Dispatcher, LoadedModel, ModelInfo
+from service.serving.served_model import LoadedModel, ModelInfo, ServedModel
 from service.settings import Settings
 
 logger = logging.getLogger("dragoman.models")
@@ -57,10 +57,10 @@ class ModelFolder:
             logger.warning("%s", why_not_served(others[name]))
         self._told = set(others)
 
-    def dispatcher(self, found: Found, num_models: int) -> Dispatcher:
+    def served_model(self, found: Found, num_models: int) -> ServedModel:
         """A model that is not loading yet, with its share of the cores among so many."""
         engines = Engines.of(self._settings, num_cores(), num_models)
-        return Dispatcher(
+        return ServedModel(
             found.name, _loader(found.folder, self._settings, engines), self._settings
         )
 

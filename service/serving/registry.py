@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.errors import InvalidRequest, ModelLoading, UnknownLanguagePair, UnknownModel
-from service.serving.in_flight import Visits
+from service.serving.in_flight import InFlightRequests
 from service.serving.model_folder import ModelFolder
 from service.serving.reload import ModelSource, Reloader
 from service.serving.route import Route, through_third
-from service.serving.served_model import Dispatcher, ModelInfo, ModelState
+from service.serving.served_model import ModelInfo, ModelState, ServedModel
 from service.settings import Settings
 from service.text.languages import wider_codes, wider_pairs
 
@@ -25,50 +25,50 @@ class Registry:
 
     def __init__(
         self,
-        dispatchers: Sequence[Dispatcher],
+        served_models: Sequence[ServedModel],
         source: ModelSource | None = None,
         *,
         drain_s: float = 9.0,
     ) -> None:
         """`source`: where models come from later; a replaced one gets `drain_s` to finish."""
-        self.dispatchers = _in_order(dispatchers)
-        self.visits = Visits()
+        self.served_models = _in_order(served_models)
+        self.visits = InFlightRequests()
         self.reloader = Reloader(self, source, drain_s)
 
     def start(self) -> None:
         """Begins loading all models, each in its own thread."""
-        for dispatcher in self.dispatchers:
-            dispatcher.start()
+        for served_model in self.served_models:
+            served_model.start()
 
     def close(self, timeout_s: float) -> bool:
         """Ends all threads; False when one of them is still busy after `timeout_s` in all."""
         deadline = time.monotonic() + timeout_s
         closed = [
-            dispatcher.close(max(deadline - time.monotonic(), 0.01))
-            for dispatcher in {*self.dispatchers, *self.reloader.dispatchers}
+            served_model.close(max(deadline - time.monotonic(), 0.01))
+            for served_model in {*self.served_models, *self.reloader.served_models}
         ]
         return all(closed)
 
-    def get(self, name: str) -> Dispatcher | None:
+    def get(self, name: str) -> ServedModel | None:
         """The model of this name, in any state."""
-        return next((each for each in self.dispatchers if each.name == name), None)
+        return next((each for each in self.served_models if each.name == name), None)
 
-    def put(self, dispatcher: Dispatcher) -> Dispatcher | None:
+    def put(self, served_model: ServedModel) -> ServedModel | None:
         """Gives its name to a model, in one step; the one that had it."""
-        old = self.get(dispatcher.name)
-        self.dispatchers = _in_order(
-            [*(each for each in self.dispatchers if each is not old), dispatcher]
+        old = self.get(served_model.name)
+        self.served_models = _in_order(
+            [*(each for each in self.served_models if each is not old), served_model]
         )
         return old
 
-    def drop(self, dispatcher: Dispatcher) -> None:
+    def drop(self, served_model: ServedModel) -> None:
         """Takes a model off the list; whoever has chosen it may still use it."""
-        self.dispatchers = [each for each in self.dispatchers if each is not dispatcher]
+        self.served_models = [each for each in self.served_models if each is not served_model]
 
     @property
     def loading(self) -> bool:
         """True until the last model is ready or has failed."""
-        return any(model.state is ModelState.LOADING for model in self.dispatchers)
+        return any(model.state is ModelState.LOADING for model in self.served_models)
 
     @property
     def ready(self) -> bool:
@@ -76,14 +76,14 @@ class Registry:
 
         One that is added to others does not turn this red while it loads.
         """
-        newcomers = set(self.reloader.newcomers.values())
-        states = {model.state for model in self.dispatchers if model not in newcomers}
+        replacements = set(self.reloader.replacements.values())
+        states = {model.state for model in self.served_models if model not in replacements}
         return states - {ModelState.FAILED} == {ModelState.READY}
 
     @property
     def none_loads(self) -> bool:
         """True when all models failed to load at the start: there is nothing to serve."""
-        states = {model.state for model in self.dispatchers}
+        states = {model.state for model in self.served_models}
         return states == {ModelState.FAILED} and not self.reloader.has_begun
 
     @property
@@ -92,7 +92,7 @@ class Registry:
         infos = [model.known_info for model in self._ready]
         return [(info.source_language, info.target_language) for info in infos if info]
 
-    def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
+    def choose(self, *, model: str | None, source: str | None, target: str | None) -> ServedModel:
         """The model asked for by name, by languages, or by both when they agree.
 
         Codes match in any case, and a narrower one falls back to the wider: en-US to en.
@@ -101,9 +101,9 @@ class Registry:
             if source is None or target is None:
                 raise InvalidRequest("no model is chosen; give source and target, or model")
             return self._by_languages(source, target)
-        named = [dispatcher for dispatcher in self.dispatchers if dispatcher.name == model]
+        named = [served_model for served_model in self.served_models if served_model.name == model]
         if not named:
-            names = ", ".join(dispatcher.name for dispatcher in self.dispatchers)
+            names = ", ".join(served_model.name for served_model in self.served_models)
             raise UnknownModel(f"no model has this name; there are: {names}", field="model")
         info = named[0].info
         if source and target and not _matches(info, source, target):
@@ -129,18 +129,18 @@ class Registry:
         return Route((self.choose(model=model, source=source, target=target),))
 
     @property
-    def _ready(self) -> list[Dispatcher]:
-        return [model for model in self.dispatchers if model.state is ModelState.READY]
+    def _ready(self) -> list[ServedModel]:
+        return [model for model in self.served_models if model.state is ModelState.READY]
 
-    def _direct(self, source: str, target: str) -> Dispatcher | None:
+    def _direct(self, source: str, target: str) -> ServedModel | None:
         ready = self._ready
         for pair in wider_pairs(source, target):
-            for dispatcher in ready:
-                if _languages(dispatcher.info) == pair:
-                    return dispatcher
+            for served_model in ready:
+                if _languages(served_model.info) == pair:
+                    return served_model
         return None
 
-    def _by_languages(self, source: str, target: str) -> Dispatcher:
+    def _by_languages(self, source: str, target: str) -> ServedModel:
         found = self._direct(source, target)
         if found is not None:
             return found
@@ -160,15 +160,15 @@ def open_models(models: Path, settings: Settings) -> Registry:
     folder = ModelFolder(models, settings)
     found = folder.look()
     return Registry(
-        [folder.dispatcher(each, len(found)) for each in found],
+        [folder.served_model(each, len(found)) for each in found],
         folder,
         # No request may hold a model for longer; what is rendered then has a moment more.
         drain_s=settings.deadline_s + 1.0,
     )
 
 
-def _in_order(dispatchers: Sequence[Dispatcher]) -> list[Dispatcher]:
-    return sorted(dispatchers, key=lambda dispatcher: dispatcher.name)
+def _in_order(served_models: Sequence[ServedModel]) -> list[ServedModel]:
+    return sorted(served_models, key=lambda served_model: served_model.name)
 
 
 def _languages(info: ModelInfo) -> tuple[str, str]:

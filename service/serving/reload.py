@@ -1,8 +1,8 @@
 """Models exchanged while the service runs: added, replaced and removed as their folder says.
 
-A newcomer loads beside the model whose name it wants, which serves until the newcomer has
+A replacement loads beside the model whose name it wants, which serves until the replacement has
 translated a sentence; then the name changes hands in one step of the event loop. The old one
-finishes what it accepted and gives back its memory and its engines. A newcomer that cannot be
+finishes what it accepted and gives back its memory and its engines. A replacement that cannot be
 loaded changes nothing. One that takes too long, as on a disk that has failed, goes on loading
 beside the others, and takes its name when it is done.
 """
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from model.errors import CheckpointError, DragomanError
 from model.system.process import give_back_memory
 from service.errors import describe
-from service.serving.served_model import Dispatcher, ModelState
+from service.serving.served_model import ModelState, ServedModel
 
 if TYPE_CHECKING:
     from service.serving.model_folder import Found
@@ -39,7 +39,7 @@ class ModelSource(Protocol):
 
     def look(self, served: Collection[str]) -> "list[Found]": ...
 
-    def dispatcher(self, found: "Found", num_models: int) -> Dispatcher: ...
+    def served_model(self, found: "Found", num_models: int) -> ServedModel: ...
 
 
 class Result(StrEnum):
@@ -59,7 +59,7 @@ class Change:
 
     name: str
     result: Result
-    version: str | None  # the newcomer's; of what is unchanged or removed its own
+    version: str | None  # the replacement's; of what is unchanged or removed its own
     previous: str | None = None  # version that had the name before
     reason: str | None = None  # why it failed, or is not done
 
@@ -88,8 +88,8 @@ class Reloader:
 
     def __init__(self, registry: "Registry", source: ModelSource | None, drain_s: float) -> None:
         self.has_begun = False  # ever
-        self.newcomers: dict[str, Dispatcher] = {}  # that are loading, by name
-        self.failed_versions: dict[str, str | None] = {}  # of newcomers whose name another serves
+        self.replacements: dict[str, ServedModel] = {}  # that are loading, by name
+        self.failed_versions: dict[str, str | None] = {}  # of failed replacements
         self.results: Counter[Result] = Counter()
         # Told the name and version of each model that has closed.
         self.when_closed: list[Callable[[str, str | None], None]] = []
@@ -98,18 +98,18 @@ class Reloader:
         self._drain_s = drain_s
         self.patience_s = _PATIENCE_S
         self._looking: asyncio.Future[list[Found]] | None = None
-        self._arrivals: dict[str, asyncio.Task[Change]] = {}  # of newcomers
+        self._arrivals: dict[str, asyncio.Task[Change]] = {}  # of replacements
         self._late: set[str] = set()  # names that a reload has stopped to wait for
-        self._leaving: dict[Dispatcher, asyncio.Task[None]] = {}
+        self._leaving: dict[ServedModel, asyncio.Task[None]] = {}
         self._one_at_a_time = asyncio.Lock()
         self._reloads: set[asyncio.Task[Report]] = set()
         self._ended = False
         self._next: asyncio.Task[Report] | None = None  # has not looked at the source yet
 
     @property
-    def dispatchers(self) -> list[Dispatcher]:
+    def served_models(self) -> list[ServedModel]:
         """Models that are on their way in or out."""
-        return [*self.newcomers.values(), *self._leaving]
+        return [*self.replacements.values(), *self._leaving]
 
     def reload(self) -> asyncio.Task[Report]:
         """Has the source looked at after this moment, behind a reload that is under way.
@@ -142,7 +142,7 @@ class Reloader:
     async def _reload(self) -> Report:
         if self._source is None:
             return Report(problem="these models come from no folder; nothing was changed")
-        served = [dispatcher.name for dispatcher in self._registry.dispatchers]
+        served = [served_model.name for served_model in self._registry.served_models]
         try:
             found = await self._look(self._source, served)
         except DragomanError as error:
@@ -194,7 +194,7 @@ class Reloader:
                 return arrival.result()
         return self._still_loading(found)
 
-    async def _loaded(self, model: Dispatcher) -> bool:
+    async def _loaded(self, model: ServedModel) -> bool:
         """Whether a model of the start has loaded or failed; one that has is waited for once."""
         until = time.monotonic() + (0.0 if model.name in self._late else self.patience_s)
         while model.state is ModelState.LOADING:  # what was asked for at the start may be the same
@@ -225,18 +225,18 @@ class Reloader:
         assert self._source is not None
         name = found.name
         await self._wait_for_the_last(name)
-        newcomer = self._source.dispatcher(found, num_models)
+        replacement = self._source.served_model(found, num_models)
         current = self._registry.get(name)
         previous = None if current is None else _version(current)
-        if not await self._load(newcomer, listed=current is None):
+        if not await self._load(replacement, listed=current is None):
             if current is not None and current.state is ModelState.FAILED:
-                self._registry.put(newcomer)  # it knows the latest reason
+                self._registry.put(replacement)  # it knows the latest reason
             elif current is not None:
                 self.failed_versions[name] = found.version
                 logger.warning("model %s: version %s goes on", name, previous)
-            return Change(name, Result.FAILED, found.version, previous, newcomer.failure)
-        version = _version(newcomer)
-        self._registry.put(newcomer)
+            return Change(name, Result.FAILED, found.version, previous, replacement.failure)
+        version = _version(replacement)
+        self._registry.put(replacement)
         self.failed_versions.pop(name, None)
         if current is None:
             logger.info("model %s: version %s added", name, version)
@@ -261,69 +261,71 @@ class Reloader:
         if result is not Result.FAILED and not self._ended:
             self.reload()  # there may be newer ones by now, and some to be removed
 
-    async def _load(self, newcomer: Dispatcher, *, listed: bool) -> bool:
+    async def _load(self, replacement: ServedModel, *, listed: bool) -> bool:
         """False when it could not be loaded. `listed`: it is shown while it loads."""
-        self.newcomers[newcomer.name] = newcomer
+        self.replacements[replacement.name] = replacement
         if listed:
-            self._registry.put(newcomer)
+            self._registry.put(replacement)
         try:
-            newcomer.start()
+            replacement.start()
         except RuntimeError as error:  # no more threads
-            newcomer.state, newcomer.failure = ModelState.FAILED, describe(error)
-            logger.error("model %s failed to load: %s", newcomer.name, newcomer.failure)
-        while newcomer.state is ModelState.LOADING:
+            replacement.state, replacement.failure = ModelState.FAILED, describe(error)
+            logger.error("model %s failed to load: %s", replacement.name, replacement.failure)
+        while replacement.state is ModelState.LOADING:
             await asyncio.sleep(_POLL_S)
-        del self.newcomers[newcomer.name]
-        return newcomer.state is ModelState.READY
+        del self.replacements[replacement.name]
+        return replacement.state is ModelState.READY
 
     def _new_names(self) -> set[str]:
         """Those whose first model is loading."""
-        listed = set(self._registry.dispatchers)
-        return {name for name, newcomer in self.newcomers.items() if newcomer in listed}
+        listed = set(self._registry.served_models)
+        return {name for name, replacement in self.replacements.items() if replacement in listed}
 
     def _remove_all_but(self, names: Collection[str]) -> list[Change]:
         changes = []
         for name in self._arrivals.keys() - names:  # which may never be done
             self._arrivals[name].cancel()
             self._late.discard(name)
-            newcomer = self.newcomers.pop(name, None)
-            if newcomer is not None and self._registry.get(name) is not newcomer:
-                self._let_go(newcomer)
-        for dispatcher in self._registry.dispatchers:
-            if dispatcher.name in names:
+            replacement = self.replacements.pop(name, None)
+            if replacement is not None and self._registry.get(name) is not replacement:
+                self._let_go(replacement)
+        for served_model in self._registry.served_models:
+            if served_model.name in names:
                 continue
-            version = _version(dispatcher)
-            self._registry.drop(dispatcher)
-            self.failed_versions.pop(dispatcher.name, None)
-            self._late.discard(dispatcher.name)
-            self._let_go(dispatcher)
-            logger.info("model %s: version %s removed", dispatcher.name, version)
-            changes.append(Change(dispatcher.name, Result.REMOVED, version))
+            version = _version(served_model)
+            self._registry.drop(served_model)
+            self.failed_versions.pop(served_model.name, None)
+            self._late.discard(served_model.name)
+            self._let_go(served_model)
+            logger.info("model %s: version %s removed", served_model.name, version)
+            changes.append(Change(served_model.name, Result.REMOVED, version))
         return changes
 
     def _keep(self, names: Collection[str], awaited: Collection[str]) -> list[Change]:
         """What is said of those to be removed while others, which may replace them, still load."""
         reason = f"it goes when {', '.join(sorted(awaited))} has loaded"
         return [
-            Change(dispatcher.name, Result.UNCHANGED, _version(dispatcher), reason=reason)
-            for dispatcher in self._registry.dispatchers
-            if dispatcher.name not in names
+            Change(served_model.name, Result.UNCHANGED, _version(served_model), reason=reason)
+            for served_model in self._registry.served_models
+            if served_model.name not in names
         ]
 
     async def _wait_for_the_last(self, name: str) -> None:
         """Until no older model of this name holds memory: two versions are enough at a time."""
-        leaving = [task for dispatcher, task in self._leaving.items() if dispatcher.name == name]
+        leaving = [
+            task for served_model, task in self._leaving.items() if served_model.name == name
+        ]
         if leaving:
             await asyncio.wait(leaving)
 
-    def _let_go(self, old: Dispatcher) -> None:
+    def _let_go(self, old: ServedModel) -> None:
         age = self._registry.visits.end_age()
         self._leaving[old] = asyncio.create_task(self._drain(old, age))
 
-    async def _drain(self, old: Dispatcher, age: int) -> None:
+    async def _drain(self, old: ServedModel, age: int) -> None:
         """Closes a model when no request that may have chosen it is left."""
         until = time.monotonic() + self._drain_s
-        while old.admission.num_texts or not self._registry.visits.over(age):
+        while old.queue_limits.num_texts or not self._registry.visits.over(age):
             if time.monotonic() > until:
                 break
             await asyncio.sleep(_POLL_S)
@@ -357,9 +359,9 @@ def _in_thread(look: "Callable[[], list[Found]]") -> "asyncio.Future[list[Found]
     return future
 
 
-def _version(dispatcher: Dispatcher) -> str | None:
-    return None if dispatcher.known_info is None else dispatcher.known_info.version
+def _version(served_model: ServedModel) -> str | None:
+    return None if served_model.known_info is None else served_model.known_info.version
 
 
-def _serves(current: Dispatcher, found: "Found") -> bool:
+def _serves(current: ServedModel, found: "Found") -> bool:
     return current.state is ModelState.READY and _version(current) == found.version

@@ -26,7 +26,7 @@ from service.errors import (
 )
 from service.serving.arrivals import arrived
 from service.serving.jobs import ItemFailure, Job, ScoreJob, TranslateJob, TranslatorFace
-from service.serving.queue_limits import Admission, Load
+from service.serving.queue_limits import Load, QueueLimits
 from service.serving.worker import Worker
 from service.settings import Settings
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # importing torch is left to the model's thread
     from model.translation import Translation
     from model.translator import ForcedScore
 
-logger = logging.getLogger("dragoman.dispatcher")
+logger = logging.getLogger("dragoman.served_model")
 
 
 class ModelState(StrEnum):
@@ -88,7 +88,7 @@ class _Flight:
     num_waiting: int = 0
 
 
-class Dispatcher:
+class ServedModel:
     """Serves one model. `start` it once, `close` it once; submit from one event loop."""
 
     def __init__(self, name: str, load: Callable[[], LoadedModel], settings: Settings) -> None:
@@ -99,7 +99,7 @@ class Dispatcher:
         self._load = load
         self._settings = settings
         self._worker: Worker | None = None
-        self.admission = Admission(name, settings)
+        self.queue_limits = QueueLimits(name, settings)
         self.num_cancelled_texts = 0  # left by everybody before they were done
         self._flights: dict[object, _Flight] = {}  # by what is asked
         self._inbox: deque[Job] = deque()
@@ -209,7 +209,7 @@ class Dispatcher:
         deadline_s: float,
     ) -> Answer:
         loop = asyncio.get_running_loop()
-        load = self.admission.load_of(texts)
+        load = self.queue_limits.load_of(texts)
         job = TranslateJob(
             loop.create_future(),
             loop,
@@ -239,7 +239,7 @@ class Dispatcher:
             return []
         loop = asyncio.get_running_loop()
         job = ScoreJob(loop.create_future(), loop, len(pairs), pairs=pairs)
-        load = self.admission.load_of(source + target for source, target in pairs)
+        load = self.queue_limits.load_of(source + target for source, target in pairs)
         try:
             async with asyncio.timeout(deadline_s):
                 return await self._perform(job, load, deadline_s)
@@ -250,12 +250,12 @@ class Dispatcher:
 
     async def _perform(self, job: Job, load: Load, deadline_s: float) -> list[Any]:
         """The results of a job, once there is room for it."""
-        await self.admission.enter(load, deadline_s)
+        await self.queue_limits.enter(load, deadline_s)
         try:
             self._put(job)
             return await job.future
         finally:
-            self.admission.leave(load)
+            self.queue_limits.leave(load)
             self._abandon(job)
 
     def _require_ready(self) -> None:
@@ -317,7 +317,7 @@ class Dispatcher:
         self._info = loaded.info
         settle()
         self._worker = Worker(loaded.translator, feed_ahead=self._settings.max_slots)
-        self.admission.speed = self._worker.speed
+        self.queue_limits.speed = self._worker.speed
         self.state = ModelState.READY
         logger.info(
             "model %s ready after %.1f s: %s to %s, version %s, %s",

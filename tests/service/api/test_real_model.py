@@ -68,7 +68,7 @@ async def test_engines_in_processes_translate_alike_and_can_be_lost(
             answer = await post(client, "/v1/translate", body)
             return str(answer["translations"][0]["text"])
 
-        worker = registry.dispatchers[0]._worker
+        worker = registry.served_models[0]._worker
         assert worker is not None
         engines = worker._translator.process_ids  # type: ignore[attr-defined]
         assert len(engines) == 2

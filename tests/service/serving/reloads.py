@@ -13,7 +13,7 @@ from model.errors import CheckpointError
 from service.serving.model_folder import Found
 from service.serving.registry import Registry
 from service.serving.reload import Report
-from service.serving.served_model import Dispatcher, LoadedModel
+from service.serving.served_model import LoadedModel, ServedModel
 from service.settings import Settings
 from tests.service.fakes import FakeSearch, FakeTranslation, FakeTranslator, fake_info, translated
 
@@ -45,7 +45,7 @@ class FakeFolder:
             raise CheckpointError("models cannot be read")
         return [Found(name, Path(name), version) for name, version in self.versions.items()]
 
-    def dispatcher(self, found: Found, num_models: int) -> Dispatcher:
+    def served_model(self, found: Found, num_models: int) -> ServedModel:
         version = str(found.version)
         self.opened.append((found.name, version, num_models))
         source, target = found.name.split("-")[:2]
@@ -63,10 +63,10 @@ class FakeFolder:
             info = replace(fake_info(source, target), version=version)
             return LoadedModel(translator, info)  # type: ignore[arg-type]
 
-        return Dispatcher(found.name, load, SETTINGS)
+        return ServedModel(found.name, load, SETTINGS)
 
     def registry(self, drain_s: float = 5.0) -> Registry:
-        models = [self.dispatcher(each, len(self.versions)) for each in self.look()]
+        models = [self.served_model(each, len(self.versions)) for each in self.look()]
         return Registry(models, self, drain_s=drain_s)
 
 

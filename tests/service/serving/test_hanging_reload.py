@@ -47,7 +47,7 @@ async def test_a_load_that_hangs_does_not_keep_others_from_being_exchanged(
         folder.versions["en-de"] = "3"  # seen when the late one has come
         folder.hanging["2"].set()
         await until(lambda: folder.translators.get("3"))
-        await until(lambda: not registry.reloader.newcomers)
+        await until(lambda: not registry.reloader.replacements)
         assert await ask(client) == "3"
         assert (await swaps(client))["replaced"] == 4
         assert (await registry.reloader.reload()).ok
@@ -65,7 +65,7 @@ async def test_none_is_removed_before_the_one_that_may_replace_it_has_loaded(
             assert report.changes[0].reason == "it goes when en-de-tuesday has loaded"
             assert await ask(client, model="en-de-monday") == "1"
         folder.hanging["2"].set()
-        await until(lambda: len(registry.dispatchers) == 1)
+        await until(lambda: len(registry.served_models) == 1)
         assert await ask(client, model="en-de-tuesday") == "2"
 
 
@@ -75,14 +75,14 @@ async def test_what_hangs_can_be_taken_back(serving: Serving, name: str) -> None
     async with serving(registry := impatient(folder.registry()), SETTINGS) as client:
         folder.versions[name] = "2"
         assert results(await registry.reloader.reload())[name] == "loading"
-        newcomer = registry.reloader.newcomers[name]
+        replacement = registry.reloader.replacements[name]
         del folder.versions[name]
         assert results(await registry.reloader.reload())[name] == "removed"
-        assert not registry.reloader.newcomers
+        assert not registry.reloader.replacements
         assert name not in await models(client)
         folder.hanging["2"].set()
-        await until(lambda: newcomer.state is ModelState.STOPPED)
-        await until(lambda: not registry.reloader.dispatchers)
+        await until(lambda: replacement.state is ModelState.STOPPED)
+        await until(lambda: not registry.reloader.served_models)
         assert name not in await models(client)
 
 
@@ -90,7 +90,7 @@ async def test_a_model_of_the_start_that_hangs_is_waited_for_once(serving: Servi
     folder = FakeFolder({"en-de": "1", "en-fr": "a"}, hanging={"1": threading.Event()})
     registry = impatient(folder.registry())
     async with serving(registry, SETTINGS, wait=False) as client:
-        await until(lambda: registry.dispatchers[1].state is ModelState.READY)
+        await until(lambda: registry.served_models[1].state is ModelState.READY)
         for version in ("b", "c"):
             folder.versions["en-fr"] = version
             report = await registry.reloader.reload()
@@ -111,7 +111,7 @@ async def test_a_late_one_that_fails_is_told_and_not_tried_again(
         await registry.reloader.reload()
         looks = folder.num_looks
         folder.hanging["2"].set()
-        await until(lambda: not registry.reloader.newcomers)
+        await until(lambda: not registry.reloader.replacements)
         await asyncio.sleep(0.05)
         assert folder.num_looks == looks
         assert "model en-de: version 1 goes on" in caplog.messages

@@ -25,7 +25,7 @@ def make(folder: Path, file: str = "config.json") -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return [dispatcher.name for dispatcher in open_models(folder, Settings()).dispatchers]
+    return [served_model.name for served_model in open_models(folder, Settings()).served_models]
 
 
 def test_folder_of_checkpoints(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_checkpoint_exchanged_while_it_is_loaded_is_loaded_again(
 
     monkeypatch.setattr(model_folder, "_load", load_and_exchange)
     settings = Settings(threads_per_model=1)
-    (model,) = open_models(folder, settings).dispatchers
+    (model,) = open_models(folder, settings).served_models
     model.start()
     while model.state is ModelState.LOADING:
         time.sleep(0.01)

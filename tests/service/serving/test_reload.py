@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from service.serving.in_flight import Visits
+from service.serving.in_flight import InFlightRequests
 from service.serving.served_model import ModelState
 from tests.service.conftest import Serving
 from tests.service.serving.reloads import SETTINGS, FakeFolder, ask, models, results, swaps, until
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.anyio
 async def test_nothing_new_changes_nothing(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(registry := folder.registry(), SETTINGS):
-        (before,) = registry.dispatchers
+        (before,) = registry.served_models
         assert results(await registry.reloader.reload()) == {"en-de": "unchanged"}
-        assert registry.dispatchers == [before]
+        assert registry.served_models == [before]
 
 
 async def test_added_ones_are_seen_while_they_load_and_readiness_stays_green(
@@ -31,7 +31,7 @@ async def test_added_ones_are_seen_while_they_load_and_readiness_stays_green(
         folder.versions["en-fr"] = "2"
         folder.loading.clear()
         reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomers)
+        await until(lambda: registry.reloader.replacements)
         assert (await client.get("/health/ready")).status_code == 200
         assert (await models(client))["en-fr"]["status"] == "loading"
         answer = await client.post("/v1/translate", json={"text": "a", "model": "en-fr"})
@@ -49,18 +49,18 @@ async def test_the_old_one_serves_until_the_new_one_can_and_finishes_what_it_acc
 ) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(registry := folder.registry(), SETTINGS) as client:
-        (old,) = registry.dispatchers
+        (old,) = registry.served_models
         folder.versions["en-de"] = "2"
         folder.loading.clear()
         reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomers)
+        await until(lambda: registry.reloader.replacements)
         assert (await models(client))["en-de"]["replacement"] == "loading"
         assert (await models(client))["en-de"]["version"] == "1"
         assert (await client.get("/health/ready")).status_code == 200
         assert await ask(client) == "1"
         folder.translators["1"].running.clear()
         held = asyncio.create_task(ask(client, "held"))
-        await until(lambda: old.admission.num_texts)
+        await until(lambda: old.queue_limits.num_texts)
         folder.loading.set()
         assert results(await reloading) == {"en-de": "replaced"}
         assert "replacement" not in (await models(client))["en-de"]
@@ -70,7 +70,7 @@ async def test_the_old_one_serves_until_the_new_one_can_and_finishes_what_it_acc
         folder.translators["1"].running.set()
         assert await held == "1"
         await until(lambda: old.state is ModelState.STOPPED)
-        await until(lambda: not registry.reloader.dispatchers)
+        await until(lambda: not registry.reloader.served_models)
         assert (await swaps(client))["replaced"] == 1
 
 
@@ -95,7 +95,7 @@ async def test_a_request_that_has_chosen_the_old_one_is_answered_by_it(serving: 
 async def test_a_request_that_never_ends_does_not_keep_the_old_one(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(registry := folder.registry(drain_s=0.1), SETTINGS):
-        (old,) = registry.dispatchers
+        (old,) = registry.served_models
         with registry.visits.visit():
             folder.versions["en-de"] = "2"
             await registry.reloader.reload()
@@ -107,7 +107,7 @@ async def test_removed_ones_leave_at_once_and_finish_what_they_accepted(serving:
     async with serving(registry := folder.registry(), SETTINGS) as client:
         folder.translators["2"].running.clear()
         held = asyncio.create_task(ask(client, "held", "en-fr"))
-        await until(lambda: registry.dispatchers[1].admission.num_texts)
+        await until(lambda: registry.served_models[1].queue_limits.num_texts)
         del folder.versions["en-fr"]
         report = await registry.reloader.reload()
         assert results(report) == {"en-de": "unchanged", "en-fr": "removed"}
@@ -132,7 +132,7 @@ async def test_under_another_name_there_is_no_gap(serving: Serving) -> None:
         folder.versions = {"en-de-tuesday": "2"}
         folder.loading.clear()
         reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomers)
+        await until(lambda: registry.reloader.replacements)
         assert await ask(client, model="en-de-monday") == "1"
         folder.loading.set()
         assert results(await reloading) == {"en-de-monday": "removed", "en-de-tuesday": "added"}
@@ -214,10 +214,10 @@ async def test_reloads_at_once_are_one_and_the_last_wish_wins(serving: Serving) 
 async def test_a_third_version_waits_until_the_first_is_gone(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(registry := folder.registry(), SETTINGS) as client:
-        (first,) = registry.dispatchers
+        (first,) = registry.served_models
         folder.translators["1"].running.clear()
         held = asyncio.create_task(ask(client))
-        await until(lambda: first.admission.num_texts)
+        await until(lambda: first.queue_limits.num_texts)
         for version in ("2", "3"):
             folder.versions["en-de"] = version
             reloading = registry.reloader.reload()
@@ -250,12 +250,12 @@ async def test_the_service_ends_in_the_middle_of_a_swap(serving: Serving) -> Non
         folder.versions["en-de"] = "2"
         folder.loading.clear()
         reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomers)
-        newcomer = registry.reloader.newcomers["en-de"]
+        await until(lambda: registry.reloader.replacements)
+        replacement = registry.reloader.replacements["en-de"]
         asyncio.get_running_loop().call_later(0.1, folder.loading.set)
     assert reloading.cancelled()
-    await until(lambda: newcomer.state is ModelState.STOPPED)
-    assert all(model.state is ModelState.STOPPED for model in registry.dispatchers)
+    await until(lambda: replacement.state is ModelState.STOPPED)
+    assert all(model.state is ModelState.STOPPED for model in registry.served_models)
 
 
 def model_threads() -> int:
@@ -270,13 +270,13 @@ async def test_nothing_is_kept_of_a_model_that_is_gone(serving: Serving) -> None
         gc.disable()  # a frozen heap is never looked at: no cycle may be left
         try:
             for number in range(1, 6):
-                gone.append(weakref.ref(registry.dispatchers[0]))
+                gone.append(weakref.ref(registry.served_models[0]))
                 gone.append(weakref.ref(folder.translators.popitem()[1]))
                 folder.versions["en-de"] = str(number)
                 await registry.reloader.reload()
                 await ask(client)
             num_threads = model_threads() - others
-            await until(lambda: not registry.reloader.dispatchers)
+            await until(lambda: not registry.reloader.served_models)
             await until(lambda: not any(reference() for reference in gone))
             assert num_threads <= 1
         finally:
@@ -297,7 +297,7 @@ async def test_the_series_of_a_version_go_with_it(serving: Serving) -> None:
         folder.versions = {"en-de": "2"}
         await registry.reloader.reload()
         await ask(client)
-        await until(lambda: not registry.reloader.dispatchers)
+        await until(lambda: not registry.reloader.served_models)
         text = await told()
         assert 'dragoman_texts_total{model="en-de",version="2"} 1.0' in text
         assert 'dragoman_stage_seconds_count{model="en-de",stage="queue"} 2.0' in text
@@ -327,7 +327,7 @@ async def test_load_that_goes_on_through_swaps_meets_no_refusal(serving: Serving
 
 
 def test_an_age_is_over_when_its_last_request_is() -> None:
-    visits = Visits()
+    visits = InFlightRequests()
     first, second = visits.visit(), visits.visit()
     first.__enter__()
     age = visits.end_age()
