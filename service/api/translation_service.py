@@ -6,6 +6,7 @@ and the client that hangs up are settled here, once.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from service.errors import (
 from service.lifecycle import Lifecycle, Phase
 from service.monitoring.metrics import Metrics
 from service.request_record import note, note_cut, note_model, note_pivots, note_translated
-from service.serving.cache import CacheKey, ResultCache
+from service.serving.cache import TranslationCache
 from service.serving.registry import Registry
 from service.serving.route import Route, joined, pivoted_pairs
 from service.serving.served_model import ServedModel
@@ -64,7 +65,7 @@ class TranslationService:
     settings: Settings
     lifecycle: Lifecycle
     metrics: Metrics
-    cache: ResultCache
+    cache: TranslationCache
     access: AccessControl
 
     def choose(self, *, model: str | None, source: str | None, target: str | None) -> ServedModel:
@@ -107,7 +108,8 @@ class TranslationService:
         cut = segmentation or self.settings.segmentation
         part = Part(route, texts, searches, cut, name_of)
         work = self._translate(part, alignments=alignments, deadline=self.deadline(request))
-        translations = await _unless_disconnected(request, work)
+        with route.lease():
+            translations = await _unless_disconnected(request, work)
         _note_cuts(request, translations)
         note_translated(request.scope)
         return translations
@@ -119,7 +121,10 @@ class TranslationService:
         note_model(request.scope, ",".join(part.route.name for part in parts) or "-")
         note_pivots(request.scope, [part.route.pivot for part in parts])
         work = [self._translate(part, alignments=False, deadline=deadline) for part in parts]
-        translations = await _unless_disconnected(request, _together(work))
+        with contextlib.ExitStack() as leases:
+            for part in parts:
+                leases.enter_context(part.route.lease())
+            translations = await _unless_disconnected(request, _together(work))
         for of_part in translations:
             _note_cuts(request, of_part)
         note_translated(request.scope)
@@ -180,7 +185,8 @@ class TranslationService:
         self._check_size(len(pairs), num_characters, field="pairs")
         self.access.charge(request, len(pairs), num_characters)
         work = served_model.score(pairs, deadline_s=self.deadline(request).seconds)
-        return await _unless_disconnected(request, work)
+        with served_model.lease():
+            return await _unless_disconnected(request, work)
 
     def _require_open(self) -> None:
         if self.lifecycle.phase is Phase.CLOSING:
@@ -216,36 +222,22 @@ class TranslationService:
     async def _translate_leg(
         self, part: Part, *, alignments: bool, deadline_s: float
     ) -> "list[Translation]":
-        """One model's translations: remembered ones at once, and of equal ones only the first."""
+        """One model's translations, from the cache where it has them."""
         (served_model,), (search,) = part.route.legs, part.searches
-        info = served_model.info
-        keys = {
-            text: CacheKey(info.version, info.precision, search, part.segmentation, text)
-            for text in part.texts
-        }
-        found: dict[str, Translation] = {}
-        if not alignments:  # matrices are not remembered: they are far larger than texts
-            known = ((text, self.cache.get(key)) for text, key in keys.items())
-            found = {text: translation for text, translation in known if translation is not None}
-        missing = [text for text in keys if text not in found]
-        self.metrics.count_cache(hit=len(part.texts) - len(missing))
-        if missing:
-            answer = await served_model.translate(
-                missing,
-                search,
-                alignments=alignments,
-                segmentation=part.segmentation,
-                deadline_s=deadline_s,
-                name_of=lambda index: part.name_of(part.texts.index(missing[index])),
-            )
-            self.metrics.count_answer(served_model, answer)
-            for text, translation in zip(missing, answer.translations, strict=True):
-                found[text] = translation
-                if not alignments:
-                    self.cache.put(keys[text], translation)
-        translations = [found[text] for text in part.texts]
-        self.metrics.count_texts(served_model, part.texts, translations)
-        return translations
+        cached = await self.cache.translate(
+            served_model,
+            part.texts,
+            search,
+            alignments=alignments,
+            segmentation=part.segmentation,
+            deadline_s=deadline_s,
+            name_of=part.name_of,
+        )
+        self.metrics.count_cache(hit=cached.num_remembered)
+        if cached.answer is not None:
+            self.metrics.count_answer(served_model, cached.answer)
+        self.metrics.count_texts(served_model, part.texts, cached.translations)
+        return cached.translations
 
     def deadline(self, request: Request) -> Deadline:
         """Counts from now what the service allows, or less where the client asks for less."""

@@ -29,7 +29,6 @@ from service.protocol.dialects import NATIVE
 from service.protocol.openapi import documented_errors
 from service.protocol.strict_json import StrictRoute
 from service.serving.registry import Registry
-from service.serving.reload import Reloader
 from service.serving.route import Route
 from service.serving.served_model import ModelInfo, ServedModel
 from service.text.quality_warnings import warnings_of
@@ -178,7 +177,7 @@ def _pivot(route: Route) -> PivotBody | None:
 
 def _model(served_model: ServedModel, registry: Registry) -> ModelBody:
     info: ModelInfo | None = served_model.known_info
-    replacement = _replacement(served_model, registry.reloader)
+    replacement = _replacement(served_model, registry)
     if info is None:
         return ModelBody(
             name=served_model.name, status=served_model.state.value, replacement=replacement
@@ -198,11 +197,11 @@ def _model(served_model: ServedModel, registry: Registry) -> ModelBody:
 
 
 def _replacement(
-    served_model: ServedModel, reloader: Reloader
+    served_model: ServedModel, registry: Registry
 ) -> Literal["loading", "failed"] | None:
-    if reloader.replacements.get(served_model.name, served_model) is not served_model:
+    if registry.replacements.get(served_model.name, served_model) is not served_model:
         return "loading"
-    return "failed" if served_model.name in reloader.failed_versions else None
+    return "failed" if served_model.name in registry.failed_replacements else None
 
 
 def _render(route: Route, translations: "Sequence[Translation]", body: TranslateRequest) -> str:

@@ -33,15 +33,15 @@ from service.api.web_page import page_router
 from service.http.authentication import AuthenticationMiddleware
 from service.http.body_limit import BodyLimit
 from service.http.cors import allow_origins
-from service.http.in_flight import InFlightMiddleware
 from service.http.overload import Door
 from service.lifecycle import Lifecycle
 from service.monitoring.metrics import Metrics
 from service.monitoring.request_log import RequestLog, ServerErrorMiddleware
 from service.protocol.dialects import error_response
 from service.protocol.validation import invalid_request
-from service.serving.cache import ResultCache
+from service.serving.cache import TranslationCache
 from service.serving.registry import Registry
+from service.serving.reload import Reloader
 from service.settings import Settings
 from service.text.detection import Detector
 
@@ -53,14 +53,19 @@ CLOSE_TIMEOUT_S = 2.0
 
 
 def create_app(
-    registry: Registry, settings: Settings, lifecycle: Lifecycle | None = None
+    registry: Registry,
+    settings: Settings,
+    lifecycle: Lifecycle | None = None,
+    reloader: Reloader | None = None,
 ) -> FastAPI:
     """The service as an ASGI application; its lifespan starts and ends the models' threads.
 
+    Without a `reloader` the models stay as they are.
     Raises ConfigError for a keys file or a usage file that cannot be used.
     """
-    cache = ResultCache(settings.cache_characters)
-    metrics = Metrics(registry, cache, settings.max_connections)
+    cache = TranslationCache(settings.cache_characters)
+    reloader = reloader or Reloader(registry, None)
+    metrics = Metrics(registry, reloader, cache, settings.max_connections)
     access = AccessControl(settings)
     lifecycle = lifecycle or Lifecycle()
     translation_service = TranslationService(registry, settings, lifecycle, metrics, cache, access)
@@ -72,7 +77,7 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         registry.start()
         yield
-        await registry.reloader.stop()
+        await reloader.stop()
         await asyncio.to_thread(registry.close, CLOSE_TIMEOUT_S)
         access.close()
         detector.close()
@@ -99,7 +104,7 @@ def create_app(
         page_router(settings),
     ]
     if access.needs_keys:  # without keys nobody is an admin
-        routers.append(admin_router(translation_service))
+        routers.append(admin_router(reloader, lifecycle))
     for router in routers:
         app.include_router(router)
     routes = [route for router in routers for route in router.routes]
@@ -125,7 +130,6 @@ def create_app(
     app.add_middleware(RequestLog, count=metrics.count_request, routes=routes)
     if settings.trusted_proxies is not None:  # else whoever asks could choose an address
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
-    app.add_middleware(InFlightMiddleware, visits=registry.visits)  # outermost but for tracing
     if tracing is not None:
         tracing.watch(app)
     return app

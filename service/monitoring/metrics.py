@@ -27,9 +27,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from service.request_record import RequestRecord
-from service.serving.cache import ResultCache
+from service.serving.cache import TranslationCache
 from service.serving.registry import Registry
-from service.serving.reload import Result
+from service.serving.reload import Reloader, ReloadResult
 from service.serving.served_model import Answer, ModelState, ServedModel
 from service.text.languages import has_spaced_words
 from service.text.quality_warnings import warnings_of
@@ -46,11 +46,13 @@ _OF_MODEL = ("model", "version")
 class Metrics:
     """What is counted while the service runs; what is current is read when somebody asks."""
 
-    def __init__(self, registry: Registry, cache: ResultCache, max_connections: int) -> None:
+    def __init__(
+        self, registry: Registry, reloader: Reloader, cache: TranslationCache, max_connections: int
+    ) -> None:
         self._all = CollectorRegistry()
         ProcessCollector(registry=self._all)
         PlatformCollector(registry=self._all)
-        self._all.register(_Models(registry))
+        self._all.register(_Models(registry, reloader))
         self._all.register(_Cache(cache))
         self._requests = Counter(
             "dragoman_requests",
@@ -128,7 +130,7 @@ class Metrics:
         )
 
         self._registry = registry
-        registry.reloader.when_closed.append(self._forget)
+        reloader.when_closed.append(self._forget)
 
     def _forget(self, model: str, version: str | None) -> None:
         """Drops the series of a version that is gone, else every swap would leave some for good."""
@@ -223,8 +225,9 @@ def _remove(metric: Counter | Histogram, labels: Mapping[str, str]) -> None:
 class _Models(Collector):
     """What the models have to do at this moment."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, reloader: Reloader) -> None:
         self._registry = registry
+        self._reloader = reloader
 
     def collect(self) -> Iterator[Metric]:
         state = GaugeMetricFamily(
@@ -275,8 +278,13 @@ class _Models(Collector):
         swaps = CounterMetricFamily(
             "dragoman_swaps", "Models exchanged while the service ran.", labels=("result",)
         )
-        for result in (Result.ADDED, Result.REPLACED, Result.REMOVED, Result.FAILED):
-            swaps.add_metric((result.value,), self._registry.reloader.results[result])
+        for result in (
+            ReloadResult.ADDED,
+            ReloadResult.REPLACED,
+            ReloadResult.REMOVED,
+            ReloadResult.FAILED,
+        ):
+            swaps.add_metric((result.value,), self._reloader.results[result])
         yield from (state, waiting, characters, seconds, slots, slots_busy)
         yield from (busy, steps, cancelled, swaps)
 
@@ -284,7 +292,7 @@ class _Models(Collector):
 class _Cache(Collector):
     """What is remembered at this moment."""
 
-    def __init__(self, cache: ResultCache) -> None:
+    def __init__(self, cache: TranslationCache) -> None:
         self._cache = cache
 
     def collect(self) -> Iterator[Metric]:

@@ -1,39 +1,30 @@
-"""The models that are served, each with its own thread, chosen by name or by language pair.
+"""The models that are served, chosen by name or by language pair.
 
-How they are exchanged while the service runs stands in `reload.py`.
+`reload.py` replaces them while the service runs.
 """
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from service.errors import InvalidRequest, ModelLoading, UnknownLanguagePair, UnknownModel
-from service.serving.in_flight import InFlightRequests
 from service.serving.model_folder import ModelFolder
-from service.serving.reload import ModelSource, Reloader
 from service.serving.route import Route, through_third
 from service.serving.served_model import ModelInfo, ModelState, ServedModel
-from service.settings import Settings
 from service.text.languages import wider_codes, wider_pairs
 
 
 class Registry:
-    """All models of the service. A list in name order; where two serve one pair, the first does.
+    """All models of the service, in name order; of two for one language pair the first is chosen.
 
-    Changed by the event loop only, a whole list at a time.
+    Belongs to the event loop.
     """
 
-    def __init__(
-        self,
-        served_models: Sequence[ServedModel],
-        source: ModelSource | None = None,
-        *,
-        drain_s: float = 9.0,
-    ) -> None:
-        """`source`: where models come from later; a replaced one gets `drain_s` to finish."""
+    def __init__(self, served_models: Sequence[ServedModel]) -> None:
         self.served_models = _in_order(served_models)
-        self.visits = InFlightRequests()
-        self.reloader = Reloader(self, source, drain_s)
+        self.replacements: dict[str, ServedModel] = {}  # loading, by name
+        self.failed_replacements: dict[str, str | None] = {}  # version, by name
+        self.retired: set[ServedModel] = set()  # finish the requests that hold a lease of them
+        self.was_reloaded = False
 
     def start(self) -> None:
         """Begins loading all models, each in its own thread."""
@@ -41,20 +32,29 @@ class Registry:
             served_model.start()
 
     def close(self, timeout_s: float) -> bool:
-        """Ends all threads; False when one of them is still busy after `timeout_s` in all."""
+        """Ends the threads of all models; False when one is still busy after `timeout_s` in all."""
         deadline = time.monotonic() + timeout_s
         closed = [
             served_model.close(max(deadline - time.monotonic(), 0.01))
-            for served_model in {*self.served_models, *self.reloader.served_models}
+            for served_model in {
+                *self.served_models,
+                *self.replacements.values(),
+                *self.retired,
+            }
         ]
         return all(closed)
+
+    @property
+    def num_leases(self) -> int:
+        """Leases that requests in flight hold of models."""
+        return sum(model.num_leases for model in {*self.served_models, *self.retired})
 
     def get(self, name: str) -> ServedModel | None:
         """The model of this name, in any state."""
         return next((each for each in self.served_models if each.name == name), None)
 
     def put(self, served_model: ServedModel) -> ServedModel | None:
-        """Gives its name to a model, in one step; the one that had it."""
+        """Lists a model under its name; returns the model that it replaces, if any."""
         old = self.get(served_model.name)
         self.served_models = _in_order(
             [*(each for each in self.served_models if each is not old), served_model]
@@ -62,40 +62,41 @@ class Registry:
         return old
 
     def drop(self, served_model: ServedModel) -> None:
-        """Takes a model off the list; whoever has chosen it may still use it."""
+        """Removes a model from the list; requests that hold a lease of it may still use it."""
         self.served_models = [each for each in self.served_models if each is not served_model]
 
     @property
     def loading(self) -> bool:
-        """True until the last model is ready or has failed."""
+        """True while a model is neither ready nor failed."""
         return any(model.state is ModelState.LOADING for model in self.served_models)
 
     @property
     def ready(self) -> bool:
-        """True when every model that could be loaded has translated a sentence, and still can.
+        """True when every model that did not fail to load has translated a sentence and still can.
 
-        One that is added to others does not turn this red while it loads.
+        Models that a reload is adding do not count until they have loaded.
         """
-        replacements = set(self.reloader.replacements.values())
+        replacements = set(self.replacements.values())
         states = {model.state for model in self.served_models if model not in replacements}
         return states - {ModelState.FAILED} == {ModelState.READY}
 
     @property
     def none_loads(self) -> bool:
-        """True when all models failed to load at the start: there is nothing to serve."""
+        """True when all models failed to load at the start, so that there is nothing to serve."""
         states = {model.state for model in self.served_models}
-        return states == {ModelState.FAILED} and not self.reloader.has_begun
+        return states == {ModelState.FAILED} and not self.was_reloaded
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Source and target of every model that is ready, as its checkpoint writes them."""
+        """Source and target language of every ready model, as its checkpoint writes them."""
         infos = [model.known_info for model in self._ready]
         return [(info.source_language, info.target_language) for info in infos if info]
 
     def choose(self, *, model: str | None, source: str | None, target: str | None) -> ServedModel:
-        """The model asked for by name, by languages, or by both when they agree.
+        """The model of this name, of these languages, or of both when they agree.
 
-        Codes match in any case, and a narrower one falls back to the wider: en-US to en.
+        Language codes match in any case; a narrower code falls back to a wider one: en-US to en.
+        Raises InvalidRequest, UnknownModel, UnknownLanguagePair or ModelLoading.
         """
         if model is None:
             if source is None or target is None:
@@ -116,16 +117,16 @@ class Registry:
     def route(
         self, *, model: str | None, source: str | None, target: str | None, pivot: bool
     ) -> Route:
-        """The model that `choose` finds; where there is none, with `pivot`, two of them.
+        """The model that `choose` returns; with `pivot`, where there is none, two models in turn.
 
-        A model that is asked for by name always works alone.
+        A model that is chosen by name always works alone.
         """
         if pivot and model is None and source is not None and target is not None:
-            found = None
+            pivoted = None
             if self._direct(source, target) is None:
-                found = through_third(self._ready, source, target)
-            if found is not None:
-                return found
+                pivoted = through_third(self._ready, source, target)
+            if pivoted is not None:
+                return pivoted
         return Route((self.choose(model=model, source=source, target=target),))
 
     @property
@@ -141,9 +142,9 @@ class Registry:
         return None
 
     def _by_languages(self, source: str, target: str) -> ServedModel:
-        found = self._direct(source, target)
-        if found is not None:
-            return found
+        model = self._direct(source, target)
+        if model is not None:
+            return model
         if self.loading:
             raise ModelLoading("models are still loading; try again soon")
         pairs = ", ".join(sorted({_pair(model.info) for model in self._ready})) or "none"
@@ -152,19 +153,13 @@ class Registry:
         )
 
 
-def open_models(models: Path, settings: Settings) -> Registry:
+def open_models(folder: ModelFolder) -> Registry:
     """The registry of a models folder (or of one checkpoint), not yet loading.
 
     Raises CheckpointError when there is nothing to load.
     """
-    folder = ModelFolder(models, settings)
-    found = folder.look()
-    return Registry(
-        [folder.served_model(each, len(found)) for each in found],
-        folder,
-        # No request may hold a model for longer; what is rendered then has a moment more.
-        drain_s=settings.deadline_s + 1.0,
-    )
+    checkpoints = folder.look()
+    return Registry([folder.served_model(each, len(checkpoints)) for each in checkpoints])
 
 
 def _in_order(served_models: Sequence[ServedModel]) -> list[ServedModel]:

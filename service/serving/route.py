@@ -4,7 +4,8 @@ Pivoting loses something twice, so a model that goes directly always comes first
 to the language it came from.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -35,6 +36,14 @@ class Route:
     def pivot(self) -> str | None:
         """The language between two models; None where there is one model."""
         return _pair(self.legs[0])[1] if len(self.legs) > 1 else None
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[None]:
+        """Keeps the route's models open while the block runs."""
+        with contextlib.ExitStack() as leases:
+            for leg in self.legs:
+                leases.enter_context(leg.lease())
+            yield
 
     @property
     def name(self) -> str:

@@ -10,8 +10,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,9 @@ from service.errors import (
     DeadlineExceeded,
     ModelLoading,
     ModelUnavailable,
-    QueueFull,
     ShuttingDown,
     describe,
 )
-from service.serving.arrivals import arrived
 from service.serving.jobs import ItemFailure, Job, ScoreJob, TranslateJob, TranslatorFace
 from service.serving.queue_limits import Load, QueueLimits
 from service.serving.worker import Worker
@@ -80,14 +78,6 @@ class Answer:
     decode_s: float  # from there until the last was done
 
 
-@dataclass(eq=False)
-class _Flight:
-    """Texts on their way, and how many requests wait for them."""
-
-    task: "asyncio.Task[Answer]"
-    num_waiting: int = 0
-
-
 class ServedModel:
     """Serves one model. `start` it once, `close` it once; submit from one event loop."""
 
@@ -101,7 +91,7 @@ class ServedModel:
         self._worker: Worker | None = None
         self.queue_limits = QueueLimits(name, settings)
         self.num_cancelled_texts = 0  # left by everybody before they were done
-        self._flights: dict[object, _Flight] = {}  # by what is asked
+        self.num_leases = 0
         self._inbox: deque[Job] = deque()
         self._closing = False
         self._wake = threading.Condition()  # guards _inbox and _closing
@@ -143,6 +133,15 @@ class ServedModel:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[None]:
+        """Keeps the model open while the block runs, even when a reload replaces it meanwhile."""
+        self.num_leases += 1
+        try:
+            yield
+        finally:
+            self.num_leases -= 1
+
     async def translate(
         self,
         texts: Sequence[str],
@@ -151,63 +150,15 @@ class ServedModel:
         alignments: bool,
         segmentation: "Segmentation",
         deadline_s: float,
-        name_of: Callable[[int], str],
     ) -> Answer:
-        """One translation a text, in order; requests that ask the same at the same time share it.
+        """One translation a text, in order.
 
-        Raises QueueFull, DeadlineExceeded after `deadline_s`, InvalidRequest for a text the model
-        cannot take, TranslationFailed when the network failed on one. When the last of those who
-        wait for a text is cancelled, the engine's slots are free at its next step.
+        Raises QueueFull when the queue has no room for them before the deadline, and ItemFailure
+        for a text that cannot be translated. Cancelling frees the engine's slots at its next step.
         """
         self._require_ready()
         if not texts:
             return Answer([], shared=False, queue_s=0.0, decode_s=0.0)
-        asked = (tuple(texts), search, alignments, segmentation)
-        until = time.monotonic() + deadline_s
-        try:
-            async with asyncio.timeout(deadline_s):
-                if (flight := self._flights.get(asked)) is not None:
-                    with contextlib.suppress(QueueFull):  # maybe who began it had less time
-                        return replace(await self._join(asked, flight), shared=True)
-                work = self._translate(
-                    texts,
-                    search,
-                    alignments=alignments,
-                    segmentation=segmentation,
-                    deadline_s=max(until - time.monotonic(), 0.0),
-                )
-                flight = _Flight(asyncio.create_task(work))
-                self._flights[asked] = flight
-                return await self._join(asked, flight)
-        except ItemFailure as failure:
-            raise failure.error(name_of(failure.index)) from None
-        except TimeoutError:
-            raise too_late(deadline_s) from None
-
-    async def _join(self, asked: object, flight: _Flight) -> Answer:
-        """What becomes of a flight, which ends when nobody waits for it any more."""
-        flight.num_waiting += 1
-        if flight.num_waiting > 1:  # has its room already
-            arrived()
-        try:
-            return await asyncio.shield(flight.task)
-        finally:
-            flight.num_waiting -= 1
-            if flight.num_waiting == 0:
-                flight.task.cancel()
-            over = flight.task.done() or flight.num_waiting == 0
-            if over and self._flights.get(asked) is flight:  # nobody joins it from now on
-                del self._flights[asked]
-
-    async def _translate(
-        self,
-        texts: Sequence[str],
-        search: "SearchConfig | None",
-        *,
-        alignments: bool,
-        segmentation: "Segmentation",
-        deadline_s: float,
-    ) -> Answer:
         loop = asyncio.get_running_loop()
         load = self.queue_limits.load_of(texts)
         job = TranslateJob(

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from service.serving.registry import Registry
+from service.serving.reload import Reloader
 from service.serving.served_model import LoadedModel, ModelState, ServedModel
 from service.settings import Settings
 from tests.service.conftest import Serving
@@ -187,7 +188,9 @@ async def test_a_leg_that_is_replaced_meanwhile_answers_still(serving: Serving) 
     held = FakeTranslator(answer=lambda *asked: replace(translated(*asked), text="between"))
     old = [telling("fr-en"), telling("en-de")]
     old[0]._load = lambda: LoadedModel(held, fake_info("fr", "en"))  # type: ignore[arg-type]
-    async with serving(models := Registry(old), SETTINGS) as client:
+    models = Registry(old)
+    reloader = Reloader(models, None)
+    async with serving(reloader, SETTINGS) as client:
         held.running.clear()
         asking = asyncio.create_task(translate(client, text="a"))
         while not old[0].queue_limits.num_texts:
@@ -197,16 +200,16 @@ async def test_a_leg_that_is_replaced_meanwhile_answers_still(serving: Serving) 
         while newer.state is ModelState.LOADING:
             await asyncio.sleep(0.001)
         models.put(newer)
-        models.reloader._let_go(old[1])  # it has nothing to do yet, and is wanted soon
+        reloader._retire(old[1])  # it has nothing to do yet, and is wanted soon
         await asyncio.sleep(0.1)
         assert old[1].queue_limits.num_texts == 0
-        assert models.reloader.served_models == [old[1]]  # not closed yet
+        assert models.retired == {old[1]}  # not closed yet
         held.running.set()
         answer = await asking
         assert answer["translations"][0]["text"] == "between en-de"
         assert answer["model"]["version"] == "en-de 1"
         assert (await translate(client, text="b"))["model"]["version"] == "en-de 2"
-        while models.reloader.served_models:
+        while models.retired:
             await asyncio.sleep(0.001)
         assert old[1].state is ModelState.STOPPED
 

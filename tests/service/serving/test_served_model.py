@@ -18,11 +18,12 @@ from service.errors import (
     TranslationFailed,
 )
 from service.lifecycle import Lifecycle, Phase
+from service.serving.cache import TranslationCache
 from service.serving.registry import Registry
 from service.serving.served_model import ModelState, ServedModel
 from service.settings import Settings
 from tests.service.conftest import Serving
-from tests.service.fakes import FakeTranslator, fake_model, fake_registry
+from tests.service.fakes import FakeSearch, FakeTranslator, fake_model, fake_registry
 
 pytestmark = pytest.mark.anyio
 
@@ -35,16 +36,20 @@ async def started(translator: FakeTranslator, settings: Settings | None = None) 
     return served_model
 
 
+CACHE = TranslationCache(0)  # remembers nothing; requests for the same texts share their work
+
+
 async def texts(served_model: ServedModel, *texts: str, deadline_s: float = 5.0) -> list[str]:
-    answer = await served_model.translate(
+    cached = await CACHE.translate(
+        served_model,
         texts,
-        None,
+        FakeSearch(),  # type: ignore[arg-type]
         alignments=False,
         segmentation="line",
         deadline_s=deadline_s,
         name_of=lambda i: f"text[{i}]",
     )
-    return [translation.text for translation in answer.translations]
+    return [translation.text for translation in cached.translations]
 
 
 async def until(condition: Any) -> None:
@@ -189,9 +194,10 @@ async def test_an_error_that_is_shared_names_the_text_as_everybody_calls_it() ->
 
     async def refused(name: str) -> None:
         with pytest.raises(InvalidRequest, match=f"{name} 1: this cannot be cut") as refusal:
-            await served_model.translate(
+            await CACHE.translate(
+                served_model,
                 ["fine", "REFUSE"],
-                None,
+                FakeSearch(),  # type: ignore[arg-type]
                 alignments=False,
                 segmentation="line",
                 deadline_s=5,
