@@ -13,13 +13,11 @@ from typing import Literal
 import regex  # type: ignore[import-untyped, unused-ignore]
 import sentencex
 
+from model.text.languages import UNSPACED_SENTENCES, primary_subtag
+
 # What a segment is, as long as it fits: a sentence; a line; or the whole text, whose line breaks
 # the network then sees as spaces.
 Segmentation = Literal["sentence", "line", "none"]
-
-# Written without spaces between sentences. Thai, Lao, Khmer and Burmese are not here: they leave
-# out the spaces between words, but put one between sentences.
-_UNSPACED_LANGUAGES = {"zh", "cmn", "yue", "wuu", "hak", "nan", "lzh", "ja"}
 
 # The end of a clause: after a mark. A comma or colon inside "1,000" or "12:30" is none.
 _CLAUSE_END = re.compile(r"[,;:–](?=\s)|[—、，；：،؛]")
@@ -107,7 +105,7 @@ def join(source: SplitText, translations: Sequence[str], *, target_language: str
     Chinese and Japanese, and where there is none, other languages get one. All other white space,
     and every line break that is not inside a segment, stays as it is.
     """
-    unspaced = _primary_subtag(target_language) in _UNSPACED_LANGUAGES
+    unspaced = primary_subtag(target_language) in UNSPACED_SENTENCES
     parts: list[tuple[str, str]] = []
     for segment, translation in zip(source.segments, translations, strict=True):
         gap = segment.before
@@ -170,7 +168,7 @@ def _sentences(line: str, language: str) -> Iterator[Span]:
     What has no word ("1.", "M.", "...") tells the network nothing by itself: it goes with the next
     sentence, or, at the line's end, with the one before.
     """
-    fewest_letters = 1 if _primary_subtag(language) in _UNSPACED_LANGUAGES else 2
+    fewest_letters = 1 if primary_subtag(language) in UNSPACED_SENTENCES else 2
     ends: list[int] = []
     begin = num_letters = 0
     for end in (*_sentence_ends(line, language), len(line)):
@@ -217,7 +215,7 @@ def _stands_apart(line: str, end: int, language: str) -> bool:
         return True
     if unicodedata.category(last) in _CLOSING:
         return unicodedata.category(following) in _OPENING
-    unspaced = _primary_subtag(language) in _UNSPACED_LANGUAGES
+    unspaced = primary_subtag(language) in UNSPACED_SENTENCES
     return not last.isascii() or (unspaced and not following.isascii())
 
 
@@ -304,7 +302,7 @@ def _ends_in_window(line: str, begin: int, end: int, language: str) -> Iterator[
     end = min(end, len(line))
     window = _KHMER_STOP.sub("\u104b", _ODD_SPACE.sub(" ", line[begin:end]))
     try:
-        sentences = sentencex.segment(_primary_subtag(language), window)
+        sentences = sentencex.segment(primary_subtag(language), window)
     except BaseException as error:  # a panic in Rust is not an Exception; it must not end a thread
         if type(error).__name__ != "PanicException":
             raise
@@ -320,8 +318,3 @@ def _skip_blank(line: str, position: int) -> int:
     blank = _BLANK.match(line, position)
     assert blank is not None  # the pattern matches the empty string
     return blank.end()
-
-
-def _primary_subtag(language: str) -> str:
-    """`zh` of `zh-Hans-CN`, as sentencex and our own tables know it."""
-    return language.partition("-")[0].lower()

@@ -1,24 +1,24 @@
-"""The two files of an unfinished file job, and how they become the output.
+"""The unfinished output of a file job, which is its own journal.
 
-OUTPUT.part holds the lines written so far; OUTPUT.journal says what the job is and, after every
-window, how much of OUTPUT.part is good. A window counts once its journal line is on the disk, so
-whatever kills the job, `--resume` cuts OUTPUT.part back to the last line of the journal and goes
-on. OUTPUT itself only ever appears whole, by renaming.
+OUTPUT.part holds the translations so far, one line for each input line. OUTPUT.journal is a small
+JSON file that says what job they belong to. To resume, the lines of OUTPUT.part are counted and
+what follows the last whole window is cut off: a kill at any moment costs one window. OUTPUT itself
+only ever appears whole, by renaming.
 """
 
 import fcntl
-import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any
 
 from model.errors import DragomanError
+from model.system.atomic_files import sync
 
-_VERSION = 1
+_VERSION = 2
 _BLOCK = 1 << 20
 
 
@@ -26,129 +26,84 @@ class JobError(DragomanError):
     """A file job that cannot start, go on or be resumed."""
 
 
-@dataclass(frozen=True)
-class Mark:
-    """One window's end: everything before it is on the disk."""
+class PartFile:
+    """The output of an unfinished job; `open_part` makes it."""
 
-    num_lines: int
-    num_bytes: int
-    sha256: str  # of the first num_bytes of OUTPUT.part
-
-
-_START = Mark(0, 0, hashlib.sha256().hexdigest())
-
-
-class JobFiles:
-    """Owns OUTPUT.part and OUTPUT.journal from `open` until `finish`; only one process may."""
-
-    def __init__(self, output: Path, part: IO[bytes], journal: IO[bytes], mark: Mark) -> None:
-        self.mark = mark
+    def __init__(self, output: Path, file: IO[bytes], num_lines: int) -> None:
+        self.num_lines = num_lines  # translated so far
         self._output = output
-        self._part = part
-        self._journal = journal
-        self._digest = _digest(part, mark.num_bytes)
-
-    @classmethod
-    def open(
-        cls, output: Path, identity: Mapping[str, object], *, num_lines: int, resume: bool
-    ) -> Self:
-        """Begin a job of num_lines lines, or go on where its journal ends.
-
-        `identity` is all that the output depends on; a job is resumed only if it is unchanged.
-        Raises JobError, and touches nothing, if files of another job are in the way.
-        """
-        part_path, journal_path = job_paths(output)
-        if not journal_path.exists() and part_path.exists():
-            raise JobError(
-                f"{part_path} exists and no journal belongs to it, so it may be yours; "
-                f"move it away or choose another output"
-            )
-        journal = _open_locked(journal_path)
-        try:
-            mark = _read_journal(journal, journal_path, identity, resume=resume)
-            if mark is None:
-                mark = _START
-                journal.truncate(0)
-                _append(journal, {"version": _VERSION, **identity})
-            part: IO[bytes]
-            if mark.num_lines == num_lines > 0 and not part_path.exists() and output.exists():
-                part = output.open("rb")  # killed between the last rename and the journal's end
-            else:
-                part = part_path.open("r+b" if mark.num_bytes else "w+b")
-        except FileNotFoundError:
-            journal.close()
-            raise JobError(
-                f"{part_path} is gone, so the job cannot go on; remove {journal_path} to start over"
-            ) from None
-        except BaseException:
-            journal.close()
-            raise
-        files = cls(output, part, journal, mark)
-        if files._digest.hexdigest() != mark.sha256:
-            files._close()
-            raise JobError(
-                f"{part.name} was changed since the job stopped; remove {journal_path} and "
-                f"{part_path} to start over"
-            )
-        if part.writable():
-            part.truncate(mark.num_bytes)
-            part.seek(mark.num_bytes)
-        return files
+        self._file = file
 
     def append(self, num_lines: int, data: bytes) -> None:
-        """Add one window; when this returns, it survives a power cut."""
+        """Adds one window; when this returns, it survives a kill of the process."""
         try:
-            self._part.write(data)
-            _to_disk(self._part)
-            self._digest.update(data)
-            mark = Mark(
-                self.mark.num_lines + num_lines,
-                self.mark.num_bytes + len(data),
-                self._digest.hexdigest(),
-            )
-            _append(self._journal, asdict(mark))
+            self._file.write(data)
+            self._file.flush()
         except OSError as error:
-            raise JobError(
-                f"cannot write {self._part.name}: {error.strerror}; {self.mark.num_lines:,} lines "
-                f"are safe: make room and give the same command with --resume"
-            ) from error
-        self.mark = mark
+            raise self._not_written(error) from error
+        self.num_lines += num_lines
 
     def finish(self) -> None:
-        """Make the part file the output, replacing what was there."""
-        part_path, journal_path = job_paths(self._output)
-        if self._part.writable():
-            os.replace(part_path, self._output)
-        folder = os.open(self._output.parent, os.O_RDONLY)
+        """Makes the part file the output; an older output is replaced."""
+        part, journal = job_paths(self._output)
         try:
-            os.fsync(folder)
+            sync(part)
+            os.replace(part, self._output)
+            sync(self._output.parent)
+        except OSError as error:
+            raise self._not_written(error) from error
+        journal.unlink()
+
+    def _not_written(self, error: OSError) -> JobError:
+        return JobError(
+            f"cannot write {self._file.name}: {error.strerror}; {self.num_lines:,} lines are safe: "
+            f"make room and give the same command with --resume"
+        )
+
+
+@contextmanager
+def open_part(
+    output: Path,
+    identity: Mapping[str, object],
+    *,
+    num_lines: int,
+    window_lines: int,
+    resume: bool,
+) -> Iterator[PartFile]:
+    """Begins a job of num_lines lines, or continues one after its last whole window.
+
+    `identity` is everything that the output depends on; a job is resumed only if it is unchanged.
+    Only one process may have the files of an output open. Raises JobError, and changes nothing, if
+    there are files of another job.
+    """
+    part_path, journal_path = job_paths(output)
+    if _size(part_path) and not _size(journal_path):
+        raise JobError(
+            f"{part_path} exists and no journal belongs to it, so it may be yours; "
+            f"move it away or choose another output"
+        )
+    with _open_locked(journal_path) as journal:
+        recorded = _read_journal(journal, journal_path)
+        done, num_bytes = _whole_windows(part_path, num_lines, window_lines)
+        if done:
+            _check_resumable(output, recorded, identity, done, resume=resume)
+        file = _open_part(part_path, num_bytes)
+        try:
+            if not done:
+                _write_journal(journal, identity)
+            yield PartFile(output, file, done)
         finally:
-            os.close(folder)
-        journal_path.unlink()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        for file in (self._part, self._journal):
-            try:
+            with suppress(OSError):  # a full disk fails again, over lines that do not count
                 file.close()
-            except OSError:
-                # A full disk fails once more here, over bytes that no journal line counts.
-                continue
 
 
 def job_paths(output: Path) -> tuple[Path, Path]:
     """OUTPUT.part and OUTPUT.journal."""
     return output.with_name(output.name + ".part"), output.with_name(output.name + ".journal")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _open_locked(path: Path) -> IO[bytes]:
@@ -167,56 +122,96 @@ def _open_locked(path: Path) -> IO[bytes]:
     return journal
 
 
-def _read_journal(
-    journal: IO[bytes], path: Path, identity: Mapping[str, object], *, resume: bool
-) -> Mark | None:
-    """Where the job stands; None when nothing is done yet and the job starts afresh."""
+def _read_journal(journal: IO[bytes], path: Path) -> dict[str, Any]:
+    """The identity of the job that the part file belongs to; empty for a new job."""
     journal.seek(0)
-    *lines, cut_off = journal.read().split(b"\n")
-    if not lines:
-        return None
+    content = journal.read()
+    if not content:
+        return {}
     try:
-        header, *records = [json.loads(line) for line in lines]
-        recorded = {key: value for key, value in header.items() if key != "version"}
-        version = header["version"]
-        mark = Mark(**records[-1]) if records else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+        recorded = json.loads(content)
+        recorded["version"]
+    except (ValueError, KeyError, TypeError):
         raise JobError(f"{path} is not the journal of a file job; move it away") from None
-    if mark is None:
-        return None
+    return dict(recorded)
+
+
+def _write_journal(journal: IO[bytes], identity: Mapping[str, object]) -> None:
+    journal.truncate(0)
+    try:
+        journal.write(json.dumps({"version": _VERSION, **identity}).encode())
+    except OSError as error:
+        journal.truncate(0)
+        raise JobError(f"cannot write {journal.name}: {error.strerror}") from error
+
+
+def _open_part(path: Path, num_bytes: int) -> IO[bytes]:
+    """The part file, cut off after so many bytes and ready for more."""
+    try:
+        file = path.open("r+b" if num_bytes else "w+b")
+    except OSError as error:
+        raise JobError(f"cannot write {path}: {error.strerror}") from error
+    file.truncate(num_bytes)
+    file.seek(num_bytes)
+    return file
+
+
+def _check_resumable(
+    output: Path,
+    recorded: Mapping[str, object],
+    identity: Mapping[str, object],
+    num_lines: int,
+    *,
+    resume: bool,
+) -> None:
+    part, journal = job_paths(output)
+    remove = f"remove {journal} and {part} to start over"
     if not resume:
         raise JobError(
-            f"an earlier job for {path.with_suffix('')} stopped after {mark.num_lines:,} lines; "
-            f"go on with --resume, or remove {path} and {path.with_suffix('.part')} to start over"
+            f"an earlier job for {output} stopped after {num_lines:,} lines; "
+            f"go on with --resume, or {remove}"
         )
-    wanted = json.loads(json.dumps(identity))
+    wanted = json.loads(json.dumps({"version": _VERSION, **identity}))
     changed = [key for key in {**recorded, **wanted} if recorded.get(key) != wanted.get(key)]
-    if version != _VERSION:
-        changed.append("journal format")
     if changed:
         raise JobError(
             f"cannot resume: since the job stopped, this changed: {', '.join(changed)}; "
-            f"change it back, or remove {path} and {path.with_suffix('.part')} to start over"
+            f"change it back, or {remove}"
         )
-    if cut_off:  # a full disk or a power failure in the middle of a record
-        journal.truncate(journal.tell() - len(cut_off))
-    return mark
 
 
-def _append(journal: IO[bytes], record: Mapping[str, object]) -> None:
-    journal.write(json.dumps(record).encode() + b"\n")
-    os.fsync(journal.fileno())
+def _whole_windows(part: Path, num_lines: int, window_lines: int) -> tuple[int, int]:
+    """The number of lines and bytes up to the end of the last whole window of a part file."""
+    done = num_bytes = 0
+    if not part.exists():
+        return done, num_bytes
+    with part.open("rb") as file:
+        lines = _ends_of_members(file) if part.name.endswith(".gz.part") else _ends_of_lines(file)
+        for count, end in lines:
+            if count % window_lines == 0 or count == num_lines:
+                done, num_bytes = count, end
+    return done, num_bytes
 
 
-def _to_disk(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _ends_of_lines(file: IO[bytes]) -> Iterator[tuple[int, int]]:
+    """For each whole line: its number, counted from 1, and the offset of its end."""
+    end = 0
+    for number, line in enumerate(file, start=1):
+        end += len(line)
+        if line.endswith(b"\n"):
+            yield number, end
 
 
-def _digest(part: IO[bytes], num_bytes: int) -> "hashlib._Hash":
-    digest = hashlib.sha256()
-    part.seek(0)
-    while num_bytes > 0 and (block := part.read(min(_BLOCK, num_bytes))):
-        digest.update(block)
-        num_bytes -= len(block)
-    return digest
+def _ends_of_members(file: IO[bytes]) -> Iterator[tuple[int, int]]:
+    """For each whole gzip member: the number of lines up to its end, and the offset of its end."""
+    member = zlib.decompressobj(wbits=31)
+    num_lines = end = 0
+    with suppress(zlib.error):  # bytes that no job wrote: what comes before them counts
+        while block := file.read(_BLOCK):
+            while block:
+                num_lines += member.decompress(block).count(b"\n")
+                block = member.unused_data
+                if member.eof:
+                    end = file.tell() - len(block)
+                    yield num_lines, end
+                    member = zlib.decompressobj(wbits=31)
