@@ -166,8 +166,11 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     with open_file(path) as raw:
         if raw.peek(2)[:2] == _GZIP_MAGIC:
             # GzipFile.readline is slow Python; a BufferedReader over it reads lines in C.
-            with io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER_BYTES) as stream:
-                yield stream
+            unpacked: io.BufferedReader = io.BufferedReader(
+                gzip.GzipFile(fileobj=raw), _BUFFER_BYTES
+            )
+            with unpacked:
+                yield unpacked
         elif path.suffix.lower() == ".gz":
             raise InputError(
                 f"{path} is named .gz but holds no gzip data; rename it or fetch it again"

@@ -126,5 +126,5 @@ def test_blocks_of_any_size_give_the_same_lines(
             assert list(read_lines(path)) == [line.removesuffix("\r") for line in expected]
 
 
-def test_runs_of_line_ends_become_one_space() -> None:
-    assert one_line("one\r\ntwo\n\nthree\rfour\u2028five") == "one two three four\u2028five"
+def test_one_line_replaces_line_ends_only() -> None:
+    assert one_line("a\r\n\nb\rc\u2028d\te ") == "a b c\u2028d\te "

@@ -105,7 +105,7 @@ def test_an_unfinished_gzip_member_does_not_count(long_file: Path, tmp_path: Pat
         part, _ = job_paths(output)
         members = part.read_bytes()
         assert whole.read_bytes().startswith(members)
-        part.write_bytes(whole.read_bytes()[: max(num_bytes, len(members))])
+        part.write_bytes(whole.read_bytes()[: max(num_bytes, len(members))] + b"torn"[:num_bytes])
         num_resumed = run_job(long_file, output, resume=True).num_resumed
         assert num_resumed % 5 == 0
         assert num_resumed >= 10
