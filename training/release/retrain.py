@@ -114,8 +114,9 @@ def _config(
     # Once an epoch: the parent's plan was for a corpus of another size.
     tables["validation"] = {**tables["validation"], "patience": PATIENCE, "every_steps": None}
     tables["threads"] = None  # with precision, found out anew: this may be another machine
+    tokenizer = TokenizerConfig.model_validate(tables.get("tokenizer", {}))
     config = load_config(None, data=Path.cwd(), inline=tables, overrides=overrides)
-    if config.tokenizer != TokenizerConfig.model_validate(tables.get("tokenizer", {})):
+    if config.tokenizer != tokenizer:
         raise ConfigError(
             f"retraining keeps the tokenizer of {checkpoint}; leave out the settings of tokenizer"
         )
