@@ -9,11 +9,11 @@ from pathlib import Path
 
 from model.errors import ConfigError
 from model.system.process import num_cores
+from model.system.progress import line_progress
 from service.bench.plan import BenchPlan, Task, sentences_of
 from service.bench.process import measure_apart
 from service.bench.report import BenchReport, PrecisionReport, Unsupported
 from service.commands.loading import Loading
-from service.files.progress import line_progress
 
 
 def run_bench(
