@@ -25,7 +25,8 @@ def make(folder: Path, file: str = "config.json") -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return [served_model.name for served_model in open_models(ModelFolder(folder, Settings())).served_models]
+    registry = open_models(ModelFolder(folder, Settings()))
+    return [served_model.name for served_model in registry.served_models]
 
 
 def test_folder_of_checkpoints(tmp_path: Path) -> None:
