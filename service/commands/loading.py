@@ -1,4 +1,4 @@
-"""A checkpoint opened for one command, and the search settings its options ask for."""
+"""Opens a checkpoint for one command, and applies the command's search options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loading:
-    """Which checkpoint, and how it is to run here."""
+    """A checkpoint and how to run it."""
 
     checkpoint: Path
     device: str = "cpu"
@@ -26,14 +26,14 @@ class Loading:
 
 
 def load_translator(loading: Loading, *, much: bool = False) -> "Translator":
-    """The translator, ready; from here on this process has paid for importing torch.
+    """Loads the translator; imports torch.
 
-    `much`: there is enough to translate for every core; engines' processes start at once.
+    `much`: there is work for every core, so all engine processes start at once.
     """
     threads = loading.threads or num_cores()
     processes = None
     if much and threads > 1 and loading.device == "cpu":
-        processes = EngineProcesses()  # they import torch while this process does
+        processes = EngineProcesses()  # they import torch while this process imports it
     import torch
 
     from model.translator import Translator
@@ -58,6 +58,6 @@ def load_translator(loading: Loading, *, much: bool = False) -> "Translator":
 def search_settings(
     translator: "Translator", chosen: Mapping[str, int | float | None]
 ) -> "SearchConfig":
-    """The checkpoint's own search settings, with those that were chosen (not None) on top."""
+    """The checkpoint's search settings, replaced by those of `chosen` that are not None."""
     given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     return replace(translator.search, **given)

@@ -1,4 +1,4 @@
-"""`dragoman score`: how likely a checkpoint finds given translations, line by line."""
+"""`dragoman score`: log-probabilities of given translations, line by line."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ _BATCH = 32
 
 
 def score_files(loading: Loading, source: Path, target: Path, *, as_json: bool) -> None:
-    """Print log_prob and score of every line of `target`, given that line of `source`."""
+    """Prints log_prob and score of every line of `target`, given the same line of `source`."""
     num_source, num_target = survey(source).num_lines, survey(target).num_lines
     if num_source != num_target:
         raise InputError(
@@ -60,7 +60,7 @@ def _score_window(
 
 
 def _score_line(translator: "Translator", pair: tuple[str, str], number: int) -> "ForcedScore":
-    """One pair alone, so that a refusal can name its line."""
+    """Scores one pair alone, so that an error can name its line."""
     try:
         return translator.score([pair])[0]
     except InputError as error:
