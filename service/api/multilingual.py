@@ -74,7 +74,7 @@ class MultilingualTranslator:
         """The language pairs there are; raises ModelLoading while there may be some soon."""
         served = self.translation_service.served()
         if not served.pairs and self.translation_service.registry.loading:
-            raise ModelLoading("models are still loading; try again soon")
+            raise ModelLoading("models are still loading; retry after a few seconds")
         return served
 
     async def detect(

@@ -120,8 +120,8 @@ def _refuse_details(body: TranslateRequest, route: Route) -> None:
     for name in _OF_ONE_MODEL:
         if route.pivot is not None and getattr(body, name):
             raise InvalidRequest(
-                f"{name} cannot be told of a translation through {route.pivot}; leave it out, or "
-                "choose one model by its name",
+                f"{name} is not available for a translation through {route.pivot}; leave it out, "
+                "or choose one model by its name",
                 field=name,
             )
 

@@ -86,7 +86,7 @@ class Detector:
         if limit is not None and waiting and waiting + len(texts) > limit:
             raise QueueFull(
                 f"{waiting} texts are waiting for their language to be detected, at most {limit} "
-                "may (max_queue_texts); try again later, or say the language",
+                "may (max_queue_texts); retry later, or name the language",
                 retry_after_s=1,
             )
         self._num_waiting_texts += len(texts)
