@@ -8,7 +8,7 @@ from model.checkpoint import load_checkpoint, read_description
 from model.errors import CheckpointError
 from model.translator import Translator
 from training.config import load_config
-from training.demo import corpus as demo_corpus
+from training.demo.corpus import write_corpus
 from training.release.export import export
 from training.run.folder import RunFolder
 from training.run.pipeline import train
@@ -32,7 +32,7 @@ def run_demo(folder: Path, console: Console | None = None) -> Path:
     try:
         read_description(checkpoint)
     except CheckpointError:  # not there yet, or not whole
-        demo_corpus.write(corpus)
+        write_corpus(corpus)
         config = load_config(RECIPE, data=corpus)
         train(config, run, resume=RunFolder(run).started, console=console)
         export(run, checkpoint, console=console)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from training.demo.words import (
+from tests.demo_corpus.words import (
     ADJECTIVES,
     MEASURES,
     MONTHS,

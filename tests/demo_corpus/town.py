@@ -1,6 +1,6 @@
 """Sentences about getting around: timetables, opening hours, directions, journeys, weather."""
 
-from training.demo.phrases import (
+from tests.demo_corpus.phrases import (
     Choose,
     Sentence,
     clock_time,
@@ -9,7 +9,7 @@ from training.demo.phrases import (
     sentence,
     two_of,
 )
-from training.demo.words import (
+from tests.demo_corpus.words import (
     CITIES,
     FUTURE_DAYS,
     FUTURE_TIMES,

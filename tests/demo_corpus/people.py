@@ -1,6 +1,6 @@
 """Sentences about people: meetings, shopping, what they own, need, did, want and think."""
 
-from training.demo.phrases import (
+from tests.demo_corpus.phrases import (
     HAVE,
     WILL,
     Choose,
@@ -13,7 +13,7 @@ from training.demo.phrases import (
     thing_acted_on,
     two_of,
 )
-from training.demo.words import (
+from tests.demo_corpus.words import (
     ADJECTIVES,
     ANIMALS,
     CITIES,
