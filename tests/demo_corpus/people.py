@@ -1,4 +1,7 @@
-"""Sentences about people: meetings, shopping, what they own, need, did, want and think."""
+"""Sentences about people: meetings, shopping, possessions, needs, plans and opinions.
+
+The docstring of each function is a sentence that it may return.
+"""
 
 from tests.demo_corpus.phrases import (
     HAVE,

@@ -1,4 +1,7 @@
-"""Sentences about getting around: timetables, opening hours, directions, journeys, weather."""
+"""Sentences about getting around: timetables, opening hours, directions, journeys, weather.
+
+The docstring of each function is a sentence that it may return.
+"""
 
 from tests.demo_corpus.phrases import (
     Choose,
