@@ -18,7 +18,7 @@ class CheckpointError(DragomanError):
 
 
 class InputError(DragomanError):
-    """A text or a request that cannot be translated as it is."""
+    """A text, a text file or a request that cannot be used as it is."""
 
 
 class EngineFailure(DragomanError):

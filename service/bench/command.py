@@ -13,12 +13,12 @@ import typer
 
 from model.errors import ConfigError
 from model.system.process import num_cores
+from model.system.progress import line_progress
 from service.bench.picture import check_picture, draw_picture
 from service.bench.plan import PRECISIONS, BenchPlan, Task, sentences_of
 from service.bench.process import measure_apart
 from service.bench.report import BenchReport, PrecisionReport, Unsupported, report_lines
 from service.commands.loading import Loading
-from service.files.progress import line_progress
 
 _MAX_RATE = 100_000  # per second; more than one thread can add to a queue
 

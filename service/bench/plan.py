@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import InputError
+from model.text.text_file import read_lines
 from service.commands.loading import Loading
-from service.files.lines import read_lines
 
 PRECISIONS = ("fp32", "bf16", "int8")
 SHARES_OF_THROUGHPUT = (0.10, 0.25, 0.50, 0.75, 0.90, 1.10)  # the last one cannot be kept up

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import InputError
+from model.system.progress import line_progress
+from model.text.text_file import read_lines
 from service.commands.loading import Loading, load_translator
-from service.files.lines import read_lines, survey
-from service.files.progress import line_progress
+from service.files.lines import survey
 
 if TYPE_CHECKING:
     from model.translator import ForcedScore, Translator

@@ -12,11 +12,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from model.errors import InputError
+from model.system.progress import line_progress
 from model.text.segmenter import Segmentation
+from model.text.text_file import open_file
 from service.commands.loading import Loading, load_translator, search_settings
-from service.files.lines import FileLines, LineSource, PipeLines, Survey, open_input, survey
+from service.files.lines import FileLines, LineSource, PipeLines, Survey, survey
 from service.files.output_format import LineFormat
-from service.files.progress import line_progress
 from service.files.translate_file import (
     FileJob,
     JobReport,
@@ -124,7 +125,7 @@ def _lines(source: Path | None) -> Iterator[tuple[LineSource, str]]:
             print("Type a line and press Enter; Ctrl-D ends.", file=sys.stderr)
         yield PipeLines(sys.stdin.fileno(), "standard input"), "standard input"
     elif _is_special(source):
-        with open_input(source, unpack=False) as pipe:
+        with open_file(source) as pipe:
             yield PipeLines(pipe.fileno(), str(source)), str(source)
     else:
         yield FileLines(source), str(source)

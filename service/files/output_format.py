@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from service.files.lines import one_line
+from model.text.text_file import one_line
 
 if TYPE_CHECKING:
     from model.translation import SegmentTranslation, Translation

@@ -11,16 +11,13 @@ from functools import lru_cache
 from langcodes import Language, closest_match
 from langcodes.tag_parser import LanguageTagError
 
+from model.text.languages import UNSPACED_WORDS, primary_subtag
 from service.errors import UnknownLanguagePair
 
 # In CLDR's measure: regions of one language are 5 apart or less, two scripts 19 and more.
 _MAX_DISTANCE = 5
 
 _RIGHT_TO_LEFT = frozenset({"Adlm", "Arab", "Hebr", "Mand", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa"})
-
-_WITHOUT_SPACES = frozenset(
-    {"Hans", "Hant", "Hani", "Jpan", "Hira", "Kana", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"}
-)
 
 
 def match_code(asked: str, codes: Iterable[str]) -> str | None:
@@ -57,13 +54,9 @@ def language_name(code: str, in_language: str = "en") -> str:
         return code
 
 
-@lru_cache(maxsize=1024)
 def has_spaced_words(code: str) -> bool:
-    """False for a language whose usual script puts no space between words, such as Thai."""
-    try:
-        return Language.get(code).maximize().script not in _WITHOUT_SPACES
-    except LanguageTagError:
-        return True
+    """False for a language that is written without spaces between words, such as Thai."""
+    return primary_subtag(code) not in UNSPACED_WORDS
 
 
 @lru_cache(maxsize=1024)
@@ -83,7 +76,7 @@ def wider_codes(code: str) -> list[str]:
 
 def base_code(code: str) -> str:
     """The language alone, without script or region: zh for zh-Hans."""
-    return wider_codes(code)[-1]
+    return primary_subtag(code)
 
 
 def wider_pairs(source: str, target: str) -> Iterator[tuple[str, str]]:

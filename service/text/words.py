@@ -24,14 +24,11 @@ from typing import TYPE_CHECKING
 
 import regex  # type: ignore[import-untyped, unused-ignore]
 
+from model.text.languages import UNSPACED_CHARACTER
+
 if TYPE_CHECKING:
     from model.translation import SegmentTranslation
 
-# Scripts without spaces between words.
-_UNSPACED = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
-    r"\u3000-\u303f\uff00-\uff64]"
-)
 _GRAPHEME = regex.compile(r"\X")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _NO_LETTERS = frozenset(map(chr, (*range(0x20), *range(0x7F, 0xA0)))) | {
@@ -142,7 +139,10 @@ def split_words(text: str, pieces: Sequence[str], offset: int) -> list[_Place]:
         is_blank = grapheme.isspace()
         cut = is_blank != was_blank or (
             letter_ends[number - 1] in piece_ends
-            and (_UNSPACED.match(grapheme) or _UNSPACED.match(graphemes[number - 1][1]))
+            and (
+                UNSPACED_CHARACTER.match(grapheme)
+                or UNSPACED_CHARACTER.match(graphemes[number - 1][1])
+            )
         )
         if cut and not was_blank:
             ends.append(position)

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import NonNegativeInt, PositiveInt
 
 from model.errors import DragomanError, InputError
-from service.files.lines import read_lines
+from model.text.text_file import read_lines
 from tests.load.abandoned import abandoned
 from tests.load.client import Sentences
 from tests.load.long_text import long_text

@@ -16,8 +16,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from model.errors import InputError
+from model.text.text_file import read_lines
 from service.bench.latency import LatencySummary
-from service.files.lines import read_lines
 
 
 @dataclass(frozen=True)

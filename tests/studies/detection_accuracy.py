@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from model.errors import DragomanError, InputError
-from service.files.lines import read_lines
+from model.text.text_file import read_lines
 from service.text.detection import Detector
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import regex  # type: ignore[import-untyped, unused-ignore]
 
 from model.errors import DragomanError, InputError
-from service.files.lines import read_lines
+from model.text.text_file import read_lines
 from service.text.words import words_of
 
 if TYPE_CHECKING:

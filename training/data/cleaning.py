@@ -5,7 +5,6 @@ beyond putting a pair on one line; dev and test are never cleaned.
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -19,7 +18,6 @@ from training.data.readers import Pair
 # Below this many pieces on the longer side a ratio says little: "Ja." may be "Yes, I do think so."
 MIN_PIECES_FOR_RATIO = 10
 
-_LINE_BREAKS = re.compile(r"[\r\n]+")
 # SentencePiece's pieces span at most 16 characters and normalisation rarely shortens text by more
 # than a few times, so a text this much longer than max_tokens is too long under any tokenizer.
 _CHARS_PER_TOKEN_AT_MOST = 64
@@ -36,13 +34,6 @@ class Rule(StrEnum):
     LEAKED = "leaked"  # shares a sentence with dev or test
     DUPLICATES = "duplicates"
     LENGTH_RATIO = "length_ratio"
-
-
-def one_line(text: str) -> str:
-    """The text with every run of line ends made one space: JSON and TMX may hold some inside."""
-    if "\n" not in text and "\r" not in text:  # nearly always; looking is far faster than replacing
-        return text
-    return _LINE_BREAKS.sub(" ", text)
 
 
 def broken_text_rule(pair: Pair, config: CleaningConfig) -> Rule | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from sentencepiece import SentencePieceTrainer
 
 from model.errors import ConfigError
+from model.text.languages import UNSPACED_SENTENCES, primary_subtag
 from model.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer, TokenizerPair, clean_controls
 from training.config import TokenizerConfig
 from training.errors import CorpusError
@@ -31,8 +32,8 @@ _MAX_CHARACTERS = 1000
 # over threads. A fixed number gives the same bytes on every machine, however many cores it has.
 _NUM_THREADS = 16
 
-# Without spaces between words, a character per syllable or word: many, most of them rare.
-_LARGE_SCRIPT_LANGUAGES = {"zh", "cmn", "yue", "wuu", "hak", "nan", "lzh", "ja", "ko"}
+# A character for each syllable or word: many characters, most of them rare.
+_LARGE_SCRIPT_LANGUAGES = UNSPACED_SENTENCES | {"ko"}
 _LARGE_SCRIPT_COVERAGE = 0.9995  # of the characters in running text; the rest is spelt in bytes
 
 # NFKC would turn full-width punctuation into ASCII and split the Thai and Lao vowel AM in two, so
@@ -60,24 +61,22 @@ def fit_tokenizers(
     text, ConfigError when the size asked cannot even hold the characters.
     """
     languages = [source_language, target_language]
+    rules = normalizations(config, target_language)
     if config.joint:
         per_side = MAX_SENTENCES // 2
         texts = sample(source_texts(), per_side, seed=seed)
         num_pairs = len(texts)
         texts += sample(target_texts(), per_side, seed=seed)
-        rule = _normalization(config, target_language)
         joint = _fit(
-            texts, "joint", config, languages, rule=rule, num_pairs=num_pairs, report=report
+            texts, "joint", config, languages, rule=rules[1], num_pairs=num_pairs, report=report
         )
         pair = TokenizerPair(joint, joint)
     else:
         sides = []
-        for side, stream, language in zip(
-            ("source", "target"), (source_texts, target_texts), languages, strict=True
+        for side, stream, language, rule in zip(
+            ("source", "target"), (source_texts, target_texts), languages, rules, strict=True
         ):
             texts = sample(stream(), MAX_SENTENCES, seed=seed)
-            # Only what is written must keep its readers' forms; what is read gains from fewer.
-            rule = _normalization(config, language if side == "target" else "")
             sides.append(
                 _fit(
                     texts, side, config, [language], rule=rule, num_pairs=len(texts), report=report
@@ -140,21 +139,20 @@ def default_vocab_size(num_pairs: int) -> int:
     return 32_000
 
 
-def _normalization(config: TokenizerConfig, target_language: str) -> str:
+def normalizations(config: TokenizerConfig, target_language: str) -> tuple[str, str]:
+    """The normalization rules of the source and of the target tokenizer."""
     if config.normalization != "auto":
-        return config.normalization
-    return "identity" if _primary_subtag(target_language) in _IDENTITY_TARGETS else "nmt_nfkc"
+        return config.normalization, config.normalization
+    # Only what is written must keep its readers' forms; what is read gains from fewer.
+    target = "identity" if primary_subtag(target_language) in _IDENTITY_TARGETS else "nmt_nfkc"
+    return target if config.joint else "nmt_nfkc", target
 
 
 def _coverage(config: TokenizerConfig, languages: Iterable[str]) -> float:
     if config.character_coverage is not None:
         return config.character_coverage
-    large = any(_primary_subtag(language) in _LARGE_SCRIPT_LANGUAGES for language in languages)
+    large = any(primary_subtag(language) in _LARGE_SCRIPT_LANGUAGES for language in languages)
     return _LARGE_SCRIPT_COVERAGE if large else 1.0
-
-
-def _primary_subtag(language: str) -> str:
-    return language.partition("-")[0].lower()
 
 
 def _fit(

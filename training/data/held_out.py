@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
+from model.text.text_file import one_line
 from training.config import CorpusConfig, DataConfig
-from training.data.cleaning import HeldSentences, one_line, smallest
+from training.data.cleaning import HeldSentences, smallest
 from training.data.prepared import new_text
 from training.data.readers import Pair, corpus_name, read_pairs
 from training.data.steps import CANDIDATES

@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from model.errors import DragomanError
 from training.errors import CorpusError
 
 Item = TypeVar("Item")
@@ -63,11 +64,11 @@ def map_in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _with_damage(items: Iterable[Item]) -> Iterator[Item | CorpusError | OSError]:
+def _with_damage(items: Iterable[Item]) -> Iterator[Item | DragomanError | OSError]:
     """The items, and the error that making them ended with."""
     try:
         yield from items
-    except (CorpusError, OSError) as error:
+    except (DragomanError, OSError) as error:
         yield error
 
 

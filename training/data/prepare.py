@@ -113,8 +113,8 @@ def prepare(
     `fit` gets the cleaned training text of either side and returns the tokenizers; `tokenizer` is
     what they were fitted with (None: they came ready-made) and is only recorded. `num_workers` are
     the processes that share the work (None: one a core, fewer for small corpora). Raises
-    CorpusError for damaged input or when nothing is left; an OSError passes through. Either way
-    the folder does not appear.
+    InputError or CorpusError for damaged input or when nothing is left; an OSError passes through.
+    Either way the folder does not appear.
     """
     progress = progress or _no_progress
     for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):

@@ -9,9 +9,9 @@ from typing import Any, Literal, TextIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from model.system.atomic_files import write_json
+from model.text.text_file import open_file
 from model.text.tokenizer import TokenizerPair
 from training.config import DataConfig, TokenizerConfig, differences
-from training.data.line_blocks import open_file
 from training.data.readers import Pair
 from training.data.report import CorpusReport
 from training.data.token_store import TokenStore
@@ -59,7 +59,7 @@ class _Manifest(BaseModel):
 
 
 def describe_inputs(data: DataConfig) -> list[SourceFile]:
-    """Size and hash of every file that will be read; CorpusError for one that is missing."""
+    """Size and hash of every file that will be read; InputError for one that is missing."""
     corpora = (*data.train, data.dev, data.test)
     paths = dict.fromkeys(path for corpus in corpora if corpus for path in corpus.files())
     for path in paths:  # all of them before the first is read: a missing one shows at once

@@ -1,9 +1,9 @@
 """Parallel text from disk: aligned text files, TSV, JSON lines and TMX.
 
 Every reader streams, so memory does not grow with the file. Files of lines come in blocks, which
-any process can take apart (`line_blocks.py`); TMX is taken apart while it is read (`tmx.py`). What
-is read is the raw text: nothing is normalised, cleaned or dropped here. Damaged input raises
-CorpusError with file and line, never yields half of it silently.
+any process can parse (`model/text/text_file.py`); TMX is parsed while it is read (`tmx.py`). The
+result is the raw text: nothing is normalised, cleaned or dropped here. Text that cannot be decoded
+raises InputError, everything else that is wrong CorpusError, both with file and line.
 """
 
 import json
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from training.config import CorpusConfig
-from training.data.line_blocks import (
+from model.text.text_file import (
     BLOCK_BYTES,
     LineBlock,
     damage_named,
@@ -21,6 +20,7 @@ from training.data.line_blocks import (
     open_bytes,
     read_line_blocks,
 )
+from training.config import CorpusConfig
 from training.data.tmx import read_tmx
 from training.errors import CorpusError
 
@@ -38,7 +38,7 @@ class PairBlock(Protocol):
     """Some pairs that follow one another in a corpus; can be sent to another process."""
 
     def pairs(self) -> Iterator[Pair]:
-        """The pairs; CorpusError with file and line where the text is damaged."""
+        """The pairs; InputError or CorpusError with file and line where the text is damaged."""
         ...
 
 
@@ -54,7 +54,8 @@ def read_pairs(
 
     Languages name the keys of JSON lines and choose the variants of a TMX unit. Wholly blank lines
     of TSV and JSON lines, and TMX units without both languages, hold no pair and are passed over.
-    Raises CorpusError naming file and line; that line counts of two files differ shows at the end.
+    Raises InputError or CorpusError with file and line; that line counts of two files differ shows
+    at the end.
     """
     for block in read_blocks(
         corpus, source_language=source_language, target_language=target_language

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.text.text_file import one_line
 from model.text.tokenizer import TokenizerPair
 from training.config import CleaningConfig
 from training.data.cleaning import (
@@ -18,7 +19,6 @@ from training.data.cleaning import (
     Rule,
     broken_piece_rule,
     broken_text_rule,
-    one_line,
     pair_hash,
 )
 from training.data.readers import Pair, PairBlock

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.parsers import expat
 
+from model.text.languages import primary_subtag
 from training.errors import CorpusError
 
 MAX_UNIT_CHARS = 16 << 20  # text of one unit, all its languages together
@@ -71,8 +72,8 @@ def _match(unit: dict[str, str], language: str) -> str | None:
     wanted = language.lower()
     if wanted in unit:
         return wanted
-    primary = wanted.partition("-")[0]
-    return next((key for key in unit if key.partition("-")[0] == primary), None)
+    primary = primary_subtag(wanted)
+    return next((key for key in unit if primary_subtag(key) == primary), None)
 
 
 class _UnitHandler:

@@ -1,8 +1,7 @@
 """`dragoman evaluate`: translate a test set with one checkpoint or two, and score what came out."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from model.errors import ConfigError
 from model.system.atomic_files import write_json, write_text
 from model.system.process import num_cores
+from model.system.progress import line_progress
 from model.translator import Translator
 from training.config import CorpusConfig
 from training.data.readers import read_pairs
@@ -63,7 +63,7 @@ def _evaluate(
     outputs: list[list[str]] = []
     for number, translator in enumerate(translators, start=1):
         name, version = translator.checkpoint.name, translator.checkpoint.version
-        with _progress(f"translating with {name}", len(sources)) as progress:
+        with line_progress(f"translating with {name}", len(sources)) as progress:
             output = translate_all(translator, sources, progress=progress)
         scores = corpus_scores(output, references, target_language=language)
         search = translator.search
@@ -134,16 +134,3 @@ def _common_language(translators: Sequence[Translator]) -> str:
             f"and cannot be compared on one reference"
         )
     return languages.pop()
-
-
-@contextmanager
-def _progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(
-        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda num_done: bar.update(task, completed=num_done)

@@ -13,12 +13,13 @@ from sacrebleu.significance import PairedTest, Result
 
 from model.batch_translate import translate_in_order
 from model.errors import InputError
+from model.text.languages import CHINESE, UNSPACED_WORDS, primary_subtag
+from model.text.text_file import one_line
 
 if TYPE_CHECKING:
     from model.decoding.beam_search import SearchConfig
     from model.translator import Translator
 
-_NO_SPACES = {"zh", "yue", "ja", "th", "lo", "km", "my"}  # written without spaces between words
 _WINDOW = 4096  # sentences; bounds how much of what is known of a translation is held at once
 _SIGNIFICANT = 0.05  # the usual level; shown beside p, never instead of it
 
@@ -222,7 +223,7 @@ def _translate_window(
         name_of=lambda index: f"source, line {start + index + 1}",
         progress=lambda num_done: progress(start + num_done),
     )
-    return [each.text.replace("\r", " ").replace("\n", " ") for each in translations]
+    return [one_line(each.text) for each in translations]
 
 
 def _filled(value: float | None) -> float:
@@ -231,7 +232,7 @@ def _filled(value: float | None) -> float:
 
 
 def _metrics(target_language: str) -> dict[str, Metric]:
-    spaceless = _base(target_language) in _NO_SPACES
+    spaceless = primary_subtag(target_language) in UNSPACED_WORDS
     return {
         "bleu": _bleu_metric(target_language),
         "chrf": CHRF(),
@@ -241,21 +242,17 @@ def _metrics(target_language: str) -> dict[str, Metric]:
 
 
 def _bleu_metric(target_language: str) -> BLEU:
-    base = _base(target_language)
-    if base in ("zh", "yue"):
+    language = primary_subtag(target_language)
+    if language in CHINESE:
         tokenizer = "zh"
-    elif base == "ja" and importlib.util.find_spec("MeCab") is not None:
+    elif language == "ja" and importlib.util.find_spec("MeCab") is not None:
         tokenizer = "ja-mecab"
-    elif base in _NO_SPACES:
+    elif language in UNSPACED_WORDS:
         tokenizer = "char"
     else:
         tokenizer = "13a"
     # force: no warning when a test set looks tokenised; the signature does not change
     return BLEU(tokenize=tokenizer, force=True)
-
-
-def _base(language: str) -> str:
-    return language.partition("-")[0].lower()
 
 
 def _check_counts(hypotheses: Sequence[str], references: Sequence[str]) -> None:

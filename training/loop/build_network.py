@@ -10,6 +10,7 @@ from model.network.dropout import DropoutRates
 from model.network.seq2seq import Seq2Seq, count_parameters
 from model.text.tokenizer import TokenizerPair
 from training.config import TrainingConfig
+from training.data.fit_tokenizer import normalizations
 from training.data.token_store import TokenStore
 
 
@@ -43,15 +44,16 @@ def checkpoint_config(
     config: TrainingConfig, network: Seq2Seq, tokenizers: TokenizerPair, store: TokenStore
 ) -> CheckpointConfig:
     """config.json of what this run exports."""
+    source_rule, target_rule = normalizations(config.tokenizer, config.data.target_language)
     return CheckpointConfig(
         source_language=config.data.source_language,
         target_language=config.data.target_language,
         model=network.config,
         tokenizer=TokenizerDescription(
-            kind=tokenizers.source.kind,
+            kind=config.tokenizer.kind,
             joint=tokenizers.joint,
-            source_normalization=tokenizers.source.normalization,
-            target_normalization=tokenizers.target.normalization,
+            source_normalization=source_rule,
+            target_normalization=target_rule,
         ),
         search=config.search,
         max_source_tokens=_max_source_tokens(store),

@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from model.checkpoint import file_hash, load_checkpoint
-from model.errors import CheckpointError
+from model.errors import CheckpointError, ConfigError
 from model.system.atomic_files import write_json
 from model.translator import Translator
-from training.config import TrainingConfig, load_config
+from training.config import TokenizerConfig, TrainingConfig, load_config
 from training.data.prepared import open_prepared
 from training.evaluation.metrics import Comparison, compare, translate_all
 from training.loop.distributed import this_worker
@@ -114,4 +114,10 @@ def _config(
     # Once an epoch: the parent's plan was for a corpus of another size.
     tables["validation"] = {**tables["validation"], "patience": PATIENCE, "every_steps": None}
     tables["threads"] = None  # with precision, found out anew: this may be another machine
-    return load_config(None, data=Path.cwd(), inline=tables, overrides=overrides)
+    tokenizer = TokenizerConfig.model_validate(tables.get("tokenizer", {}))
+    config = load_config(None, data=Path.cwd(), inline=tables, overrides=overrides)
+    if config.tokenizer != tokenizer:
+        raise ConfigError(
+            f"retraining keeps the tokenizer of {checkpoint}; leave out the settings of tokenizer"
+        )
+    return config

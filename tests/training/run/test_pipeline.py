@@ -429,14 +429,20 @@ def test_a_killed_retraining_goes_on(
     ).read_bytes()
 
 
-def test_retraining_with_another_architecture_is_refused(
-    dragoman: Zygote, recipe: Path, checkpoint: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.decoder_hidden=8", "tiny has another architecture"),
+        ("tokenizer.kind=bpe", "retraining keeps the tokenizer"),
+    ],
+)
+def test_retraining_with_another_network_or_tokenizer_is_refused(
+    dragoman: Zygote, recipe: Path, checkpoint: Path, tmp_path: Path, setting: str, message: str
 ) -> None:
     texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
-    command = dragoman.run(
-        "retrain", checkpoint, *texts, "--run", tmp_path / "run", "--set", "model.decoder_hidden=8"
-    )
-    assert "tiny has another architecture" in complaint(command, lines=None)
+    run = tmp_path / "run"
+    command = dragoman.run("retrain", checkpoint, *texts, "--run", run, "--set", setting)
+    assert message in complaint(command, lines=None)
 
 
 def test_retraining_what_does_not_say_how_it_was_trained(
