@@ -271,7 +271,9 @@ def bench(
     ] = 200,
     precision: Annotated[
         list[str] | None,
-        typer.Option("--precision", help="May be repeated. Default: all that can be had here."),
+        typer.Option(
+            "--precision", help="May be repeated. Default: every one that this machine can run."
+        ),
     ] = None,
     beam_size: Annotated[
         list[int] | None,
@@ -288,27 +290,27 @@ def bench(
             "--rates",
             metavar="R,R,...",
             help="Requests per second to try. Default: 10, 25, 50, 75, 90 and 110 % of the "
-            "sentences per second that each precision translates all at once.",
+            "sentences per second that the precision reaches when it translates all at once.",
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, help="How long requests arrive at each rate.")
+        float, typer.Option("--seconds", min=0.1, help="Duration of the measurement at each rate.")
     ] = 5.0,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="Draw throughput against latency: a .png or .svg file."),
+        typer.Option("--picture", help="Draw latency against throughput: a .png or .svg file."),
     ] = None,
     as_json: AsJson = False,
     device: Device = "cpu",
     threads: Threads = None,
     slots: Slots = 64,
 ) -> None:
-    """Measure speed, latency and memory on this machine, and its distance from the ceiling.
+    """Measure throughput, latency and memory of a checkpoint on this machine.
 
-    Each precision runs in a process of its own. Requests arrive by chance (Poisson) at each rate;
-    their latency counts from the arrival, so a queue shows. The JSON has an entry for each
-    precision in "precisions", with start times and memory, "throughput", "alone", "open_loop",
-    "short_beside_long" and "ceilings"; units are in the names.
+    Each precision runs in a process of its own. At each rate requests arrive at random times (a
+    Poisson process). Their latency counts from the arrival, so it includes the time in the queue.
+    The JSON has an entry for each precision in "precisions", with start times, memory,
+    "throughput", "alone", "open_loop" and "short_beside_long"; units are in the names.
 
     \b
     dragoman bench models/demo --source test.en --precision fp32 --picture bench.png
