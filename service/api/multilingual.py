@@ -20,7 +20,7 @@ from service.text.languages import ServedPairs, base_code, match_code
 from service.text.markup import Document, plain_document
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.text.segmenter import Segmentation
     from model.translation import Translation
 

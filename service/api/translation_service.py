@@ -40,10 +40,9 @@ from service.settings import Settings
 from service.text.languages import ServedPairs
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.text.segmenter import Segmentation
-    from model.translation import Translation
-    from model.translator import ForcedScore
+    from model.translation import ForcedScore, Translation
 
 
 @dataclass(frozen=True)

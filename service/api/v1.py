@@ -35,7 +35,7 @@ from service.text.quality_warnings import warnings_of
 from service.text.words import Word, words_of
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.translation import SegmentTranslation, Translation
 
 # Of metrics.json. The rest (example sentences, hashes, training config) is the team's own affair.

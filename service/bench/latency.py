@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from service.bench.open_loop import DrivenTranslator, LatencySummary
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
 
 SHORT_WORDS, LONG_WORDS = 6, 60
 NUM_LONG = 8  # long ones under way at any time

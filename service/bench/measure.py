@@ -33,7 +33,7 @@ def measure(task: Task, *, progress: Callable[[int], None]) -> PrecisionReport:
 
     imported = time.monotonic()
     threads = task.loading.threads or num_cores()
-    translator = load_translator(task.loading, much=True)
+    translator = load_translator(task.loading, many_texts=True)
     loaded = time.monotonic()
     with translator:
         translator.translate(task.sentences[:1])

@@ -16,7 +16,7 @@ from service.bench.usage import cpu_seconds
 if TYPE_CHECKING:
     import torch
 
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.translation import Translation
 
 _WARM_UP = 64  # first calls choose kernels and fill allocators

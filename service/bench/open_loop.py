@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.translation import Translation
 
 _SEED = 1

@@ -14,7 +14,8 @@ from service.commands.loading import Loading, load_translator
 from service.files.lines import survey
 
 if TYPE_CHECKING:
-    from model.translator import ForcedScore, Translator
+    from model.translation import ForcedScore
+    from model.translator import Translator
 
 _WINDOW = 512  # pairs read before they are scored, sorted by length to share batches
 _BATCH = 32
@@ -34,6 +35,9 @@ def score_files(loading: Loading, source: Path, target: Path, *, as_json: bool) 
         load_translator(loading) as translator,
         line_progress("scoring", num_source) as progress,
     ):
+        import torch  # has been imported by `load_translator`
+
+        torch.set_num_threads(loading.num_cores)
         while window := list(itertools.islice(pairs, _WINDOW)):
             for number, forced in enumerate(
                 _score_window(translator, window, num_done + 1), start=num_done + 1

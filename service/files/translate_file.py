@@ -24,7 +24,7 @@ from service.files.lines import LineSource, Survey
 from service.files.output_format import LineFormat
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.translation import Translation
 
 WINDOW_LINES = 2048  # what a kill can cost; at the end of each window slots stay empty

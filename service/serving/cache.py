@@ -20,7 +20,7 @@ from service.serving.jobs import ItemFailure
 from service.serving.served_model import Answer, ServedModel, too_late
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.text.segmenter import Segmentation
     from model.translation import Translation
 

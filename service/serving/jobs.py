@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # torch is the engine thread's affair
-    from model.decoding.beam_search import SearchConfig
-    from model.decoding.request import Usage
+    from model.decoding.request import EngineUsage
+    from model.decoding.search_config import SearchConfig
     from model.text.segmenter import Segmentation
-    from model.translation import Translation
-    from model.translator import ForcedScore
+    from model.translation import ForcedScore, Translation
 
 
 class TranslatorFace(Protocol):
@@ -36,7 +35,7 @@ class TranslatorFace(Protocol):
         """Characters of all segments translated so far."""
 
     @property
-    def usage(self) -> "Usage":
+    def usage(self) -> "EngineUsage":
         """How busy the engines are; from any thread."""
 
     def add(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from model.system.process import settle
+from model.system.process import freeze_gc
 from service.errors import (
     DeadlineExceeded,
     ModelLoading,
@@ -29,11 +29,10 @@ from service.serving.worker import Worker
 from service.settings import Settings
 
 if TYPE_CHECKING:  # importing torch is left to the model's thread
-    from model.decoding.beam_search import SearchConfig
-    from model.decoding.request import Usage
+    from model.decoding.request import EngineUsage
+    from model.decoding.search_config import SearchConfig
     from model.text.segmenter import Segmentation
-    from model.translation import Translation
-    from model.translator import ForcedScore
+    from model.translation import ForcedScore, Translation
 
 logger = logging.getLogger("dragoman.served_model")
 
@@ -106,7 +105,7 @@ class ServedModel:
         return self._info
 
     @property
-    def usage(self) -> "Usage | None":
+    def usage(self) -> "EngineUsage | None":
         """How busy its engines are, once there are any."""
         return None if self._worker is None else self._worker.usage
 
@@ -266,7 +265,7 @@ class ServedModel:
             loaded.translator.close()
             raise
         self._info = loaded.info
-        settle()
+        freeze_gc()
         self._worker = Worker(loaded.translator, feed_ahead=self._settings.max_slots)
         self.queue_limits.speed = self._worker.speed
         self.state = ModelState.READY

@@ -16,7 +16,7 @@ from service.errors import InvalidRequest, TranslationFailed, describe
 from service.serving.jobs import ItemFailure, Job, ScoreJob, TranslateJob, TranslatorFace
 
 if TYPE_CHECKING:
-    from model.decoding.request import Usage
+    from model.decoding.request import EngineUsage
 
 logger = logging.getLogger("dragoman.worker")
 
@@ -51,7 +51,7 @@ class Worker:
         return self._full_characters / self._full_s if seen else None
 
     @property
-    def usage(self) -> "Usage":
+    def usage(self) -> "EngineUsage":
         """How busy the engines are; from any thread."""
         return self._translator.usage
 

@@ -18,7 +18,7 @@ from service.files.output_format import LineFormat
 from service.files.translate_file import FileJob, JobReport, translate_file
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.translation import Translation
 
 

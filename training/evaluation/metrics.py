@@ -17,7 +17,7 @@ from model.text.languages import CHINESE, UNSPACED_WORDS, primary_subtag
 from model.text.text_file import one_line
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.translator import Translator
 
 _WINDOW = 4096  # sentences; bounds how much of what is known of a translation is held at once

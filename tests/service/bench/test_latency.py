@@ -11,7 +11,7 @@ from service.bench.latency import NUM_LONG, of_words, one_by_one, short_beside_l
 from service.bench.open_loop import LatencySummary, open_loop, percentile, poisson_arrivals
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.translation import Translation
 
 SEARCH = cast("SearchConfig", None)
