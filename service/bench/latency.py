@@ -4,12 +4,9 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from model.decoding.search_config import SearchConfig
 from service.bench.open_loop import DrivenTranslator, LatencySummary
-
-if TYPE_CHECKING:
-    from model.decoding.search_config import SearchConfig
 
 SHORT_WORDS, LONG_WORDS = 6, 60
 NUM_LONG = 8  # long ones under way at any time
@@ -30,7 +27,7 @@ class ShortBesideLong:
 def one_by_one(
     translator: DrivenTranslator,
     texts: Sequence[str],
-    search: "SearchConfig",
+    search: SearchConfig,
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LatencySummary:
@@ -46,7 +43,7 @@ def one_by_one(
 def short_beside_long(
     translator: DrivenTranslator,
     sentences: Sequence[str],
-    search: "SearchConfig",
+    search: SearchConfig,
     seconds: float,
     *,
     clock: Callable[[], float] = time.perf_counter,
@@ -82,7 +79,7 @@ def short_beside_long(
 def _answer_one(
     translator: DrivenTranslator,
     text: str,
-    search: "SearchConfig",
+    search: SearchConfig,
     *,
     company: Callable[[set[int]], None],
     clock: Callable[[], float],

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from model.config import ModelConfig
+from model.decoding.search_config import SearchConfig
 from model.errors import InputError
+from model.translation import Translation
 from service.bench import flops as work
 from service.bench.peak import copy_ceiling, matrix_ceiling, product_seconds
 from service.bench.report import Ceilings, StageWork, Throughput
@@ -16,8 +18,6 @@ from service.bench.usage import cpu_seconds
 if TYPE_CHECKING:
     import torch
 
-    from model.decoding.search_config import SearchConfig
-    from model.translation import Translation
 
 _WARM_UP = 64  # first calls choose kernels and fill allocators
 
@@ -29,8 +29,8 @@ class TextTranslator(Protocol):
     def process_ids(self) -> tuple[int, ...]: ...
 
     def translate(
-        self, texts: Sequence[str], search: "SearchConfig | None" = None
-    ) -> "list[Translation]": ...
+        self, texts: Sequence[str], search: SearchConfig | None = None
+    ) -> list[Translation]: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Machine:
 
 
 def run_offline(
-    translator: TextTranslator, sentences: Sequence[str], search: "SearchConfig"
+    translator: TextTranslator, sentences: Sequence[str], search: SearchConfig
 ) -> OfflineRun:
     """Translate all sentences and take the time; some of them are translated before, to warm up.
 

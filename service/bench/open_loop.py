@@ -9,11 +9,10 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from model.decoding.search_config import SearchConfig
-    from model.translation import Translation
+from model.decoding.search_config import SearchConfig
+from model.translation import Translation
 
 _SEED = 1
 
@@ -21,9 +20,9 @@ _SEED = 1
 class DrivenTranslator(Protocol):
     """What is driven here of model.translator.Translator, or of several that work as one."""
 
-    def add(self, text: str, search: "SearchConfig | None" = None) -> int: ...
+    def add(self, text: str, search: SearchConfig | None = None) -> int: ...
 
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
         """What has finished; returns after `timeout_s` at the latest, if it waits at all."""
 
     def cancel(self, ticket: int) -> None: ...
@@ -88,7 +87,7 @@ def open_loop(
     texts: Sequence[str],
     rate_per_s: float,
     seconds: float,
-    search: "SearchConfig",
+    search: SearchConfig,
     *,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,

@@ -10,13 +10,12 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:  # torch is the engine thread's affair
-    from model.decoding.request import EngineUsage
-    from model.decoding.search_config import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import ForcedScore, Translation
+from model.decoding.request import EngineUsage
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import ForcedScore, Translation
 
 
 class TranslatorFace(Protocol):
@@ -35,21 +34,21 @@ class TranslatorFace(Protocol):
         """Characters of all segments translated so far."""
 
     @property
-    def usage(self) -> "EngineUsage":
+    def usage(self) -> EngineUsage:
         """How busy the engines are; from any thread."""
 
     def add(
         self,
         text: str,
-        search: "SearchConfig | None" = None,
+        search: SearchConfig | None = None,
         *,
         alignments: bool = False,
-        segmentation: "Segmentation" = "line",
+        segmentation: Segmentation = "line",
         bulk: bool = False,
     ) -> int:
         """Queues a text; the ticket under which `step` will return it."""
 
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
         """Advances all texts in work; those that are finished. May wait for one, so long."""
 
     def wake(self) -> None:
@@ -61,7 +60,7 @@ class TranslatorFace(Protocol):
     def cancel(self, ticket: int) -> None:
         """Forgets a text, wherever it is."""
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> "list[ForcedScore]":
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore]:
         """Log-probabilities of given translations."""
 
 
@@ -116,9 +115,9 @@ class TranslateJob(Job):
     """Texts to translate with one search setting."""
 
     texts: Sequence[str]
-    search: "SearchConfig | None"
+    search: SearchConfig | None
     alignments: bool
-    segmentation: "Segmentation"
+    segmentation: Segmentation
     bulk: bool  # so much that it lets all others pass
     num_fed: int = 0  # texts that the translator has been given
 

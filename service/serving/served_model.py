@@ -13,9 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from model.decoding.request import EngineUsage
+from model.decoding.search_config import SearchConfig
 from model.system.process import freeze_gc
+from model.text.segmenter import Segmentation
+from model.translation import ForcedScore, Translation
 from service.errors import (
     DeadlineExceeded,
     ModelLoading,
@@ -27,12 +31,6 @@ from service.serving.jobs import ItemFailure, Job, ScoreJob, TranslateJob, Trans
 from service.serving.queue_limits import Load, QueueLimits
 from service.serving.worker import Worker
 from service.settings import Settings
-
-if TYPE_CHECKING:  # importing torch is left to the model's thread
-    from model.decoding.request import EngineUsage
-    from model.decoding.search_config import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import ForcedScore, Translation
 
 logger = logging.getLogger("dragoman.served_model")
 
@@ -55,7 +53,7 @@ class ModelInfo:
     version: str
     precision: str
     max_source_tokens: int
-    search: "SearchConfig"  # the defaults that a request's own settings replace
+    search: SearchConfig  # the defaults that a request's own settings replace
     metrics: dict[str, Any]
 
 
@@ -71,7 +69,7 @@ class LoadedModel:
 class Answer:
     """What became of some texts."""
 
-    translations: "list[Translation]"  # one a text, in order
+    translations: list[Translation]  # one a text, in order
     shared: bool  # with a request that asked for the same and came before
     queue_s: float  # until the first text was given to the engines
     decode_s: float  # from there until the last was done
@@ -105,7 +103,7 @@ class ServedModel:
         return self._info
 
     @property
-    def usage(self) -> "EngineUsage | None":
+    def usage(self) -> EngineUsage | None:
         """How busy its engines are, once there are any."""
         return None if self._worker is None else self._worker.usage
 
@@ -144,10 +142,10 @@ class ServedModel:
     async def translate(
         self,
         texts: Sequence[str],
-        search: "SearchConfig | None",
+        search: SearchConfig | None,
         *,
         alignments: bool,
-        segmentation: "Segmentation",
+        segmentation: Segmentation,
         deadline_s: float,
     ) -> Answer:
         """One translation a text, in order.
@@ -182,7 +180,7 @@ class ServedModel:
 
     async def score(
         self, pairs: Sequence[tuple[str, str]], *, deadline_s: float
-    ) -> "list[ForcedScore]":
+    ) -> list[ForcedScore]:
         """One score a pair, in order; raises like `translate`."""
         self._require_ready()
         if not pairs:

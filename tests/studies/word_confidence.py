@@ -15,16 +15,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import regex  # type: ignore[import-untyped, unused-ignore]
 
 from model.errors import DragomanError, InputError
 from model.text.text_file import read_lines
+from model.translation import Translation
 from service.text.words import words_of
-
-if TYPE_CHECKING:
-    from model.translation import Translation
 
 _BOUNDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _NO_LETTERS = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
@@ -40,7 +37,7 @@ class Bin:
     in_reference: float | None  # the share of them; None if there are none
 
 
-def bins(translations: "Iterable[tuple[Translation, str]]") -> list[Bin]:
+def bins(translations: Iterable[tuple[Translation, str]]) -> list[Bin]:
     """Of translations and their references."""
     found = [Counter[bool]() for _ in _BOUNDS[1:]]
     for translation, reference in translations:
@@ -53,7 +50,7 @@ def bins(translations: "Iterable[tuple[Translation, str]]") -> list[Bin]:
     ]
 
 
-def judged(translation: "Translation", reference: str) -> list[tuple[float, bool]]:
+def judged(translation: Translation, reference: str) -> list[tuple[float, bool]]:
     """Every word's confidence, and whether the reference has it."""
     left = Counter(map(_letters, reference.split()))
     whole = _letters(reference)

@@ -3,16 +3,14 @@
 import itertools
 import statistics
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
+from model.decoding.search_config import SearchConfig
+from model.translation import Translation
 from service.bench.latency import NUM_LONG, of_words, one_by_one, short_beside_long
 from service.bench.open_loop import LatencySummary, open_loop, percentile, poisson_arrivals
-
-if TYPE_CHECKING:
-    from model.decoding.search_config import SearchConfig
-    from model.translation import Translation
 
 SEARCH = cast("SearchConfig", None)
 
@@ -42,14 +40,14 @@ class Queue:
         assert not self.under_way
         self.now += seconds
 
-    def add(self, text: str, search: "SearchConfig | None" = None) -> int:
+    def add(self, text: str, search: SearchConfig | None = None) -> int:
         self.num_added += 1
         work = self.long_s if len(text.split()) > 10 else self.service_s
         self.under_way[self.num_added] = work
         self.most_at_once = max(self.most_at_once, len(self.under_way))
         return self.num_added
 
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
         ticket = next(iter(self.under_way))
         passes = self.under_way[ticket] if self.waits else self.turn_s
         if timeout_s is not None and self.waits:
