@@ -19,6 +19,7 @@ from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("model", "training", "service")
+_REQUEST_ERRORS = {kind.__name__ for kind, *_ in ERROR_TABLE}
 _LOG_LEVELS = ("info", "warning", "error", "critical")
 
 
@@ -83,11 +84,7 @@ def _error_messages(tree: ast.Module) -> Iterator[str]:
 
 def _is_error(function: ast.expr) -> bool:
     name = getattr(function, "id", getattr(function, "attr", ""))
-    made = ("InvalidRequest", "RequestTooLarge", "QueueFull", "RateLimited", "ShuttingDown")
-    made += ("KeyMissing", "KeyRefused", "QuotaExceeded", "MalformedBody", "DeadlineExceeded")
-    made += ("ModelLoading", "ModelUnavailable", "TooManyConnections", "UnsupportedMediaType")
-    made += ("UnknownModel", "UnknownLanguagePair", "UnknownGlossary", "BodyTooSlow", "ClientGone")
-    return name.endswith("Error") or name in made
+    return name.endswith("Error") or name in _REQUEST_ERRORS
 
 
 def _log_messages(tree: ast.Module) -> Iterator[str]:

@@ -91,9 +91,11 @@ def run_bench(
 
     from model.checkpoint import read_description
 
-    config, metrics, version = read_description(loading.checkpoint)
-    sentences, sentences_from = sentences_of(source, num_sentences, loading.checkpoint, metrics)
-    own_beam_size = config.search.beam_size
+    description = read_description(loading.checkpoint)
+    sentences, sentences_from = sentences_of(
+        source, num_sentences, loading.checkpoint, description.metrics
+    )
+    own_beam_size = description.config.search.beam_size
     each = plan.num_measurements(own_beam_size)
     results: list[PrecisionReport | Unsupported] = []
     with line_progress("measuring", each * len(precisions), "measurements") as progress:
@@ -109,7 +111,7 @@ def run_bench(
         raise ConfigError("; ".join(dict.fromkeys(one.reason for one in unsupported)))
     return BenchReport(
         checkpoint=loading.checkpoint.resolve().name,
-        version=version,
+        version=description.version,
         processor=_processor(),
         cores=num_cores(),
         torch_version=torch.__version__,

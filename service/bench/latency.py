@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.translation import Translation
 
 SHORT_WORDS, LONG_WORDS = 6, 60
@@ -67,7 +67,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 def one_by_one(
     translator: StepTranslator,
     texts: Sequence[str],
-    search: "SearchConfig",
+    search: SearchConfig,
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LatencySummary:
@@ -83,7 +83,7 @@ def one_by_one(
 def short_beside_long(
     translator: StepTranslator,
     sentences: Sequence[str],
-    search: "SearchConfig",
+    search: SearchConfig,
     seconds: float,
     *,
     clock: Callable[[], float] = time.perf_counter,
@@ -121,7 +121,7 @@ def short_beside_long(
 def _seconds_of_one(
     translator: StepTranslator,
     text: str,
-    search: "SearchConfig",
+    search: SearchConfig,
     *,
     on_step: Callable[[set[int]], None],
     clock: Callable[[], float],

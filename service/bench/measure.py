@@ -18,7 +18,7 @@ from service.bench.usage import cpu_seconds, memory_mb
 from service.commands.loading import load_translator, search_settings
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
     from model.translation import Translation
 
 _ALONE_SENTENCES = 100  # translated one by one; the fewest with a meaningful 99th percentile
@@ -48,7 +48,7 @@ def measure(task: Task, *, progress: Callable[[int], None]) -> PrecisionReport:
     from model.inference.precision import resolve_device
 
     imported = time.monotonic()
-    translator = load_translator(task.loading, much=True)
+    translator = load_translator(task.loading, many_texts=True)
     loaded = time.monotonic()
     with translator:
         translator.translate(task.sentences[:1])

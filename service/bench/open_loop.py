@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from service.bench.latency import LatencySummary, StepTranslator
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+    from model.decoding.search_config import SearchConfig
 
 _SEED = 1
 
@@ -51,7 +51,7 @@ def open_loop(
     texts: Sequence[str],
     rate_per_s: float,
     seconds: float,
-    search: "SearchConfig",
+    search: SearchConfig,
     *,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,

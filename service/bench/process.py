@@ -19,7 +19,7 @@ from typing import IO
 from pydantic import TypeAdapter
 
 from model.errors import ConfigError, DragomanError
-from model.system.process import ending, python_command, tune_process
+from model.system.process import exit_reason, python_command, tune_process
 from service.bench.plan import Task
 from service.bench.report import PrecisionReport, Unsupported
 
@@ -58,7 +58,7 @@ def measure_apart(task: Task, *, progress: Callable[[int], None]) -> PrecisionRe
         if answer is None:
             standard_error.seek(0)
             raise BenchError(
-                f"measuring {task.loading.precision} {ending(process.returncode)}: "
+                f"measuring {task.loading.precision} {exit_reason(process.returncode)}: "
                 f"{_last_line(standard_error)}"
             )
     return answer

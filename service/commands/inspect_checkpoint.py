@@ -71,7 +71,7 @@ class Inspection:
 
 def inspect(checkpoint: Path) -> Inspection:
     """Checks the folder's hashes and reads its description. Raises CheckpointError."""
-    config, metrics, version = read_description(checkpoint)
+    description = read_description(checkpoint)
     TokenizerPair.load(checkpoint)  # raises for a file that is not a SentencePiece model
     num_parameters, types = 0, set()
     try:
@@ -88,9 +88,9 @@ def inspect(checkpoint: Path) -> Inspection:
     sizes = {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir())}
     return Inspection(
         checkpoint.resolve().name,
-        version,
-        config,
-        metrics,
+        description.version,
+        description.config,
+        description.metrics,
         num_parameters,
         tuple(sorted(types)),
         sizes,

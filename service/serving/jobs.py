@@ -10,14 +10,12 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:  # torch is the engine thread's affair
-    from model.decoding.beam_search import SearchConfig
-    from model.decoding.request import Usage
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
-    from model.translator import ForcedScore
+from model.decoding.request import EngineUsage
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import ForcedScore, Translation
 
 
 class TranslatorFace(Protocol):
@@ -36,21 +34,21 @@ class TranslatorFace(Protocol):
         """Characters of all segments translated so far."""
 
     @property
-    def usage(self) -> "Usage":
+    def usage(self) -> EngineUsage:
         """How busy the engines are; may be called from any thread."""
 
     def add(
         self,
         text: str,
-        search: "SearchConfig | None" = None,
+        search: SearchConfig | None = None,
         *,
         alignments: bool = False,
-        segmentation: "Segmentation" = "line",
+        segmentation: Segmentation = "line",
         bulk: bool = False,
     ) -> int:
         """Queues a text; returns the ticket under which `step` will return its translation."""
 
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
         """Advances all texts by one step; returns the finished ones. Waits up to `timeout_s`."""
 
     def wake(self) -> None:
@@ -62,7 +60,7 @@ class TranslatorFace(Protocol):
     def cancel(self, ticket: int) -> None:
         """Drops a text, whether it is queued or being decoded."""
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> "list[ForcedScore]":
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore]:
         """Log-probabilities of given translations."""
 
 
@@ -117,9 +115,9 @@ class TranslateJob(Job):
     """Texts to translate with one search setting."""
 
     texts: Sequence[str]
-    search: "SearchConfig | None"
+    search: SearchConfig | None
     alignments: bool
-    segmentation: "Segmentation"
+    segmentation: Segmentation
     bulk: bool  # large: served after the jobs that are not
     num_fed: int = 0  # texts handed to the translator so far
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.decoding.engine_process import start_engine_processes
 from model.errors import CheckpointError, DragomanError
 from model.system.process import num_cores
 from model.version import read_version
@@ -59,30 +60,23 @@ class ModelFolder:
 
     def served_model(self, found: FoundCheckpoint, num_models: int) -> ServedModel:
         """A served model, not loading yet, with its share of the cores among `num_models`."""
-        engines = Engines.of(self._settings, num_cores(), num_models)
+        num_processes = num_engine_processes(self._settings, num_cores(), num_models)
         return ServedModel(
-            found.name, _loader(found.folder, self._settings, engines), self._settings
+            found.name, _loader(found.folder, self._settings, num_processes), self._settings
         )
 
 
-@dataclass(frozen=True)
-class Engines:
-    """Number and place of one model's engines."""
+def num_engine_processes(settings: Settings, num_cores: int, num_models: int) -> int:
+    """Returns how many engine processes a model gets; 0: one engine inside the service's process.
 
-    count: int
-    apart: bool  # in processes of their own; a single engine may run in the service's process
-
-    @classmethod
-    def of(cls, settings: Settings, num_cores: int, num_models: int) -> "Engines":
-        """The engines of a model: as many as the settings say, else its share of the cores.
-
-        Engines in the service's process compete with the event loop for the interpreter: with two
-        models on two cores, 64 clients got 190 answers per second from engines inside and 250 from
-        engine processes. A process takes 200 MB, so it is used only where it has a core.
-        """
-        count = settings.threads_per_model or max(1, num_cores // num_models)
-        has_core = settings.threads_per_model is None and num_cores >= max(2, num_models)
-        return cls(count, apart=count > 1 or has_core)
+    Unless `threads_per_model` is set, a model gets its share of the cores. The event loop needs the
+    service's interpreter: with two models on two cores, 64 clients got 250 answers a second from
+    engine processes, and 190 from engines inside the service. But a process takes 200 MB. It is
+    therefore not used where one engine is asked for, or where a model has less than a core.
+    """
+    num_engines = settings.threads_per_model or max(1, num_cores // num_models)
+    has_core = settings.threads_per_model is None and num_cores >= max(2, num_models)
+    return num_engines if num_engines > 1 or has_core else 0
 
 
 def checkpoint_folders(models: Path, served: Collection[str] = ()) -> list[Path]:
@@ -162,14 +156,14 @@ def _is_checkpoint(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("config.json", "SHA256SUMS"))
 
 
-def _loader(folder: Path, settings: Settings, engines: Engines) -> Callable[[], LoadedModel]:
+def _loader(folder: Path, settings: Settings, num_processes: int) -> Callable[[], LoadedModel]:
     """Returns the function that loads a model in its own thread, which also imports torch."""
 
     def load() -> LoadedModel:
         for _ in range(_LOOKS):
             before = read_version(folder)
             try:
-                loaded = _load(folder, settings, engines)
+                loaded = _load(folder, settings, num_processes)
             except DragomanError:
                 if read_version(folder) == before:
                     raise
@@ -182,22 +176,23 @@ def _loader(folder: Path, settings: Settings, engines: Engines) -> Callable[[], 
     return load
 
 
-def _load(folder: Path, settings: Settings, engines: Engines) -> LoadedModel:
+def _load(folder: Path, settings: Settings, num_processes: int) -> LoadedModel:
+    processes = None
+    if num_processes > 0:  # they import torch at the same time as this process
+        processes = start_engine_processes(num_processes, settings.device)
     import torch
 
     from model.translator import Translator
 
-    torch.set_num_threads(
-        engines.count
-    )  # a setting of the calling thread, which is the model's own
+    # Holds for the calling thread, which is the model's own: it translates, or it scores.
+    torch.set_num_threads(max(1, num_processes))
     translator = Translator.load(
         folder,
         device=settings.device,
         precision=settings.precision,
         shortlist=settings.shortlist,
         max_slots=settings.max_slots,
-        num_engines=engines.count,
-        own_engine=not engines.apart,
+        processes=processes,
     )
     try:
         translator.start()

@@ -8,13 +8,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
+from model.translation import Translation
 from service.serving.served_model import ModelInfo, ServedModel
 from service.text.languages import base_code, same_language, wider_codes, wider_pairs
-
-if TYPE_CHECKING:
-    from model.translation import Translation
 
 Pair = tuple[str, str]  # source and target
 
@@ -80,7 +77,7 @@ def pivoted_pairs(direct: tuple[Pair, ...]) -> tuple[Pair, ...]:
     return tuple(sorted(found - set(direct)))
 
 
-def joined(first: "Translation", last: "Translation") -> "Translation":
+def joined(first: Translation, last: Translation) -> Translation:
     """The translation by two models: the text of the last one, with values from both.
 
     log_prob is the sum of both: the log-probability that the first model writes the intermediate

@@ -13,9 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from model.system.process import settle
+from model.decoding.request import EngineUsage
+from model.decoding.search_config import SearchConfig
+from model.system.process import freeze_gc
+from model.text.segmenter import Segmentation
+from model.translation import ForcedScore, Translation
 from service.errors import (
     DeadlineExceeded,
     ModelLoading,
@@ -27,13 +31,6 @@ from service.serving.jobs import ItemFailure, Job, ScoreJob, TranslateJob, Trans
 from service.serving.queue_limits import Load, QueueLimits
 from service.serving.worker import Worker
 from service.settings import Settings
-
-if TYPE_CHECKING:  # importing torch is left to the model's thread
-    from model.decoding.beam_search import SearchConfig
-    from model.decoding.request import Usage
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
-    from model.translator import ForcedScore
 
 logger = logging.getLogger("dragoman.served_model")
 
@@ -56,7 +53,7 @@ class ModelInfo:
     version: str
     precision: str
     max_source_tokens: int
-    search: "SearchConfig"  # the defaults that a request's own settings replace
+    search: SearchConfig  # the defaults that a request's own settings replace
     metrics: dict[str, Any]
 
 
@@ -72,7 +69,7 @@ class LoadedModel:
 class Answer:
     """Translations of some texts, and how long they took."""
 
-    translations: "list[Translation]"  # one a text, in order
+    translations: list[Translation]  # one a text, in order
     shared: bool  # computed for an earlier request for the same texts
     queue_s: float  # from the request until the engines took its first text
     decode_s: float  # from then until its last text was translated
@@ -106,7 +103,7 @@ class ServedModel:
         return self._info
 
     @property
-    def usage(self) -> "Usage | None":
+    def usage(self) -> EngineUsage | None:
         """How busy the model's engines are; None before it has loaded."""
         return None if self._worker is None else self._worker.usage
 
@@ -145,10 +142,10 @@ class ServedModel:
     async def translate(
         self,
         texts: Sequence[str],
-        search: "SearchConfig | None",
+        search: SearchConfig | None,
         *,
         alignments: bool,
-        segmentation: "Segmentation",
+        segmentation: Segmentation,
         deadline_s: float,
     ) -> Answer:
         """One translation a text, in order.
@@ -183,7 +180,7 @@ class ServedModel:
 
     async def score(
         self, pairs: Sequence[tuple[str, str]], *, deadline_s: float
-    ) -> "list[ForcedScore]":
+    ) -> list[ForcedScore]:
         """One score a pair, in order; raises like `translate`."""
         self._require_ready()
         if not pairs:
@@ -266,7 +263,7 @@ class ServedModel:
             loaded.translator.close()
             raise
         self._info = loaded.info
-        settle()
+        freeze_gc()
         self._worker = Worker(loaded.translator, feed_ahead=self._settings.max_slots)
         self.queue_limits.speed = self._worker.speed
         self.state = ModelState.READY

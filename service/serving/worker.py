@@ -8,14 +8,11 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from model.decoding.request import EngineUsage
 from model.errors import DragomanError, NoEngine
 from service.errors import InvalidRequest, TranslationFailed, describe
 from service.serving.jobs import ItemFailure, Job, ScoreJob, TranslateJob, TranslatorFace
-
-if TYPE_CHECKING:
-    from model.decoding.request import Usage
 
 logger = logging.getLogger("dragoman.worker")
 
@@ -47,7 +44,7 @@ class Worker:
         return self._full_characters / self._full_s if seen else None
 
     @property
-    def usage(self) -> "Usage":
+    def usage(self) -> EngineUsage:
         """How busy the engines are; may be called from any thread."""
         return self._translator.usage
 

@@ -19,14 +19,11 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
 
 import regex  # type: ignore[import-untyped, unused-ignore]
 
 from model.text.languages import UNSPACED_CHARACTER
-
-if TYPE_CHECKING:
-    from model.translation import SegmentTranslation
+from model.translation import SegmentTranslation
 
 _GRAPHEME = regex.compile(r"\X")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -71,7 +68,7 @@ class _Place:
 _Shares = dict[int, float]
 
 
-def words_of(segment: "SegmentTranslation") -> list[Word]:
+def words_of(segment: SegmentTranslation) -> list[Word]:
     """The words of a segment's translation, in order; none if it was not translated."""
     if not segment.target_pieces:
         return []

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from model.errors import InputError
-from model.system.process import ending, python_command
+from model.system.process import exit_reason, python_command
 
 _START_S = 120.0
 _END_S = 30.0
@@ -97,7 +97,7 @@ class Served:
                     return address
             time.sleep(_POLL_S)
         status = self._process.poll()
-        how = f"is not ready after {_START_S:g} s" if status is None else ending(status)
+        how = f"is not ready after {_START_S:g} s" if status is None else exit_reason(status)
         last_lines = self._log.read_text(encoding="utf-8").split("\n")[-_LOG_LINES - 1 :]
         raise InputError(f"the service {how}: {' '.join(last_lines).strip()}")
 

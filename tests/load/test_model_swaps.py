@@ -71,6 +71,8 @@ def test_clients_count_wrong_answers_and_failures() -> None:
             head = b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n" % (status, len(content))
             writer.write(head + content)
 
+    clients: Clients
+
     async def run() -> None:
         nonlocal clients
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
@@ -79,7 +81,6 @@ def test_clients_count_wrong_answers_and_failures() -> None:
         async with server:
             await clients.run()
 
-    clients: Clients
     asyncio.run(run())
     assert (report.answers, report.wrong, report.failed) == (3, 2, 2)
     assert report.failures == {"http/1.1 503 service unavailable": 1, "IncompleteReadError": 1}

@@ -15,16 +15,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import regex  # type: ignore[import-untyped, unused-ignore]
 
 from model.errors import DragomanError, InputError
 from model.text.text_file import read_lines
+from model.translation import Translation
 from service.text.words import words_of
-
-if TYPE_CHECKING:
-    from model.translation import Translation
 
 _BOUNDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _NO_LETTERS = regex.compile(r"[^\p{L}\p{M}\p{N}]+")

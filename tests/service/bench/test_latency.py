@@ -3,10 +3,12 @@
 import itertools
 import statistics
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
+from model.decoding.search_config import SearchConfig
+from model.translation import Translation
 from service.bench.latency import (
     NUM_LONG,
     LatencySummary,
@@ -17,11 +19,7 @@ from service.bench.latency import (
 )
 from service.bench.open_loop import open_loop, poisson_arrivals
 
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.translation import Translation
-
-SEARCH = cast("SearchConfig", None)
+SEARCH = cast(SearchConfig, None)
 
 
 @dataclass
@@ -50,14 +48,14 @@ class Queue:
         assert not self.in_flight
         self.now += seconds
 
-    def add(self, text: str, search: "SearchConfig | None" = None) -> int:
+    def add(self, text: str, search: SearchConfig | None = None) -> int:
         self.num_added += 1
         work = self.long_s if len(text.split()) > 10 else self.service_s
         self.in_flight[self.num_added] = work
         self.most_at_once = max(self.most_at_once, len(self.in_flight))
         return self.num_added
 
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
         ticket = next(iter(self.in_flight))
         passes = self.in_flight[ticket] if self.waits else self.turn_s
         if timeout_s is not None and self.waits:
@@ -67,7 +65,7 @@ class Queue:
         if self.in_flight[ticket] > 1e-9:
             return []
         del self.in_flight[ticket]
-        return [(ticket, cast("Translation", None))]
+        return [(ticket, cast(Translation, None))]
 
     def cancel(self, ticket: int) -> None:
         del self.in_flight[ticket]
