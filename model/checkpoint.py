@@ -11,6 +11,9 @@ SHA256SUMS           of all the others; checked before any weight is read
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -110,8 +113,6 @@ def save_checkpoint(
                 save_file(shortlist.tensors(), temporary / SHORTLIST)
         except SafetensorError as error:  # its way to say that the disk is full
             raise CheckpointError(f"{folder} cannot be written: {error}") from None
-        # safetensors lets nobody but the owner read; a service often runs as another user.
-        (temporary / WEIGHTS).chmod((temporary / CONFIG).stat().st_mode)
         tokenizers.save(temporary)
         files = sorted(path.name for path in temporary.iterdir())
         sums = "".join(f"{file_hash(temporary / name)}  {name}\n" for name in files)
@@ -135,6 +136,11 @@ def check_replaceable(folder: Path) -> None:
 
 def load_checkpoint(folder: Path, *, device: str = "cpu", precision: str = "auto") -> Checkpoint:
     """Checks hashes and versions, then builds the network; CheckpointError says what is wrong."""
+    with _permission_errors(folder):
+        return _load_checkpoint(folder, device=device, precision=precision)
+
+
+def _load_checkpoint(folder: Path, *, device: str, precision: str) -> Checkpoint:
     config, metrics, version = read_description(folder)
     tokenizers = TokenizerPair.load(folder)
     sizes = {
@@ -168,6 +174,23 @@ def load_checkpoint(folder: Path, *, device: str = "cpu", precision: str = "auto
 
 def read_description(folder: Path) -> tuple[CheckpointConfig, dict[str, Any], str]:
     """Config, metrics and version of a checkpoint whose hashes are right; reads no weights."""
+    with _permission_errors(folder):
+        return _read_description(folder)
+
+
+@contextmanager
+def _permission_errors(folder: Path) -> Iterator[None]:
+    """Turns a file that this user may not read into a CheckpointError that says what to do."""
+    try:
+        yield
+    except PermissionError as error:
+        raise CheckpointError(
+            f"{error.filename or folder} cannot be read by this user (user id {os.geteuid()}); "
+            f"make the checkpoint readable: chmod -R a+rX {folder}"
+        ) from None
+
+
+def _read_description(folder: Path) -> tuple[CheckpointConfig, dict[str, Any], str]:
     if not folder.is_dir():
         raise CheckpointError(f"there is no checkpoint folder {folder}; check the path")
     for name in (SUMS, CONFIG):

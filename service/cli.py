@@ -283,7 +283,7 @@ def bench(
         typer.Option(
             "--rates",
             metavar="R,R,...",
-            help="Arrivals per second to try. Default: 10, 25, 50, 75, 90 and 110 % of the "
+            help="PendingRequests per second to try. Default: 10, 25, 50, 75, 90 and 110 % of the "
             "sentences per second that each precision translates all at once.",
         ),
     ] = None,

@@ -19,8 +19,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from model.errors import ConfigError
 from model.system.process import num_cores
 from model.text.segmenter import Segmentation
-from service.access.keys import Rate
-from service.monitoring.logs import LogFormat
+from service.rates import Rate
+
+LogFormat = Literal["text", "json"]
 
 ENV_PREFIX = "DRAGOMAN_"
 

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from model.config import SearchDefaults
 from model.errors import ConfigError
+from model.inference.output_layer import COLUMN_GROUP
 from model.text.tokenizer import BOS, EOS, PAD, UNK
 
 _FIRST_PIECE = max(PAD, UNK, BOS, EOS) + 1  # the ids below stand for no text
 _ROWS_IN_CACHE = 32  # of logits: one megabyte at 8,000 pieces
 _NARROW = 1024  # columns; so few are ordered at once
-COLUMN_GROUP = 64  # columns whose largest is found first; divides the width of an output layer
 _DEFAULTS = SearchDefaults()
 
 

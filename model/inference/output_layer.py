@@ -12,10 +12,10 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.decoding.beam_search import COLUMN_GROUP
 from model.inference.products import FloatProduct, Int8Product, ProductPrecision, pack, quantise
 from model.text.tokenizer import PAD
 
+COLUMN_GROUP = 64  # the search looks for the best of so many columns first; the width is a multiple
 _LARGEST = 127
 
 

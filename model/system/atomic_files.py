@@ -2,7 +2,8 @@
 
 What is new is written beside the old, under a hidden name with the writer's process number, and
 takes its place in one step. The next writer of the same path removes what a killed one left. One
-process at a time may write a path; where it is a link, what the link points to is replaced.
+process at a time may write a path; where it is a link, what the link points to is replaced. Every
+file is as readable as the user's umask says, also where a library creates it for its owner alone.
 """
 
 import ctypes
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +32,9 @@ def replaced_file(path: Path) -> Iterator[Path]:
     temporary = _sibling(path, "tmp")
     try:
         with _blamed_on(path, temporary):
+            mode = _umask_mode(temporary)
             yield temporary
+            temporary.chmod(mode)
             sync(temporary)
             os.replace(temporary, path)
             sync(path.parent)
@@ -50,8 +54,10 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     try:
         with _blamed_on(path, temporary):
             temporary.mkdir()
+            mode = _umask_mode(temporary / "mode")
             yield temporary
             for file in temporary.iterdir():
+                file.chmod(mode)
                 sync(file)
             sync(temporary)
             if not path.exists():
@@ -97,6 +103,14 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _umask_mode(path: Path) -> int:
+    """The mode that a new file at `path` gets from the umask; there is no file there afterwards."""
+    path.touch()
+    mode = path.stat().st_mode
+    path.unlink()
+    return stat.S_IMODE(mode)
 
 
 def _sibling(path: Path, ending: str) -> Path:

@@ -1,7 +1,7 @@
 """Request and response bodies of the native face, `/v1`.
 
 Types are strict: `"5"` is no number and `true` is no 1. Limits that are settings (how many texts,
-how long, how large a beam) are checked by the gate, which knows them.
+how long, how large a beam) are checked by the translation_service, which knows them.
 """
 
 from typing import Annotated, Literal
@@ -9,10 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from model.text.segmenter import Segmentation
+from service.protocol.fields import TEXT_TAGS
 from service.text.quality_warnings import Sign
-
-# Part of the position in a validation error, not of the body: see `text` below.
-TEXT_TAGS = ("one text", "list of texts")
 
 LanguageTag = Annotated[
     str,
@@ -326,19 +324,3 @@ class HealthResponse(BaseModel):
 
     status: str
     models: dict[str, str] | None = None
-
-
-class ErrorDetail(BaseModel):
-    """What went wrong; never repeats what was sent."""
-
-    code: Annotated[str, Field(description="For programs.", examples=["invalid_request"])]
-    message: Annotated[str, Field(description="For people.")]
-    field: Annotated[
-        str | None, Field(description="The culprit in the body.", examples=["text[3]"])
-    ] = None
-
-
-class ErrorBody(BaseModel):
-    """The body of every answer that is not a success."""
-
-    error: ErrorDetail

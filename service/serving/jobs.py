@@ -1,4 +1,4 @@
-"""What the dispatcher hands to an engine's thread: one job a request.
+"""What the served_model hands to an engine's thread: one job a request.
 
 A job's future belongs to the event loop that waits for it; everything else is touched by the
 engine's thread only, except `gone`, which anybody may set and nobody takes back. Jobs know nothing

@@ -9,7 +9,7 @@ from pathlib import Path
 from model.errors import CheckpointError, DragomanError
 from model.system.process import num_cores
 from model.version import read_version
-from service.serving.served_model import Dispatcher, LoadedModel, ModelInfo
+from service.serving.served_model import LoadedModel, ModelInfo, ServedModel
 from service.settings import Settings
 
 logger = logging.getLogger("dragoman.models")
@@ -18,7 +18,7 @@ _LOOKS = 3  # at a folder that changes while it is loaded
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCheckpoint:
     """A checkpoint as it lies there now."""
 
     name: str  # the folder's, also where that is a link to a dated one
@@ -34,7 +34,7 @@ class ModelFolder:
         self._settings = settings
         self._told: set[str] = set()  # names of folders that are no checkpoints
 
-    def look(self, served: Collection[str] = ()) -> list[Found]:
+    def look(self, served: Collection[str] = ()) -> list[FoundCheckpoint]:
         """What is there, by name; CheckpointError when there is nothing or it cannot be read.
 
         `served` names are told of as long as there is anything of the name: what is damaged or
@@ -42,7 +42,7 @@ class ModelFolder:
         """
         self._tell_others(served)
         return [
-            Found(
+            FoundCheckpoint(
                 # As the folder lists it: a link `en-de` to a dated checkpoint serves as en-de.
                 Path(os.path.abspath(folder)).name,
                 Path(os.path.realpath(folder)),
@@ -57,10 +57,10 @@ class ModelFolder:
             logger.warning("%s", why_not_served(others[name]))
         self._told = set(others)
 
-    def dispatcher(self, found: Found, num_models: int) -> Dispatcher:
+    def served_model(self, found: FoundCheckpoint, num_models: int) -> ServedModel:
         """A model that is not loading yet, with its share of the cores among so many."""
         engines = Engines.of(self._settings, num_cores(), num_models)
-        return Dispatcher(
+        return ServedModel(
             found.name, _loader(found.folder, self._settings, engines), self._settings
         )
 

@@ -4,12 +4,13 @@ Pivoting loses something twice, so a model that goes directly always comes first
 to the language it came from.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from service.serving.served_model import Dispatcher, ModelInfo
+from service.serving.served_model import ModelInfo, ServedModel
 from service.text.languages import base_code, same_language, wider_codes, wider_pairs
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ _PREFERRED = "en"  # what most pairs of texts have on one side, and so most mode
 class Route:
     """One or two models, in the order in which they work."""
 
-    legs: tuple[Dispatcher, ...]
+    legs: tuple[ServedModel, ...]
 
     @property
-    def last(self) -> Dispatcher:
+    def last(self) -> ServedModel:
         """The model whose translation is the answer."""
         return self.legs[-1]
 
@@ -36,13 +37,21 @@ class Route:
         """The language between two models; None where there is one model."""
         return _pair(self.legs[0])[1] if len(self.legs) > 1 else None
 
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[None]:
+        """Keeps the route's models open while the block runs."""
+        with contextlib.ExitStack() as leases:
+            for leg in self.legs:
+                leases.enter_context(leg.lease())
+            yield
+
     @property
     def name(self) -> str:
         """The models' names, with commas."""
         return ",".join(leg.name for leg in self.legs)
 
 
-def through_third(ready: Sequence[Dispatcher], source: str, target: str) -> Route | None:
+def through_third(ready: Sequence[ServedModel], source: str, target: str) -> Route | None:
     """The route of two models between these languages, if there is one; codes are widened.
 
     Through English if possible, else through the first language in alphabetical order.
@@ -114,7 +123,7 @@ def _rank(route: Route) -> tuple[bool, str, int]:
     return base_code(pivot) != _PREFERRED, codes[0], codes.index(wider_codes(into)[0])
 
 
-def _pair(dispatcher: Dispatcher) -> Pair:
-    info: ModelInfo | None = dispatcher.known_info  # also of one that was replaced since
+def _pair(served_model: ServedModel) -> Pair:
+    info: ModelInfo | None = served_model.known_info  # also of one that was replaced since
     assert info is not None, "only models that were ready are on a route"
     return info.source_language, info.target_language

@@ -10,8 +10,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,11 @@ from service.errors import (
     DeadlineExceeded,
     ModelLoading,
     ModelUnavailable,
-    QueueFull,
     ShuttingDown,
     describe,
 )
-from service.serving.arrivals import arrived
 from service.serving.jobs import ItemFailure, Job, ScoreJob, TranslateJob, TranslatorFace
-from service.serving.queue_limits import Admission, Load
+from service.serving.queue_limits import Load, QueueLimits
 from service.serving.worker import Worker
 from service.settings import Settings
 
@@ -37,7 +35,7 @@ if TYPE_CHECKING:  # importing torch is left to the model's thread
     from model.translation import Translation
     from model.translator import ForcedScore
 
-logger = logging.getLogger("dragoman.dispatcher")
+logger = logging.getLogger("dragoman.served_model")
 
 
 class ModelState(StrEnum):
@@ -80,15 +78,7 @@ class Answer:
     decode_s: float  # from there until the last was done
 
 
-@dataclass(eq=False)
-class _Flight:
-    """Texts on their way, and how many requests wait for them."""
-
-    task: "asyncio.Task[Answer]"
-    num_waiting: int = 0
-
-
-class Dispatcher:
+class ServedModel:
     """Serves one model. `start` it once, `close` it once; submit from one event loop."""
 
     def __init__(self, name: str, load: Callable[[], LoadedModel], settings: Settings) -> None:
@@ -99,9 +89,9 @@ class Dispatcher:
         self._load = load
         self._settings = settings
         self._worker: Worker | None = None
-        self.admission = Admission(name, settings)
+        self.queue_limits = QueueLimits(name, settings)
         self.num_cancelled_texts = 0  # left by everybody before they were done
-        self._flights: dict[object, _Flight] = {}  # by what is asked
+        self.num_leases = 0
         self._inbox: deque[Job] = deque()
         self._closing = False
         self._wake = threading.Condition()  # guards _inbox and _closing
@@ -143,6 +133,15 @@ class Dispatcher:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[None]:
+        """Keeps the model open while the block runs, even when a reload replaces it meanwhile."""
+        self.num_leases += 1
+        try:
+            yield
+        finally:
+            self.num_leases -= 1
+
     async def translate(
         self,
         texts: Sequence[str],
@@ -151,65 +150,17 @@ class Dispatcher:
         alignments: bool,
         segmentation: "Segmentation",
         deadline_s: float,
-        name_of: Callable[[int], str],
     ) -> Answer:
-        """One translation a text, in order; requests that ask the same at the same time share it.
+        """One translation a text, in order.
 
-        Raises QueueFull, DeadlineExceeded after `deadline_s`, InvalidRequest for a text the model
-        cannot take, TranslationFailed when the network failed on one. When the last of those who
-        wait for a text is cancelled, the engine's slots are free at its next step.
+        Raises QueueFull when the queue has no room for them before the deadline, and ItemFailure
+        for a text that cannot be translated. Cancelling frees the engine's slots at its next step.
         """
         self._require_ready()
         if not texts:
             return Answer([], shared=False, queue_s=0.0, decode_s=0.0)
-        asked = (tuple(texts), search, alignments, segmentation)
-        until = time.monotonic() + deadline_s
-        try:
-            async with asyncio.timeout(deadline_s):
-                if (flight := self._flights.get(asked)) is not None:
-                    with contextlib.suppress(QueueFull):  # maybe who began it had less time
-                        return replace(await self._join(asked, flight), shared=True)
-                work = self._translate(
-                    texts,
-                    search,
-                    alignments=alignments,
-                    segmentation=segmentation,
-                    deadline_s=max(until - time.monotonic(), 0.0),
-                )
-                flight = _Flight(asyncio.create_task(work))
-                self._flights[asked] = flight
-                return await self._join(asked, flight)
-        except ItemFailure as failure:
-            raise failure.error(name_of(failure.index)) from None
-        except TimeoutError:
-            raise too_late(deadline_s) from None
-
-    async def _join(self, asked: object, flight: _Flight) -> Answer:
-        """What becomes of a flight, which ends when nobody waits for it any more."""
-        flight.num_waiting += 1
-        if flight.num_waiting > 1:  # has its room already
-            arrived()
-        try:
-            return await asyncio.shield(flight.task)
-        finally:
-            flight.num_waiting -= 1
-            if flight.num_waiting == 0:
-                flight.task.cancel()
-            over = flight.task.done() or flight.num_waiting == 0
-            if over and self._flights.get(asked) is flight:  # nobody joins it from now on
-                del self._flights[asked]
-
-    async def _translate(
-        self,
-        texts: Sequence[str],
-        search: "SearchConfig | None",
-        *,
-        alignments: bool,
-        segmentation: "Segmentation",
-        deadline_s: float,
-    ) -> Answer:
         loop = asyncio.get_running_loop()
-        load = self.admission.load_of(texts)
+        load = self.queue_limits.load_of(texts)
         job = TranslateJob(
             loop.create_future(),
             loop,
@@ -239,7 +190,7 @@ class Dispatcher:
             return []
         loop = asyncio.get_running_loop()
         job = ScoreJob(loop.create_future(), loop, len(pairs), pairs=pairs)
-        load = self.admission.load_of(source + target for source, target in pairs)
+        load = self.queue_limits.load_of(source + target for source, target in pairs)
         try:
             async with asyncio.timeout(deadline_s):
                 return await self._perform(job, load, deadline_s)
@@ -250,12 +201,12 @@ class Dispatcher:
 
     async def _perform(self, job: Job, load: Load, deadline_s: float) -> list[Any]:
         """The results of a job, once there is room for it."""
-        await self.admission.enter(load, deadline_s)
+        await self.queue_limits.enter(load, deadline_s)
         try:
             self._put(job)
             return await job.future
         finally:
-            self.admission.leave(load)
+            self.queue_limits.leave(load)
             self._abandon(job)
 
     def _require_ready(self) -> None:
@@ -317,7 +268,7 @@ class Dispatcher:
         self._info = loaded.info
         settle()
         self._worker = Worker(loaded.translator, feed_ahead=self._settings.max_slots)
-        self.admission.speed = self._worker.speed
+        self.queue_limits.speed = self._worker.speed
         self.state = ModelState.READY
         logger.info(
             "model %s ready after %.1f s: %s to %s, version %s, %s",

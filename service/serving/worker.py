@@ -1,6 +1,6 @@
 """The engine thread's side of serving: feeds jobs to a translator and carries results back.
 
-Knows no threads and no HTTP; the dispatcher calls `turn` again and again from the one thread that
+Knows no threads and no HTTP; the served_model calls `turn` again and again from the one thread that
 owns the translator.
 """
 

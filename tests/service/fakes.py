@@ -10,7 +10,7 @@ from model.decoding.request import Usage
 from model.errors import InputError
 from model.text.segmenter import Segmentation, Span
 from service.serving.registry import Registry
-from service.serving.served_model import Dispatcher, LoadedModel, ModelInfo
+from service.serving.served_model import LoadedModel, ModelInfo, ServedModel
 from service.settings import Settings
 
 NOWHERE = Span(0, 0)
@@ -218,8 +218,8 @@ def fake_model(
     *,
     translator: FakeTranslator | None = None,
     before: Callable[[], None] = lambda: None,
-) -> Dispatcher:
-    """A dispatcher over a fake translator; `name` is its language pair, `en-de` or `en-de-v2`."""
+) -> ServedModel:
+    """A served_model over a fake translator; `name` is its language pair, `en-de` or `en-de-v2`."""
     source, target = name.split("-")[:2]
 
     def load() -> LoadedModel:
@@ -229,7 +229,7 @@ def fake_model(
             fake_info(source, target),
         )
 
-    return Dispatcher(name, load, settings)
+    return ServedModel(name, load, settings)
 
 
 def fake_registry(settings: Settings, *names: str) -> Registry:

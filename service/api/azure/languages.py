@@ -8,14 +8,16 @@ from typing import Any
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
-from service.api.multilingual import Interpreter
+from service.api.multilingual import MultilingualTranslator
 from service.errors import InvalidRequest
 from service.text.languages import is_right_to_left, language_name
 
 _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 
-def all_languages(interpreter: Interpreter, request: Request) -> dict[str, dict[str, Any]]:
+def all_languages(
+    multilingual: MultilingualTranslator, request: Request
+) -> dict[str, dict[str, Any]]:
     """All languages by their codes."""
     first, _, _ = request.headers.get("accept-language", "").partition(",")
     wanted = first.partition(";")[0].strip()
@@ -26,7 +28,7 @@ def all_languages(interpreter: Interpreter, request: Request) -> dict[str, dict[
             "nativeName": language_name(code, code),
             "dir": "rtl" if is_right_to_left(code) else "ltr",
         }
-        for code in interpreter.served().by_language
+        for code in multilingual.served().by_language
     }
 
 

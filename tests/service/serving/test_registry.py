@@ -11,7 +11,7 @@ import pytest
 from model.errors import CheckpointError
 from model.version import read_version
 from service.serving import model_folder
-from service.serving.model_folder import Engines, Found, ModelFolder
+from service.serving.model_folder import Engines, FoundCheckpoint, ModelFolder
 from service.serving.registry import open_models
 from service.serving.served_model import LoadedModel, ModelState
 from service.settings import Settings
@@ -25,7 +25,8 @@ def make(folder: Path, file: str = "config.json") -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return [dispatcher.name for dispatcher in open_models(folder, Settings()).dispatchers]
+    registry = open_models(ModelFolder(folder, Settings()))
+    return [served_model.name for served_model in registry.served_models]
 
 
 def test_folder_of_checkpoints(tmp_path: Path) -> None:
@@ -78,10 +79,10 @@ def test_nothing_to_serve(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     for folder in (tmp_path, tmp_path / "file", tmp_path / "none"):
         with pytest.raises(CheckpointError):
-            open_models(folder, Settings())
+            open_models(ModelFolder(folder, Settings()))
 
 
-def versions(found: list[Found]) -> dict[str, str | None]:
+def versions(found: list[FoundCheckpoint]) -> dict[str, str | None]:
     return {each.name: each.version for each in found}
 
 
@@ -125,7 +126,7 @@ def test_a_checkpoint_exchanged_while_it_is_loaded_is_loaded_again(
 
     monkeypatch.setattr(model_folder, "_load", load_and_exchange)
     settings = Settings(threads_per_model=1)
-    (model,) = open_models(folder, settings).dispatchers
+    (model,) = open_models(ModelFolder(folder, settings)).served_models
     model.start()
     while model.state is ModelState.LOADING:
         time.sleep(0.01)
