@@ -14,25 +14,49 @@ Tying = Literal["none", "target", "all"]
 
 
 class Architecture(BaseModel):
-    """Shape of one encoder-decoder without its vocabularies; refuses impossible combinations."""
+    """Architecture of the network; combinations of settings that make no sense are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cell: CellKind = "gru"
-    embedding_size: int = Field(default=256, ge=1)
-    encoder_layers: int = Field(default=1, ge=1)
-    encoder_hidden: int = Field(default=256, ge=1)  # per direction
-    bidirectional: bool = True
-    reverse_source: bool = False  # one-way encoders only: read the source from its end
-    decoder: DecoderFamily = "parallel"
-    decoder_layers: int = Field(default=2, ge=1)
-    decoder_hidden: int = Field(default=256, ge=1)
-    attention: AttentionKind = "additive"
-    attention_size: int = Field(default=256, ge=1)  # additive attention, all heads
-    attention_heads: int = Field(default=1, ge=1)
-    residual: bool = False  # from the second layer of each stack on
-    layer_norm: bool = False  # on the output of every recurrent layer
-    tied_embeddings: Tying = "target"  # "target": input and output; "all": source too
+    cell: CellKind = Field(default="gru", description="recurrent cell of encoder and decoder")
+    embedding_size: int = Field(default=256, ge=1, description="width of word embeddings")
+    encoder_layers: int = Field(default=1, ge=1, description="layers of the encoder")
+    encoder_hidden: int = Field(
+        default=256, ge=1, description="width of an encoder layer, per direction"
+    )
+    bidirectional: bool = Field(
+        default=True, description="whether the encoder reads the source in both directions"
+    )
+    reverse_source: bool = Field(
+        default=False,
+        description="read the source from its end; only with `bidirectional = false`",
+    )
+    decoder: DecoderFamily = Field(
+        default="parallel",
+        description="`parallel` trains all target positions at once; `feed` (attention inside the "
+        "recurrence) trains more slowly, sometimes with a better score on small corpora",
+    )
+    decoder_layers: int = Field(default=2, ge=1, description="layers of the decoder")
+    decoder_hidden: int = Field(default=256, ge=1, description="width of a decoder layer")
+    attention: AttentionKind = Field(
+        default="additive",
+        description="how source words are weighted; `none` uses one vector for the whole source",
+    )
+    attention_size: int = Field(
+        default=256, ge=1, description="width of additive attention, all heads together"
+    )
+    attention_heads: int = Field(default=1, ge=1, description="heads of the attention")
+    residual: bool = Field(
+        default=False, description="residual connections from the second layer of each stack on"
+    )
+    layer_norm: bool = Field(
+        default=False, description="layer normalisation of every recurrent layer's output"
+    )
+    tied_embeddings: Tying = Field(
+        default="target",
+        description="which matrices share weights: `target` ties target embeddings to the output "
+        "layer, `all` ties source embeddings too (needs a joint vocabulary)",
+    )
 
     @property
     def encoder_size(self) -> int:
@@ -89,9 +113,17 @@ class ModelConfig(Architecture):
 
 
 class SearchDefaults(BaseModel):
-    """Search settings of requests that choose none."""
+    """Search settings of the exported checkpoint, for requests that set none of their own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    beam_size: int = Field(default=5, ge=1)
-    length_penalty: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    beam_size: int = Field(
+        default=5, ge=1, description="hypotheses per sentence; more are slower, 1 is greedy search"
+    )
+    length_penalty: float = Field(
+        default=1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="exponent of the length penalty; larger values favour longer translations, "
+        "0 turns it off",
+    )
