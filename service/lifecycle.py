@@ -1,4 +1,4 @@
-"""In which part of its life the service is: health and the gate read it, the server sets it."""
+"""In which part of its life the service is: the server sets it, health and requests read it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,11 +1,13 @@
 """Who sent a request and what they may do: noted on it by the guard, asked for by routes."""
 
+import functools
+import ipaddress
 from dataclasses import dataclass
 
 from fastapi import Request
 
 from service.access.keys import Key, Scope
-from service.access.quotas import Expense, Fare
+from service.access.quotas import QuotaCharge, RateCharge
 from service.errors import KeyRefused
 
 _NOTE = "dragoman.caller"
@@ -17,8 +19,8 @@ class Caller:
 
     address: str
     key: Key | None = None
-    expense: Expense | None = None  # what this request took from the key's quotas
-    fare: Fare | None = None  # what it took from the rate
+    expense: QuotaCharge | None = None  # what this request took from the key's quotas
+    fare: RateCharge | None = None  # what it took from the rate
 
     @property
     def name(self) -> str:
@@ -60,3 +62,21 @@ def scope_missing(scope: Scope) -> KeyRefused:
         f"the key may not do this: it lacks the scope {scope}; the service's operator makes one "
         f"that has it with `dragoman keys add FILE NAME --scope {scope}`"
     )
+
+
+_CLIENT_BITS = 64  # of an IPv6 address; the rest is the client's own to choose
+
+
+@functools.lru_cache(maxsize=1024)
+def client_of(address: str | None) -> str:
+    """The name under which a client is counted; one for all whose address is not known."""
+    try:
+        parsed = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return "-"
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    network = ipaddress.IPv6Network((parsed, _CLIENT_BITS), strict=False)
+    return str(network)

@@ -5,19 +5,17 @@ closed until somebody decides otherwise. Wrong, expired and revoked keys get the
 """
 
 from fastapi import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.access.addresses import client_of
-from service.access.callers import Caller, caller_of, note_caller, require, scope_missing
+from service.access.callers import Caller, caller_of, require, scope_missing
 from service.access.credentials import find_key
 from service.access.keyring import Keyring
-from service.access.keys import Key, parse_rate
+from service.access.keys import Key
 from service.access.keys import Scope as KeyScope
-from service.access.quotas import Allowance, Usage
-from service.errors import KeyMissing, KeyRefused, RequestError
-from service.http.body_limit import replay
-from service.monitoring.request_log import note_key
-from service.protocol.dialects import dialect_of, error_response
+from service.access.quotas import QuotaTracker, Usage
+from service.errors import KeyMissing, KeyRefused
+from service.protocol.dialects import dialect_of
+from service.rates import parse_rate
+from service.request_record import note_key
 from service.settings import Settings
 
 # Health, the page and its files, the documentation, and what clients ask before they have a key.
@@ -36,10 +34,8 @@ _OPEN = frozenset(
 )
 _OPEN_PREFIXES = ("/page/", "/static-offline-docs/")
 
-_CLIENT_GONE = 499  # see error_table.py
 
-
-class Access:
+class AccessControl:
     """Keys, rates and quotas of one service."""
 
     def __init__(self, settings: Settings) -> None:
@@ -47,7 +43,7 @@ class Access:
         self._max_texts = settings.max_texts
         self._rate = settings.rate_limit
         self._keyring = None if settings.keys_file is None else Keyring(settings.keys_file)
-        self._allowance = Allowance(settings.usage_file)
+        self._allowance = QuotaTracker(settings.usage_file)
 
     @property
     def needs_keys(self) -> bool:
@@ -118,39 +114,3 @@ def _scopes_for(path: str) -> tuple[KeyScope, ...]:
     if path.startswith("/admin/"):
         return (KeyScope.ADMIN,)
     return (KeyScope.TRANSLATE, KeyScope.ADMIN)
-
-
-class Guard:
-    """Lets requests in that may come in; wants their bodies complete."""
-
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self.app = app
-        self._access = access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request = Request(scope, receive)
-        if self._access.needs_keys:  # it may be in the body, which is here already
-            receive = replay(await request.body(), receive)
-        caller = Caller(client_of(request.client.host if request.client else None))
-        note_caller(request, caller)
-        try:
-            caller.key = await self._access.enter(request)
-        except RequestError as error:
-            await error_response(scope, error)(scope, receive, send)
-            return
-        status: int | None = None
-
-        async def send_noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_noted)
-        finally:
-            if status is None or status >= 400:
-                self._access.refund(caller, refused=status not in (None, _CLIENT_GONE))

@@ -15,13 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from limits import RateLimitItem, parse
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -32,6 +29,7 @@ from pydantic import (
 
 from model.errors import ConfigError
 from model.system.atomic_files import replaced_file
+from service.rates import Rate
 
 _MAX_BYTES = 16 * 1024 * 1024  # tens of thousands of keys; more is another file by mistake
 _PREFIX = "dgm_"  # so that people, and scanners for leaked secrets, know one when they see it
@@ -45,25 +43,6 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
-@lru_cache(maxsize=1024)
-def parse_rate(text: str) -> RateLimitItem:
-    """The rate that `600/minute` means; raises ValueError for what is none."""
-    try:
-        if ";" not in text and "," not in text and "|" not in text:
-            rate = parse(text)
-            if rate.amount > 0 and rate.multiples > 0:
-                return rate
-    except ValueError:
-        pass
-    raise ValueError("it is no rate; write one such as 600/minute or 10/second")
-
-
-def _checked_rate(text: str) -> str:
-    parse_rate(text)
-    return text
-
-
-Rate = Annotated[str, AfterValidator(_checked_rate)]
 KeyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Quota = Annotated[int, Field(ge=1)]
 

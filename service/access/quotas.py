@@ -34,7 +34,7 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Expense:
+class QuotaCharge:
     """Characters that a request took from its key's quotas, to be given back if it fails."""
 
     counters: tuple[str, ...]
@@ -42,7 +42,7 @@ class Expense:
 
 
 @dataclass(frozen=True)
-class Fare:
+class RateCharge:
     """Texts that a request took from its caller's rate, to be given back if it is refused."""
 
     counter: str
@@ -65,7 +65,7 @@ class _Period:
         return (self.ends - datetime.now(UTC)).total_seconds() + 3600
 
 
-class Allowance:
+class QuotaTracker:
     """Counts for all callers. Not thread-safe: belongs to the event loop."""
 
     def __init__(self, usage_file: Path | None) -> None:
@@ -82,7 +82,7 @@ class Allowance:
                 "user may write"
             ) from None
 
-    def take_texts(self, rate: RateLimitItem, caller: str, num_texts: int) -> Fare:
+    def take_texts(self, rate: RateLimitItem, caller: str, num_texts: int) -> RateCharge:
         """Counts texts of a caller; raises RateLimited when that is more than the rate."""
         if num_texts > rate.amount:  # would be refused for ever with "try again later"
             raise RequestTooLarge(
@@ -92,7 +92,7 @@ class Allowance:
         if self._limiter.test(rate, caller, cost=num_texts):
             self._limiter.hit(rate, caller, cost=num_texts)
             counter = rate.key_for(caller)
-            return Fare(counter, num_texts, self._rates.get_expiry(counter))
+            return RateCharge(counter, num_texts, self._rates.get_expiry(counter))
         wait_s = self._limiter.get_window_stats(rate, caller).reset_time - time.time()
         raise RateLimited(
             f"more texts than the rate of {_told(rate)} allows; "
@@ -100,11 +100,11 @@ class Allowance:
             retry_after_s=max(1, math.ceil(wait_s)),
         )
 
-    def give_texts_back(self, fare: Fare) -> None:
+    def give_texts_back(self, fare: RateCharge) -> None:
         """Returns the texts of a request that was refused, to the count they were taken from."""
         self._rates.decr(fare.counter, fare.num_texts, fare.ends)
 
-    def take_characters(self, key: Key, num_characters: int) -> Expense | None:
+    def take_characters(self, key: Key, num_characters: int) -> QuotaCharge | None:
         """Counts characters for a key; raises QuotaExceeded when its quota does not hold them."""
         try:
             periods = _periods(key)
@@ -119,12 +119,12 @@ class Allowance:
                     )
             for period in periods:
                 self._characters.incr(period.counter, period.seconds, num_characters)
-            return Expense(tuple(period.counter for period in periods), num_characters)
+            return QuotaCharge(tuple(period.counter for period in periods), num_characters)
         except sqlite3.Error as error:  # a full disk is no reason to stop translating
             self._complain(error)
             return None
 
-    def give_back(self, expense: Expense) -> None:
+    def give_back(self, expense: QuotaCharge) -> None:
         """Returns the characters of a request that was not answered."""
         try:
             for counter in expense.counters:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from service.api.multilingual import Interpreter, Order
+from service.api.multilingual import MultilingualTranslator, Order
 from service.errors import InvalidRequest
 from service.protocol.dialects import APERTIUM, DialectRoute
 from service.protocol.fields import Fields, read_fields
@@ -56,12 +56,12 @@ class _Route(DialectRoute):
     dialect = APERTIUM
 
 
-def apertium_router(interpreter: Interpreter) -> APIRouter:
+def apertium_router(multilingual: MultilingualTranslator) -> APIRouter:
     """Apertium's routes, at the root as its clients expect them."""
     router = APIRouter(
         tags=["as Apertium"], responses=documented_errors(APERTIUM), route_class=_Route
     )
-    max_texts = interpreter.gate.settings.max_texts
+    max_texts = multilingual.translation_service.settings.max_texts
 
     @router.get("/translate", summary="Translate", openapi_extra=documented_query(TranslateFields))
     async def translate(request: Request) -> Answered[TranslatedText]:
@@ -69,15 +69,15 @@ def apertium_router(interpreter: Interpreter) -> APIRouter:
         fields = validated(TranslateFields, await read_fields(request, max_texts))
         source, _, target = fields.langpair.partition("|")
         if not source or not target:
-            raise InvalidRequest("langpair is no pair of languages; send one such as en|de")
+            raise InvalidRequest("langpair is not a pair of languages; send for example en|de")
         order = Order([fields.q], source, target, name_of=lambda _: "q")
-        (result,) = await interpreter.translate(request, order)
+        (result,) = await multilingual.translate(request, order)
         return _answered(TranslatedText(translatedText=result.text))
 
     @router.get("/listPairs", summary="List the language pairs")
     async def list_pairs() -> Answered[list[LanguagePair]]:
         """Answers every pair there is a model for."""
-        pairs = interpreter.served().pairs
+        pairs = multilingual.served().pairs
         return _answered(
             [LanguagePair(sourceLanguage=source, targetLanguage=target) for source, target in pairs]
         )

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
 from model.text.segmenter import Segmentation
-from service.api.multilingual import Interpretation, Interpreter, Order, Reader
+from service.api.multilingual import Interpretation, MultilingualTranslator, Order, Reader
 from service.errors import InvalidRequest, KeyRefused, RequestError, UnknownGlossary
 from service.protocol.dialects import DEEPL
 from service.protocol.fields import Fields, LanguageCode, Texts, read_fields
@@ -151,10 +151,10 @@ class Usage:
     num_characters: int = 0
 
 
-def deepl_router(interpreter: Interpreter) -> APIRouter:
+def deepl_router(multilingual: MultilingualTranslator) -> APIRouter:
     """DeepL's routes under /v2, and refusals of what it has besides, there and under /v3."""
     router = APIRouter(tags=["as DeepL"], responses=documented_errors(DEEPL))
-    max_texts = interpreter.gate.settings.max_texts
+    max_texts = multilingual.translation_service.settings.max_texts
     usage = Usage()
 
     @router.post(
@@ -174,7 +174,7 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
             read=fields.read,
             segmentation=fields.segmentation,
         )
-        results = await interpreter.translate(request, order)
+        results = await multilingual.translate(request, order)
         usage.num_characters += sum(map(len, order.texts))
         return {
             "translations": [
@@ -192,7 +192,7 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
         """Answers the source languages, or with `type=target` the target languages."""
         _check_key(request)
         fields = validated(LanguagesFields, await read_fields(request, max_texts))
-        served = interpreter.served()
+        served = multilingual.served()
         if fields.type == "source":
             codes = dict.fromkeys(base_code(code).upper() for code in served.sources)
             return [{"language": code, "name": language_name(code)} for code in codes]
@@ -209,7 +209,7 @@ def deepl_router(interpreter: Interpreter) -> APIRouter:
         Without keys, the characters translated by this face since the service started.
         """
         _check_key(request)
-        if (used := interpreter.gate.access.usage(request)) is not None:
+        if (used := multilingual.translation_service.access.usage(request)) is not None:
             limit = _NO_LIMIT if used.limit is None else used.limit
             return {"character_count": used.num_characters, "character_limit": limit}
         return {"character_count": usage.num_characters, "character_limit": _NO_LIMIT}

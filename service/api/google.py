@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from service.api.multilingual import Interpretation, Interpreter, Order
+from service.api.multilingual import Interpretation, MultilingualTranslator, Order
 from service.protocol.dialects import GOOGLE
 from service.protocol.fields import Fields, LanguageCode, Texts, read_fields
 from service.protocol.openapi import documented_body, documented_errors, documented_query
@@ -102,14 +102,14 @@ class Answer(TypedDict, Generic[Data]):
     data: Data
 
 
-def google_router(interpreter: Interpreter) -> APIRouter:
+def google_router(multilingual: MultilingualTranslator) -> APIRouter:
     """Google's routes of version 2."""
     router = APIRouter(
         prefix="/language/translate/v2",
         tags=["as Google Translate"],
         responses=documented_errors(GOOGLE),
     )
-    max_texts = interpreter.gate.settings.max_texts
+    max_texts = multilingual.translation_service.settings.max_texts
 
     # Google takes a GET, too, as those write who write no client.
     @router.get("", include_in_schema=False)
@@ -124,7 +124,7 @@ def google_router(interpreter: Interpreter) -> APIRouter:
             name_of=_name_of(fields.q),
             read=tagged_document if fields.format == "html" else plain_document,
         )
-        results = await interpreter.translate(request, order)
+        results = await multilingual.translate(request, order)
         return {"data": {"translations": [_translation(result, fields) for result in results]}}
 
     @router.get("/detect", include_in_schema=False)
@@ -132,7 +132,7 @@ def google_router(interpreter: Interpreter) -> APIRouter:
     async def detect(request: Request) -> Answer[Detections]:
         """Answers the likeliest language of each text."""
         fields = validated(DetectFields, await read_fields(request, max_texts))
-        guesses = await interpreter.detect(request, _listed(fields.q), _name_of(fields.q))
+        guesses = await multilingual.detect(request, _listed(fields.q), _name_of(fields.q))
         return {
             "data": {"detections": [[_detection(of_text[0])] for of_text in guesses if of_text]}
         }
@@ -146,7 +146,7 @@ def google_router(interpreter: Interpreter) -> APIRouter:
         """Answers all languages; with `target`, their names in that language too."""
         fields = validated(LanguagesFields, await read_fields(request, max_texts))
         listed: list[GoogleLanguage] = [
-            {"language": code} for code in interpreter.served().by_language
+            {"language": code} for code in multilingual.served().by_language
         ]
         if fields.target is not None:
             for entry in listed:

@@ -8,21 +8,18 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from fastapi import Request
 
-from service.api.translation_service import Deadline, Gate, Part
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import Translation
+from service.api.deadline import Deadline
+from service.api.translation_service import Part, TranslationService
 from service.errors import InvalidRequest, ModelLoading, RequestTooLarge
 from service.text.detection import Detector, Guess
 from service.text.languages import ServedPairs, base_code, match_code
 from service.text.markup import Document, plain_document
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
-
 
 # What of a text is to be translated, where no more than so many texts may be.
 Reader = Callable[[str, int], Document]
@@ -54,7 +51,7 @@ class Order:
     num_alternatives: int = 0
     suggested: str | None = None  # the source of a text that does not tell its own
     read: Reader = plain_document
-    segmentation: "Segmentation | None" = None  # None: the setting's
+    segmentation: Segmentation | None = None  # None: the setting's
 
 
 # That a text is in a language which nothing is translated from: it comes back as it is where that
@@ -63,17 +60,17 @@ _SURE = 0.9
 
 
 @dataclass(frozen=True)
-class Interpreter:
+class MultilingualTranslator:
     """What the faces share."""
 
-    gate: Gate
+    translation_service: TranslationService
     detector: Detector
 
     def served(self) -> ServedPairs:
         """The language pairs there are; raises ModelLoading while there may be some soon."""
-        served = self.gate.served()
-        if not served.pairs and self.gate.registry.loading:
-            raise ModelLoading("models are still loading; try again soon")
+        served = self.translation_service.served()
+        if not served.pairs and self.translation_service.registry.loading:
+            raise ModelLoading("models are still loading; retry after a few seconds")
         return served
 
     async def detect(
@@ -84,8 +81,8 @@ class Interpreter:
         One that nothing is translated from is among them only where it is sure. Spends no quota:
         it is asked before a translation, which spends it for the same text.
         """
-        deadline = self.gate.deadline(request)
-        self.gate.admit(request, texts, name_of, model="-", spends_quota=False)
+        deadline = self.translation_service.deadline(request)
+        self.translation_service.admit(request, texts, name_of, model="-", spends_quota=False)
         return await self._detect(request, deadline, texts, self.served())
 
     async def translate(self, request: Request, order: Order) -> list[Interpretation]:
@@ -100,7 +97,7 @@ class Interpreter:
         self, request: Request, orders: Sequence[Order]
     ) -> list[list[Interpretation]]:
         """What `translate` gives, for each of at least one order; they count as one request."""
-        deadline = self.gate.deadline(request)
+        deadline = self.translation_service.deadline(request)
         documents = await self._documents(request, orders)
         served = self.served()
         plans = [
@@ -110,7 +107,7 @@ class Interpreter:
             for order, ours in zip(orders, documents, strict=True)
         ]
         parts = [part for plan in plans for part in plan.parts]
-        translated = iter(await self.gate.translate_parts(request, parts, deadline))
+        translated = iter(await self.translation_service.translate_parts(request, parts, deadline))
         return [plan.filled(translated) for plan in plans]
 
     async def _documents(self, request: Request, orders: Sequence[Order]) -> list[list[Document]]:
@@ -124,14 +121,14 @@ class Interpreter:
             documents = self._read(orders)
         pieces = [text for ours in documents for document in ours for text in document.texts]
         sent = [text for order in orders for text in order.texts]
-        self.gate.admit(request, pieces, orders[0].name_of, model="-", sent=sent)
+        self.translation_service.admit(request, pieces, orders[0].name_of, model="-", sent=sent)
         return documents
 
     def _read(self, orders: Sequence[Order]) -> list[list[Document]]:
         read: dict[tuple[Reader, str], Document] = {}
         documents: list[list[Document]] = []
         # All that goes to a model counts, be it a hundred texts or one with a hundred tags.
-        num_pieces, max_pieces = 0, self.gate.settings.max_texts
+        num_pieces, max_pieces = 0, self.translation_service.settings.max_texts
         for order in orders:
             ours: list[Document] = []
             for index, text in enumerate(order.texts):
@@ -150,12 +147,12 @@ class Interpreter:
             documents.append(ours)
             if num_pieces > max_pieces:
                 pieces = [text for each in documents for one in each for text in one.texts]
-                self.gate.check_size(pieces, orders[0].name_of)
+                self.translation_service.check_size(pieces, orders[0].name_of)
         return documents
 
     def _check_lengths(self, order: Order) -> None:
         """Raises RequestTooLarge for a text that is too long whatever it holds."""
-        limit = _MARKUP_FACTOR * self.gate.settings.max_characters
+        limit = _MARKUP_FACTOR * self.translation_service.settings.max_characters
         for index, text in enumerate(order.texts):
             if len(text) > limit:
                 name = order.name_of(index)
@@ -184,7 +181,7 @@ class Interpreter:
         self, request: Request, deadline: Deadline, texts: Sequence[str], served: ServedPairs
     ) -> list[list[Guess]]:
         work = self.detector.detect(texts, tuple(served.by_language))
-        guesses = await self.gate.in_time(request, deadline, work, stage="detect")
+        guesses = await self.translation_service.in_time(request, deadline, work, stage="detect")
         return [
             [
                 each
@@ -218,7 +215,7 @@ class Interpreter:
     ) -> Part:
         """The pieces of the documents at `indices`, which all go between the same languages."""
         source, target = pair
-        route = self.gate.route(model=None, source=source, target=target)
+        route = self.translation_service.route(model=None, source=source, target=target)
         # Of the text in between one translation is enough.
         wanted = [0] * (len(route.legs) - 1) + [order.num_alternatives]
         owners = [index for index in indices for _ in documents[index].texts]
@@ -229,13 +226,13 @@ class Interpreter:
                 self._search(leg.info.search, num_alternatives)
                 for leg, num_alternatives in zip(route.legs, wanted, strict=True)
             ],
-            order.segmentation or self.gate.settings.segmentation,
+            order.segmentation or self.translation_service.settings.segmentation,
             lambda position: order.name_of(owners[position]),
         )
 
-    def _search(self, defaults: "SearchConfig", num_alternatives: int) -> "SearchConfig":
+    def _search(self, defaults: SearchConfig, num_alternatives: int) -> SearchConfig:
         """The model's own settings, with a beam wide enough for the alternatives."""
-        num_best, limit = num_alternatives + 1, self.gate.settings.max_beam_size
+        num_best, limit = num_alternatives + 1, self.translation_service.settings.max_beam_size
         if num_best > limit:
             raise InvalidRequest(
                 f"alternatives is {num_alternatives}, the limit is {limit - 1} (max_beam_size)",
@@ -253,7 +250,7 @@ class _Plan:
     groups: Sequence[Sequence[int]]  # indices of the texts that go between the same languages
     parts: Sequence[Part]  # one a group
 
-    def filled(self, translated: "Iterator[Sequence[Translation]]") -> list[Interpretation]:
+    def filled(self, translated: Iterator[Sequence[Translation]]) -> list[Interpretation]:
         """The order's interpretations; takes as many answers as it has parts."""
         results = list(self.unchanged)
         for indices in self.groups:
@@ -265,7 +262,7 @@ class _Plan:
 
 
 def _filled(
-    result: Interpretation, document: Document, translations: "Sequence[Translation]"
+    result: Interpretation, document: Document, translations: Sequence[Translation]
 ) -> Interpretation:
     """The result with its document translated; the n-th alternative has all n-th alternatives."""
     # As many as the piece with the fewest has: a word or two have few translations.

@@ -7,17 +7,26 @@ and the client that hangs up are settled here, once.
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from fastapi import Request
 
-from service.access.control import Access
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import ForcedScore, Translation
+from service.access.control import AccessControl
+from service.api.deadline import (
+    _SECONDS,
+    DEADLINE_HEADER,
+    Deadline,
+    Result,
+    _together,
+    _unless_disconnected,
+)
 from service.errors import (
-    ClientGone,
     DeadlineExceeded,
     InvalidRequest,
     RequestTooLarge,
@@ -25,41 +34,13 @@ from service.errors import (
 )
 from service.lifecycle import Lifecycle, Phase
 from service.monitoring.metrics import Metrics
-from service.monitoring.request_log import note, note_cut, note_model, note_pivots, note_translated
-from service.serving.cache import CacheKey, ResultCache
+from service.request_record import note, note_cut, note_model, note_pivots, note_translated
+from service.serving.cache import TranslationCache
 from service.serving.registry import Registry
 from service.serving.route import Route, joined, pivoted_pairs
-from service.serving.served_model import Dispatcher, too_late
+from service.serving.served_model import ServedModel
 from service.settings import Settings
 from service.text.languages import ServedPairs
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
-    from model.translator import ForcedScore
-
-Result = TypeVar("Result")
-
-DEADLINE_HEADER = "X-Deadline-Seconds"
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """When a request is to be answered."""
-
-    seconds: float  # since it came
-    until: float  # on the monotonic clock
-
-    @property
-    def left_s(self) -> float:
-        """How much of it is left; in milliseconds, as messages may tell it."""
-        return round(self.until - time.monotonic(), 3)
-
-    def exceeded(self) -> DeadlineExceeded:
-        """The refusal of a request that was not answered before it."""
-        return too_late(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -68,23 +49,23 @@ class Part:
 
     route: Route
     texts: Sequence[str]
-    searches: "Sequence[SearchConfig]"  # one a model of the route
-    segmentation: "Segmentation"
+    searches: Sequence[SearchConfig]  # one a model of the route
+    segmentation: Segmentation
     name_of: Callable[[int], str]  # what an error calls the text at an index
 
 
 @dataclass(frozen=True)
-class Gate:
+class TranslationService:
     """Lets a request's texts through to a model, or raises one of `service.errors`."""
 
     registry: Registry
     settings: Settings
     lifecycle: Lifecycle
     metrics: Metrics
-    cache: ResultCache
-    access: Access
+    cache: TranslationCache
+    access: AccessControl
 
-    def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
+    def choose(self, *, model: str | None, source: str | None, target: str | None) -> ServedModel:
         """The one model that will do the work; raises while the service is closing."""
         self._require_open()
         return self.registry.choose(model=model, source=source, target=target)
@@ -107,12 +88,12 @@ class Gate:
         request: Request,
         route: Route,
         texts: Sequence[str],
-        searches: "Sequence[SearchConfig]",
+        searches: Sequence[SearchConfig],
         *,
         alignments: bool = False,
-        segmentation: "Segmentation | None" = None,
+        segmentation: Segmentation | None = None,
         name_of: Callable[[int], str],
-    ) -> "list[Translation]":
+    ) -> list[Translation]:
         """One translation a text, in order; stops the work when the client hangs up.
 
         All texts are looked at before any is translated: one that cannot be refuses the request.
@@ -124,19 +105,23 @@ class Gate:
         cut = segmentation or self.settings.segmentation
         part = Part(route, texts, searches, cut, name_of)
         work = self._translate(part, alignments=alignments, deadline=self.deadline(request))
-        translations = await _unless_disconnected(request, work)
+        with route.lease():
+            translations = await _unless_disconnected(request, work)
         _note_cuts(request, translations)
         note_translated(request.scope)
         return translations
 
     async def translate_parts(
         self, request: Request, parts: Sequence[Part], deadline: Deadline
-    ) -> "list[list[Translation]]":
+    ) -> list[list[Translation]]:
         """Each part's translations; one that fails ends the others. Wants `admit` before it."""
         note_model(request.scope, ",".join(part.route.name for part in parts) or "-")
         note_pivots(request.scope, [part.route.pivot for part in parts])
         work = [self._translate(part, alignments=False, deadline=deadline) for part in parts]
-        translations = await _unless_disconnected(request, _together(work))
+        with contextlib.ExitStack() as leases:
+            for part in parts:
+                leases.enter_context(part.route.lease())
+            translations = await _unless_disconnected(request, _together(work))
         for of_part in translations:
             _note_cuts(request, of_part)
         note_translated(request.scope)
@@ -189,15 +174,16 @@ class Gate:
         self._check_size(len(texts), num_characters, field=name_of(0).partition("[")[0])
 
     async def score(
-        self, request: Request, dispatcher: Dispatcher, pairs: Sequence[tuple[str, str]]
-    ) -> "list[ForcedScore]":
+        self, request: Request, served_model: ServedModel, pairs: Sequence[tuple[str, str]]
+    ) -> list[ForcedScore]:
         """One score a pair, in order; stops the work when the client hangs up."""
         num_characters = sum(len(source) + len(target) for source, target in pairs)
-        note(request.scope, dispatcher.name, len(pairs), num_characters)
+        note(request.scope, served_model.name, len(pairs), num_characters)
         self._check_size(len(pairs), num_characters, field="pairs")
         self.access.charge(request, len(pairs), num_characters)
-        work = dispatcher.score(pairs, deadline_s=self.deadline(request).seconds)
-        return await _unless_disconnected(request, work)
+        work = served_model.score(pairs, deadline_s=self.deadline(request).seconds)
+        with served_model.lease():
+            return await _unless_disconnected(request, work)
 
     def _require_open(self) -> None:
         if self.lifecycle.phase is Phase.CLOSING:
@@ -205,7 +191,7 @@ class Gate:
 
     async def _translate(
         self, part: Part, *, alignments: bool, deadline: Deadline
-    ) -> "list[Translation]":
+    ) -> list[Translation]:
         """One translation a text, by one model after the other, all before one deadline."""
         try:
             return await self._translate_legs(part, alignments=alignments, deadline=deadline)
@@ -214,7 +200,7 @@ class Gate:
 
     async def _translate_legs(
         self, part: Part, *, alignments: bool, deadline: Deadline
-    ) -> "list[Translation]":
+    ) -> list[Translation]:
         first, *others = (
             replace(part, route=Route((leg,)), searches=[search])
             for leg, search in zip(part.route.legs, part.searches, strict=True)
@@ -232,37 +218,23 @@ class Gate:
 
     async def _translate_leg(
         self, part: Part, *, alignments: bool, deadline_s: float
-    ) -> "list[Translation]":
-        """One model's translations: remembered ones at once, and of equal ones only the first."""
-        (dispatcher,), (search,) = part.route.legs, part.searches
-        info = dispatcher.info
-        keys = {
-            text: CacheKey(info.version, info.precision, search, part.segmentation, text)
-            for text in part.texts
-        }
-        found: dict[str, Translation] = {}
-        if not alignments:  # matrices are not remembered: they are far larger than texts
-            known = ((text, self.cache.get(key)) for text, key in keys.items())
-            found = {text: translation for text, translation in known if translation is not None}
-        missing = [text for text in keys if text not in found]
-        self.metrics.count_cache(hit=len(part.texts) - len(missing))
-        if missing:
-            answer = await dispatcher.translate(
-                missing,
-                search,
-                alignments=alignments,
-                segmentation=part.segmentation,
-                deadline_s=deadline_s,
-                name_of=lambda index: part.name_of(part.texts.index(missing[index])),
-            )
-            self.metrics.count_answer(dispatcher, answer)
-            for text, translation in zip(missing, answer.translations, strict=True):
-                found[text] = translation
-                if not alignments:
-                    self.cache.put(keys[text], translation)
-        translations = [found[text] for text in part.texts]
-        self.metrics.count_texts(dispatcher, part.texts, translations)
-        return translations
+    ) -> list[Translation]:
+        """One model's translations, from the cache where it has them."""
+        (served_model,), (search,) = part.route.legs, part.searches
+        cached = await self.cache.translate(
+            served_model,
+            part.texts,
+            search,
+            alignments=alignments,
+            segmentation=part.segmentation,
+            deadline_s=deadline_s,
+            name_of=part.name_of,
+        )
+        self.metrics.count_cache(hit=cached.num_remembered)
+        if cached.answer is not None:
+            self.metrics.count_answer(served_model, cached.answer)
+        self.metrics.count_texts(served_model, part.texts, cached.translations)
+        return cached.translations
 
     def deadline(self, request: Request) -> Deadline:
         """Counts from now what the service allows, or less where the client asks for less."""
@@ -296,48 +268,7 @@ class Gate:
             )
 
 
-def _note_cuts(request: Request, translations: "Sequence[Translation]") -> None:
+def _note_cuts(request: Request, translations: Sequence[Translation]) -> None:
     # No client's API but our own has a place for it in its bodies.
     if any(translation.truncated for translation in translations):
         note_cut(request.scope)
-
-
-async def _together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def _unless_disconnected(
-    request: Request, work: Coroutine[Any, Any, Result], stage: str = "wait and decode"
-) -> Result:
-    """The result of `work`, which is cancelled when the client goes first."""
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_disconnected(request))
-    try:
-        with _stage(request, stage):
-            await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGone("the client hung up before the answer")
-    finally:
-        for task in (working, watching):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-
-
-def _stage(request: Request, name: str) -> contextlib.AbstractContextManager[None]:
-    """A part of the request's span, where requests are traced (service/monitoring/tracing.py)."""
-    stage: Callable[[str], contextlib.AbstractContextManager[None]] = request.scope.get(
-        "dragoman.stage", contextlib.nullcontext
-    )
-    return stage(name)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue  # uvicorn may repeat the end of the body

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import BodyTooSlow, RequestTooLarge, ShuttingDown, UnsupportedMediaType
 from service.lifecycle import Lifecycle, Phase
 from service.protocol.dialects import error_response
+from service.protocol.fields import replay
 
 # A client that is still sending cannot read our refusal if we close on it: the system would
 # discard the answer with the connection. So what it sends is thrown away for a moment first.
@@ -104,16 +105,6 @@ def _has_body(scope: Scope) -> bool:
 def _exceeds(digits: bytes, limit: int) -> bool:
     # A number of twenty digits and more is too large whatever it is, and slow to convert.
     return len(digits) >= 20 or int(digits) > limit
-
-
-def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body which was read already, and then what comes after it."""
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return replay
 
 
 async def _refuse(response: Response, scope: Scope, incoming: _Incoming, send: Send) -> None:

@@ -23,7 +23,7 @@ from service.monitoring.metrics import Metrics
 from service.monitoring.request_log import RequestLog
 from service.protocol.dialects import NATIVE, error_response, is_translation
 from service.protocol.error_table import Refusal
-from service.serving.arrivals import Arrival
+from service.serving.arrivals import PendingRequest
 from service.settings import Settings
 
 logger = logging.getLogger("dragoman.connections")
@@ -86,7 +86,7 @@ class Connection(H11Protocol):
 
     _at_door = b""  # come in since the last request, while the door was closed
     _knocking: Knock | None = None  # that waits for room
-    _arrival: Arrival | None = None  # of the request under way
+    _arrival: PendingRequest | None = None  # of the request under way
     _head_timer: asyncio.TimerHandle | None = None
     _answer_timer: asyncio.TimerHandle | None = None
     _left_to_read = 0  # bytes, when the answer was last looked at

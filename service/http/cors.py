@@ -10,9 +10,9 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from service.monitoring.request_log import ID_HEADER, PIVOT_HEADER, WARNINGS_HEADER
 from service.protocol.dialects import NATIVE, REFUSAL
 from service.protocol.error_table import Refusal
+from service.request_record import ID_HEADER, PIVOT_HEADER, WARNINGS_HEADER
 
 # Of an answer's headers a page may read but few unless told so.
 _READABLE = (ID_HEADER, PIVOT_HEADER, WARNINGS_HEADER, "ETag", "Retry-After", "X-Metered-Usage")

@@ -19,10 +19,11 @@ from typing import Protocol
 from service.errors import BodyTooSlow, QueueFull, RequestError
 from service.http.wire import answer_bytes
 from service.lifecycle import Lifecycle, Phase
-from service.monitoring.request_log import RequestRecord, valid_id, write_line
+from service.monitoring.request_log import valid_id, write_line
 from service.protocol.dialects import error_response, is_translation
 from service.protocol.error_table import refusal_of
-from service.serving.arrivals import Arrivals
+from service.request_record import RequestRecord
+from service.serving.arrivals import PendingRequests
 from service.serving.queue_limits import LONGEST_LINE
 from service.serving.registry import Registry
 from service.serving.served_model import ModelState
@@ -96,7 +97,7 @@ class Door:
         lifecycle: Lifecycle,
     ) -> None:
         """`count` is told of every request that is refused."""
-        self.arrivals = Arrivals()  # of requests that were let in
+        self.arrivals = PendingRequests()  # of requests that were let in
         self._registry = registry
         self._wait_s = settings.queue_wait_s
         self._count = count
@@ -108,11 +109,11 @@ class Door:
     def refusal(self) -> QueueFull | None:
         """Why no model takes any more; None while one does, and at the end of the service."""
         if self._lifecycle.phase is Phase.CLOSING:
-            return None  # "come back in a second" would be wrong: the gate knows the reason
+            return None  # "come back in a second" would be wrong: the service says why
         refusal = None
-        for dispatcher in self._registry.dispatchers:
-            if dispatcher.state is ModelState.READY:
-                refusal = dispatcher.admission.refuses_all(self.arrivals.num_coming)
+        for served_model in self._registry.served_models:
+            if served_model.state is ModelState.READY:
+                refusal = served_model.queue_limits.refuses_all(self.arrivals.num_coming)
                 if refusal is None:
                     return None
         self._last_refusal = refusal or self._last_refusal

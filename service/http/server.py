@@ -27,8 +27,9 @@ from service.http.app import create_app
 from service.http.connection import connection_class
 from service.lifecycle import Lifecycle, Phase
 from service.monitoring.logs import configure_logging
-from service.serving.model_folder import check_hardware
+from service.serving.model_folder import ModelFolder, check_hardware
 from service.serving.registry import Registry, open_models
+from service.serving.reload import Reloader
 from service.settings import Settings
 from service.text.detection import load_tables
 
@@ -47,26 +48,35 @@ def serve(models: Path, host: str, port: int, settings: Settings) -> None:
     Port 0 takes a free one; the log says which.
     """
     configure_logging(settings.log_format)
-    registry = open_models(models, settings)
+    folder = ModelFolder(models, settings)
+    registry = open_models(folder)
+    # No request may hold a model for longer than its deadline; rendering takes a moment more.
+    reloader = Reloader(registry, folder, drain_s=settings.deadline_s + 1.0)
     with listen(host, port) as listener:
         load_tables()  # beside the models, which take longer
         check_hardware(settings)  # at once, not after each model has failed
-        run(registry, listener, settings)
+        run(registry, listener, settings, reloader)
 
 
-def run(registry: Registry, listener: socket.socket, settings: Settings) -> None:
+def run(
+    registry: Registry,
+    listener: socket.socket,
+    settings: Settings,
+    reloader: Reloader | None = None,
+) -> None:
     """Serves a registry on a socket that listens already; raises when no model loads."""
     lifecycle = Lifecycle()
-    config = configure(create_app(registry, settings, lifecycle), settings)
+    reloader = reloader or Reloader(registry, None)
+    config = configure(create_app(registry, settings, lifecycle, reloader), settings)
     _allow_descriptors(settings.max_connections + SPARE_DESCRIPTORS)
     host, port = listener.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    names = ", ".join(dispatcher.name for dispatcher in registry.dispatchers)
+    names = ", ".join(served_model.name for served_model in registry.served_models)
     logger.info("serving %s at http://%s (API at /docs)", names, address)
-    _Server(config, registry, lifecycle, settings).run(sockets=[listener])
+    _Server(config, registry, reloader, lifecycle, settings).run(sockets=[listener])
     logger.info("closed")
     if registry.none_loads:
-        reasons = "; ".join(f"{model.name}: {model.failure}" for model in registry.dispatchers)
+        reasons = "; ".join(f"{model.name}: {model.failure}" for model in registry.served_models)
         raise CheckpointError(f"no model could be loaded: {reasons}")
     if not registry.close(timeout_s=0.1):
         # It had its time at the end of the lifespan. Left to run, a thread inside torch would
@@ -86,8 +96,8 @@ def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
         server_header=False,
         ws="none",
         proxy_headers=False,  # the application believes those of trusted proxies, and no others
-        # Accepted work ends by its deadline; this ends bodies still dripping in, which the gate
-        # would refuse anyway, and clients that do not read.
+        # Accepted work ends by its deadline; this ends bodies still dripping in, which
+        # would be refused anyway, and clients that do not read.
         timeout_graceful_shutdown=math.ceil(settings.deadline_s) + 2,
     )
 
@@ -99,11 +109,13 @@ class _Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         registry: Registry,
+        reloader: Reloader,
         lifecycle: Lifecycle,
         settings: Settings,
     ) -> None:
         super().__init__(config)
         self._registry = registry
+        self._reloader = reloader
         self._lifecycle = lifecycle
         self._settings = settings
         self._closes_at: float | None = None
@@ -130,7 +142,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._closes_at is not None:
-            dropped = self._registry.visits.num_under_way
+            dropped = self._registry.num_leases
             _tell_at_once(f"asked to end again: leaving at once, requests dropped: {dropped}")
             _leave(128 + sig)
         grace_s = self._settings.drain_grace_s if sig == signal.SIGTERM else 0.0
@@ -152,8 +164,8 @@ class _Server(uvicorn.Server):
             if self._has_terminal and not _has_terminal():
                 self.handle_exit(signal.SIGHUP, None)
             else:
-                logger.info("asked to look for other models")
-                self._registry.reloader.reload()
+                logger.info("SIGHUP: reloading the models folder")
+                self._reloader.reload()
         if self._registry.none_loads:
             self.should_exit = True
         return await super().on_tick(counter)

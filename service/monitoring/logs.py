@@ -5,11 +5,10 @@ Of libraries, uvicorn too, only what is wrong is logged.
 
 import logging
 import sys
-from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
-LogFormat = Literal["text", "json"]
+from service.settings import LogFormat
 
 
 def configure_logging(log_format: LogFormat) -> None:

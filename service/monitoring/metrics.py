@@ -7,11 +7,8 @@ was swapped out go with it.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Response
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -28,18 +25,14 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from service.monitoring.request_log import RequestRecord
-from service.protocol.dialects import NATIVE
-from service.protocol.openapi import documented_errors
-from service.serving.cache import ResultCache
+from model.translation import Translation
+from service.request_record import RequestRecord
+from service.serving.cache import TranslationCache
 from service.serving.registry import Registry
-from service.serving.reload import Result
-from service.serving.served_model import Answer, Dispatcher, ModelState
+from service.serving.reload import Reloader, ReloadResult
+from service.serving.served_model import Answer, ModelState, ServedModel
 from service.text.languages import has_spaced_words
 from service.text.quality_warnings import warnings_of
-
-if TYPE_CHECKING:
-    from model.translation import Translation
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 _RATIOS = (0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0, 4.0)
@@ -50,11 +43,13 @@ _OF_MODEL = ("model", "version")
 class Metrics:
     """What is counted while the service runs; what is current is read when somebody asks."""
 
-    def __init__(self, registry: Registry, cache: ResultCache, max_connections: int) -> None:
+    def __init__(
+        self, registry: Registry, reloader: Reloader, cache: TranslationCache, max_connections: int
+    ) -> None:
         self._all = CollectorRegistry()
         ProcessCollector(registry=self._all)
         PlatformCollector(registry=self._all)
-        self._all.register(_Models(registry))
+        self._all.register(_Models(registry, reloader))
         self._all.register(_Cache(cache))
         self._requests = Counter(
             "dragoman_requests",
@@ -132,7 +127,7 @@ class Metrics:
         )
 
         self._registry = registry
-        registry.reloader.when_closed.append(self._forget)
+        reloader.when_closed.append(self._forget)
 
     def _forget(self, model: str, version: str | None) -> None:
         """Drops the series of a version that is gone, else every swap would leave some for good."""
@@ -174,23 +169,23 @@ class Metrics:
         """Texts that were remembered, or the same as another one of their request."""
         self._cache_texts.labels("hit").inc(hit)
 
-    def count_answer(self, dispatcher: Dispatcher, answer: Answer) -> None:
+    def count_answer(self, served_model: ServedModel, answer: Answer) -> None:
         """What was not remembered, and how long it took."""
         num_texts = len(answer.translations)
         self._cache_texts.labels("shared" if answer.shared else "miss").inc(num_texts)
         if not answer.shared:
-            self._stages.labels(dispatcher.name, "queue").observe(answer.queue_s)
-            self._stages.labels(dispatcher.name, "decode").observe(answer.decode_s)
+            self._stages.labels(served_model.name, "queue").observe(answer.queue_s)
+            self._stages.labels(served_model.name, "decode").observe(answer.decode_s)
 
     def count_texts(
         self,
-        dispatcher: Dispatcher,
+        served_model: ServedModel,
         texts: Sequence[str],
-        translations: "Sequence[Translation]",
+        translations: Sequence[Translation],
     ) -> None:
         """What a model has translated."""
-        info = dispatcher.known_info
-        of_model = (dispatcher.name, "-" if info is None else info.version)
+        info = served_model.known_info
+        of_model = (served_model.name, "-" if info is None else info.version)
         self._texts.labels(*of_model).inc(len(texts))
         for text, translation in zip(texts, translations, strict=True):
             source, target = translation.source_tokens, translation.target_tokens
@@ -227,8 +222,9 @@ def _remove(metric: Counter | Histogram, labels: Mapping[str, str]) -> None:
 class _Models(Collector):
     """What the models have to do at this moment."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, reloader: Reloader) -> None:
         self._registry = registry
+        self._reloader = reloader
 
     def collect(self) -> Iterator[Metric]:
         state = GaugeMetricFamily(
@@ -262,16 +258,16 @@ class _Models(Collector):
             "Texts dropped because nobody waited for them any more.",
             labels=("model",),
         )
-        for dispatcher in self._registry.dispatchers:
+        for served_model in self._registry.served_models:
             for each in ModelState:
-                state.add_metric((dispatcher.name, each.value), float(dispatcher.state is each))
-            of_model = (dispatcher.name,)
-            waiting.add_metric(of_model, dispatcher.admission.num_texts)
-            characters.add_metric(of_model, dispatcher.admission.num_characters)
-            seconds.add_metric(of_model, dispatcher.admission.waits_s() or 0.0)
-            busy.add_metric(of_model, dispatcher.busy_s)
-            cancelled.add_metric(of_model, dispatcher.num_cancelled_texts)
-            usage = dispatcher.usage
+                state.add_metric((served_model.name, each.value), float(served_model.state is each))
+            of_model = (served_model.name,)
+            waiting.add_metric(of_model, served_model.queue_limits.num_texts)
+            characters.add_metric(of_model, served_model.queue_limits.num_characters)
+            seconds.add_metric(of_model, served_model.queue_limits.waits_s() or 0.0)
+            busy.add_metric(of_model, served_model.busy_s)
+            cancelled.add_metric(of_model, served_model.num_cancelled_texts)
+            usage = served_model.usage
             if usage is not None:
                 slots.add_metric(of_model, usage.num_slots)
                 slots_busy.add_metric(of_model, usage.num_busy)
@@ -279,8 +275,13 @@ class _Models(Collector):
         swaps = CounterMetricFamily(
             "dragoman_swaps", "Models exchanged while the service ran.", labels=("result",)
         )
-        for result in (Result.ADDED, Result.REPLACED, Result.REMOVED, Result.FAILED):
-            swaps.add_metric((result.value,), self._registry.reloader.results[result])
+        for result in (
+            ReloadResult.ADDED,
+            ReloadResult.REPLACED,
+            ReloadResult.REMOVED,
+            ReloadResult.FAILED,
+        ):
+            swaps.add_metric((result.value,), self._reloader.results[result])
         yield from (state, waiting, characters, seconds, slots, slots_busy)
         yield from (busy, steps, cancelled, swaps)
 
@@ -288,7 +289,7 @@ class _Models(Collector):
 class _Cache(Collector):
     """What is remembered at this moment."""
 
-    def __init__(self, cache: ResultCache) -> None:
+    def __init__(self, cache: TranslationCache) -> None:
         self._cache = cache
 
     def collect(self) -> Iterator[Metric]:
@@ -297,15 +298,3 @@ class _Cache(Collector):
             "Size of what is remembered, as cache_characters counts it.",
             value=self._cache.num_characters,
         )
-
-
-def metrics_router(metrics: Metrics) -> APIRouter:
-    """The route; outside the gate, so that overload can be seen."""
-    router = APIRouter(tags=["health"], responses=documented_errors(NATIVE))
-
-    @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
-    async def read() -> Response:
-        """Answers in Prometheus' text format."""
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-    return router

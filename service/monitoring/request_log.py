@@ -10,7 +10,6 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import BaseRoute, Match
@@ -18,77 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import describe
 from service.protocol.dialects import REFUSAL, error_response
+from service.request_record import ID_HEADER, PIVOT_HEADER, WARNINGS_HEADER, RequestRecord
 
 logger = logging.getLogger("dragoman.request")
 
-ID_HEADER = "X-Request-ID"
-PIVOT_HEADER = "X-Pivot-Language"
-WARNINGS_HEADER = "X-Translation-Warnings"
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-
-
-@dataclass
-class RequestRecord:
-    """What is known of a request by the time it is over."""
-
-    request_id: str
-    method: str
-    route: str = "-"
-    status: int | None = None  # None: the client left before an answer
-    num_bytes_sent: int = 0
-    seconds: float = 0.0
-    key: str = "-"  # its name
-    model: str = "-"
-    pivot: str = "-"  # languages between two models
-    warnings: str = "-"  # what is wrong with some translation, in one word
-    num_texts: int = 0
-    num_characters: int = 0
-    refusal: str = "-"  # code of the error that was answered
-    render_seconds: float = 0.0  # from the last translation until the answer was written
-
-
-def note(scope: Scope, model: str, num_texts: int, num_characters: int) -> None:
-    """Adds to the request's log line what its body asked for."""
-    record = scope.get("dragoman.record")
-    if isinstance(record, RequestRecord):
-        record.model = model
-        record.num_texts = num_texts
-        record.num_characters = num_characters
-
-
-def note_key(scope: Scope, name: str) -> None:
-    """Adds to the request's log line by which key it came, by the key's name."""
-    record = scope.get("dragoman.record")
-    if isinstance(record, RequestRecord):
-        record.key = name
-
-
-def note_model(scope: Scope, model: str) -> None:
-    """Names the model in the request's log line, where it was found after the sizes."""
-    record = scope.get("dragoman.record")
-    if isinstance(record, RequestRecord):
-        record.model = model
-
-
-def note_pivots(scope: Scope, languages: Sequence[str | None]) -> None:
-    """Notes through which languages texts go, for log and answer; None for those that do not."""
-    record = scope.get("dragoman.record")
-    if isinstance(record, RequestRecord):
-        record.pivot = ", ".join(sorted({each for each in languages if each})) or "-"
-
-
-def note_cut(scope: Scope) -> None:
-    """Notes that a translation was cut at the length limit, for log and answer."""
-    record = scope.get("dragoman.record")
-    if isinstance(record, RequestRecord):
-        record.warnings = "cut"
-
-
-def note_translated(scope: Scope) -> None:
-    """Notes that from now on the answer is written."""
-    scope["dragoman.translated_at"] = time.monotonic()
 
 
 def valid_id(given: str) -> bool:
@@ -176,7 +111,7 @@ class RequestLog:
         return path
 
 
-class LastResort:
+class ServerErrorMiddleware:
     """Answers 500 for what nobody caught: logged in full, told in one sentence.
 
     Inside of RequestLog, and of all that adds to answers.

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.errors import ConfigError
-from service.monitoring.request_log import RequestRecord
+from service.request_record import RequestRecord
 
 try:
     from opentelemetry.context import Context

@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
-from service.api.v1_bodies import ErrorBody, ErrorDetail
+from service.protocol.error_body import ErrorBody, ErrorDetail
 from service.protocol.error_table import Refusal, refusal_of
 
 

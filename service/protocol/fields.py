@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive
 
-from service.api.v1_bodies import TEXT_TAGS
 from service.errors import (
     InvalidRequest,
     MalformedBody,
@@ -26,6 +26,8 @@ from service.protocol.strict_json import (
     parse_json,
     plain_name,
 )
+
+TEXT_TAGS = ("one text", "list of texts")
 
 # One text or a list of them, told apart before an error is worded.
 Texts = Annotated[
@@ -123,3 +125,17 @@ def _gather(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
     gathered = {name: values if len(values) > 1 else values[0] for name, values in fields.items()}
     check_value(gathered)
     return gathered
+
+
+# Part of the position in a validation error, not of the body: see `text` below.
+TEXT_TAGS = ("one text", "list of texts")
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body which was read already, and then what comes after it."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.api.v1_bodies import ErrorBody
 from service.errors import ClientGone
 from service.protocol.dialects import NATIVE, Dialect
+from service.protocol.error_body import ErrorBody
 from service.protocol.error_table import ERROR_TABLE, Refusal
 
 _FORM = "application/x-www-form-urlencoded"

@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from service.api.v1_bodies import TEXT_TAGS
 from service.errors import InvalidRequest
+from service.protocol.fields import TEXT_TAGS
 from service.protocol.strict_json import plain_name
 
 Body = TypeVar("Body", bound=BaseModel)

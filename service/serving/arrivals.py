@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 
-class Arrival:
+class PendingRequest:
     """One request, until it has asked."""
 
-    def __init__(self, arrivals: "Arrivals", since: float | None) -> None:
+    def __init__(self, arrivals: "PendingRequests", since: float | None) -> None:
         self.since = since  # it waits for room, on the monotonic clock; None: it did not yet
         self._arrivals = arrivals
         self._counted = False
@@ -34,19 +34,19 @@ class Arrival:
             self._arrivals.num_coming -= 1
 
 
-_arrival: ContextVar[Arrival | None] = ContextVar("arrival", default=None)
+_arrival: ContextVar[PendingRequest | None] = ContextVar("arrival", default=None)
 
 
-class Arrivals:
+class PendingRequests:
     """Counts them."""
 
     def __init__(self) -> None:
         self.num_coming = 0
 
     @contextmanager
-    def expected(self, since: float | None = None) -> Iterator[Arrival]:
+    def expected(self, since: float | None = None) -> Iterator[PendingRequest]:
         """A request may begin in this block: the tasks that begin in it belong to the arrival."""
-        arrival = Arrival(self, since)
+        arrival = PendingRequest(self, since)
         token = _arrival.set(arrival)
         try:
             yield arrival

@@ -47,7 +47,7 @@ class _Waiting:
     admitted: asyncio.Future[None]
 
 
-class Admission:
+class QueueLimits:
     """Room for the work of one model, called `name` in refusals."""
 
     def __init__(self, name: str, settings: Settings) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.decoding.request import Usage
+from model.decoding.request import EngineUsage
 from model.errors import InputError
 from model.text.segmenter import Segmentation, Span
 from service.serving.registry import Registry
-from service.serving.served_model import Dispatcher, LoadedModel, ModelInfo
+from service.serving.served_model import LoadedModel, ModelInfo, ServedModel
 from service.settings import Settings
 
 NOWHERE = Span(0, 0)
@@ -135,8 +135,8 @@ class FakeTranslator:
         return len(self.waiting)
 
     @property
-    def usage(self) -> Usage:
-        return Usage(self.slots, len(self.busy), self.num_steps, 0.0)
+    def usage(self) -> EngineUsage:
+        return EngineUsage(self.slots, len(self.busy), self.num_steps, 0.0)
 
     def add(
         self,
@@ -219,8 +219,8 @@ def fake_model(
     *,
     translator: FakeTranslator | None = None,
     before: Callable[[], None] = lambda: None,
-) -> Dispatcher:
-    """A dispatcher over a fake translator; `name` is its language pair, `en-de` or `en-de-v2`."""
+) -> ServedModel:
+    """A served_model over a fake translator; `name` is its language pair, `en-de` or `en-de-v2`."""
     source, target = name.split("-")[:2]
 
     def load() -> LoadedModel:
@@ -230,7 +230,7 @@ def fake_model(
             fake_info(source, target),
         )
 
-    return Dispatcher(name, load, settings)
+    return ServedModel(name, load, settings)
 
 
 def fake_registry(settings: Settings, *names: str) -> Registry:

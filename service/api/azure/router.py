@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from service.api.azure.version_3 import router_3
 from service.api.azure.version_2026 import router_2026
-from service.api.multilingual import Interpreter
+from service.api.multilingual import MultilingualTranslator
 
 _PREFIX = "/translator/text"
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -15,12 +15,12 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def azure_router(interpreter: Interpreter) -> APIRouter:
+def azure_router(multilingual: MultilingualTranslator) -> APIRouter:
     """Azure's routes, at the root as its clients expect them and under their long names."""
     router = APIRouter(tags=["as Azure Translator"], responses=_ERRORS)
     for version, face in (
-        ("3.0", router_3(interpreter)),
-        ("2026-06-06", router_2026(interpreter)),
+        ("3.0", router_3(multilingual)),
+        ("2026-06-06", router_2026(multilingual)),
     ):
         # At the root the documentation's paths are taken: it knows no query strings.
         router.include_router(face, include_in_schema=False)

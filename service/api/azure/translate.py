@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import Request
 
-from service.api.multilingual import Interpretation, Interpreter, Order
+from service.api.multilingual import Interpretation, MultilingualTranslator, Order
 from service.errors import RequestTooLarge
 from service.text.markup import plain_document, tagged_document
 
@@ -24,7 +24,7 @@ class Kind:
 
 
 async def interpret(
-    interpreter: Interpreter,
+    multilingual: MultilingualTranslator,
     request: Request,
     texts: Sequence[str],
     kinds: Sequence[Sequence[Kind]],
@@ -32,7 +32,7 @@ async def interpret(
 ) -> list[list[Interpretation]]:
     """For each text, one interpretation for each of its kinds."""
     # Tags go to no model and so to no limit there, but come back once for each target.
-    limit = interpreter.gate.settings.max_body_bytes
+    limit = multilingual.translation_service.settings.max_body_bytes
     if usage(texts, kinds) > limit:
         raise RequestTooLarge(
             f"all texts times their targets have more than {limit} characters (max_body_bytes); "
@@ -43,7 +43,7 @@ async def interpret(
         for kind in of_text:
             wanted.setdefault(kind, {})[index] = None
     orders = [_order(kind, texts, list(indices), name_of) for kind, indices in wanted.items()]
-    answers = await interpreter.translate_all(request, orders)
+    answers = await multilingual.translate_all(request, orders)
     found = {
         (kind, index): result
         for (kind, indices), results in zip(wanted.items(), answers, strict=True)

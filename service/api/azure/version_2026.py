@@ -15,7 +15,7 @@ from service.api.azure.fields import (
 from service.api.azure.languages import all_languages, in_scope, unless_known
 from service.api.azure.translate import USAGE, Kind, interpret, translated, usage
 from service.api.azure.version_route import VERSION, VersionRoute
-from service.api.multilingual import Interpreter
+from service.api.multilingual import MultilingualTranslator
 from service.protocol.dialects import AZURE
 from service.protocol.fields import Fields, LanguageCode, read_query
 from service.protocol.openapi import documented_query
@@ -70,9 +70,9 @@ class _Route(VersionRoute):
     version = "2026-06-06"
 
 
-def router_2026(interpreter: Interpreter) -> APIRouter:
+def router_2026(multilingual: MultilingualTranslator) -> APIRouter:
     router = APIRouter(route_class=_Route)
-    max_texts = interpreter.gate.settings.max_texts
+    max_texts = multilingual.translation_service.settings.max_texts
 
     @router.post(
         "/translate", summary="Translate (2026-06-06)", openapi_extra=documented_query(_Query)
@@ -94,7 +94,7 @@ def router_2026(interpreter: Interpreter) -> APIRouter:
         ]
         texts = [item.text for item in body.inputs]
         results = await interpret(
-            interpreter, request, texts, kinds, lambda index: f"inputs[{index}].text"
+            multilingual, request, texts, kinds, lambda index: f"inputs[{index}].text"
         )
         response.headers[USAGE] = str(usage(texts, kinds))
         value = [
@@ -114,7 +114,7 @@ def router_2026(interpreter: Interpreter) -> APIRouter:
     async def languages(request: Request) -> Response:
         """Answers all languages with their names, in the language of `Accept-Language`."""
         query = validated(LanguagesQuery, read_query(request, max_texts))
-        listed = all_languages(interpreter, request)
+        listed = all_languages(multilingual, request)
         groups = {
             "translation": {
                 code: {**language, "models": ["general"]} for code, language in listed.items()

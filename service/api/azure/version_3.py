@@ -16,7 +16,7 @@ from service.api.azure.fields import (
 from service.api.azure.languages import all_languages, in_scope, unless_known
 from service.api.azure.translate import USAGE, Kind, interpret, translated, usage
 from service.api.azure.version_route import VERSION, VersionRoute
-from service.api.multilingual import Interpreter
+from service.api.multilingual import MultilingualTranslator
 from service.protocol.dialects import AZURE_3
 from service.protocol.fields import Fields, LanguageCode, read_query
 from service.protocol.openapi import documented_query
@@ -72,9 +72,9 @@ class _Route(VersionRoute):
     version = "3.0"
 
 
-def router_3(interpreter: Interpreter) -> APIRouter:
+def router_3(multilingual: MultilingualTranslator) -> APIRouter:
     router = APIRouter(route_class=_Route)
-    max_texts = interpreter.gate.settings.max_texts
+    max_texts = multilingual.translation_service.settings.max_texts
 
     @router.post(
         "/translate", summary="Translate (3.0)", openapi_extra=documented_query(TranslateQuery)
@@ -90,7 +90,7 @@ def router_3(interpreter: Interpreter) -> APIRouter:
             ]
         ] * len(texts)
         results = await interpret(
-            interpreter, request, texts, kinds, lambda index: f"body[{index}]"
+            multilingual, request, texts, kinds, lambda index: f"body[{index}]"
         )
         response.headers[USAGE] = str(usage(texts, kinds))
         return [
@@ -104,7 +104,7 @@ def router_3(interpreter: Interpreter) -> APIRouter:
         """Answers the languages that each text may be in, likeliest first."""
         validated(_Query, read_query(request, max_texts))
         texts = [item.text for item in body]
-        guesses = await interpreter.detect(request, texts, lambda index: f"body[{index}]")
+        guesses = await multilingual.detect(request, texts, lambda index: f"body[{index}]")
         return [
             {**_detection(likeliest), "alternatives": [_detection(guess) for guess in others]}
             for likeliest, *others in guesses
@@ -119,7 +119,7 @@ def router_3(interpreter: Interpreter) -> APIRouter:
         """Answers all languages with their names, in the language of `Accept-Language`."""
         query = validated(LanguagesQuery, read_query(request, max_texts))
         groups = {
-            "translation": all_languages(interpreter, request),
+            "translation": all_languages(multilingual, request),
             "transliteration": {},
             "dictionary": {},
         }

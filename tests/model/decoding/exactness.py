@@ -1,7 +1,7 @@
 """Tries the engine's promise in a process of its own: equal results alone and in any batch.
 
-Run by test_exactness.py under every instruction set of the machine; `python -m
-tests.model.decoding.exactness` alone takes what the machine has. Prints one line a network; the first
+Run by test_exactness.py under every instruction set of the machine; alone it takes what the machine
+has: `python -m tests.model.decoding.exactness`. Prints one line per network; the first
 difference raises AssertionError.
 """
 
@@ -13,10 +13,10 @@ from typing import Any, get_args
 
 import torch
 
-from model.decoding.beam_search import Hypothesis, SearchConfig
 from model.decoding.engine import Engine
 from model.decoding.forced_scoring import score_targets
-from model.decoding.request import Request
+from model.decoding.request import SegmentRequest
+from model.decoding.search_config import Hypothesis, SearchConfig
 from model.inference.packed_network import PackedNetwork
 from model.inference.products import ProductPrecision, pack
 from model.network.seq2seq import Seq2Seq
@@ -94,7 +94,7 @@ def check_network(
     ]
 
 
-def random_requests(randomly: random.Random, num: int, vocab: int = VOCAB) -> list[Request]:
+def random_requests(randomly: random.Random, num: int, vocab: int = VOCAB) -> list[SegmentRequest]:
     """Sources short and long, unequal settings."""
     requests = []
     for request_id in range(num):
@@ -109,7 +109,7 @@ def random_requests(randomly: random.Random, num: int, vocab: int = VOCAB) -> li
         )
         longest = randomly.choice([4, 15, 16, 20])
         requests.append(
-            Request(
+            SegmentRequest(
                 request_id,
                 source(randomly, longest, vocab),
                 search,
@@ -121,7 +121,7 @@ def random_requests(randomly: random.Random, num: int, vocab: int = VOCAB) -> li
 
 
 def run_with_random_arrivals(
-    engine: Engine, requests: list[Request], randomly: random.Random
+    engine: Engine, requests: list[SegmentRequest], randomly: random.Random
 ) -> dict[int, tuple[Hypothesis, ...]]:
     """Requests come in any order, at any step; some others are cancelled on the way."""
     coming = list(requests)
@@ -130,9 +130,9 @@ def run_with_random_arrivals(
     found = {}
     while coming or not engine.idle:
         for _ in range(min(len(coming), randomly.choice([0, 0, 1, 3, 10]))):
-            engine.admit(coming.pop())
+            engine.submit(coming.pop())
         if others and randomly.random() < 0.3:
-            engine.admit(others.pop())
+            engine.submit(others.pop())
         if randomly.random() < 0.2:
             engine.cancel(1000 + randomly.randrange(len(requests)))
         found.update({done.request_id: done.hypotheses for done in engine.step()})

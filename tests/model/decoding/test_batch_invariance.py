@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from model.decoding.beam_search import SearchConfig
 from model.decoding.forced_scoring import score_targets
 from model.decoding.padding import padded_sentences
-from model.decoding.request import Request
+from model.decoding.request import SegmentRequest
+from model.decoding.search_config import SearchConfig
 from model.inference.packed_network import PackedNetwork
 from tests.model.decoding.engines import NETWORKS, engine_of, network_of, run, source
 from tests.model.decoding.exactness import run_with_random_arrivals
@@ -31,7 +31,7 @@ def test_bit_equal_with_two_threads() -> None:
     network = network_of(NETWORKS[0], wide=True)
     randomly = random.Random(5)
     requests = [
-        Request(
+        SegmentRequest(
             number,
             source(randomly, 20, vocab=2000),
             SearchConfig(beam_size, max_length_ratio=0.0, max_length_extra=3),

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI, Request
 
 from service.access.callers import require
-from service.access.control import Access
+from service.access.control import AccessControl
 from service.access.keys import KeysFile, Scope, write_keys
 from service.http.app import create_app
 from service.settings import Settings
@@ -264,7 +264,7 @@ def app_reloads(client: httpx.AsyncClient) -> bool:
     app = transport.app
     assert isinstance(app, FastAPI)
     access = app.state.access
-    assert isinstance(access, Access)
+    assert isinstance(access, AccessControl)
     return access.reload()
 
 

@@ -100,11 +100,11 @@ async def test_what_is_refused_costs_no_rate(serving: Serving) -> None:
             return [(await client.post("/translate", json=body)).status_code for _ in range(4)]
 
         assert 429 not in await statuses(target="xx")
-        (model,) = registry.dispatchers
-        model.admission.num_texts += settings.max_queue_texts  # there is no room
+        (model,) = registry.served_models
+        model.queue_limits.num_texts += settings.max_queue_texts  # there is no room
         full = await client.post("/v1/translate", json=NATIVE)
         assert full.json()["error"]["code"] == "queue_full"
-        model.admission.num_texts -= settings.max_queue_texts
+        model.queue_limits.num_texts -= settings.max_queue_texts
         assert await statuses() == [200, 200, 429, 429]
 
 

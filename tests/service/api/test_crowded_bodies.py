@@ -63,7 +63,7 @@ async def test_json(
     def unreached(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(strict_json, "json", SimpleNamespace(loads=unreached))
+    monkeypatch.setattr(strict_json, "jiter", SimpleNamespace(from_json=unreached))
     monkeypatch.setattr(strict_json, "check_value", unreached)
     monkeypatch.setattr(invalid, "invalid_request", unreached)
     async with serving(fake_registry(Settings(), "en-de"), Settings()) as client:

@@ -140,7 +140,7 @@ def check(answer: httpx.Response, status: int, words: str) -> None:
         ({"source": "en", "target": "de"}, 400, "q is missing"),
         ({**ASKED, "q": 5}, 400, "q: "),
         ({**ASKED, "q": ["a", 5]}, 400, "q[1]"),
-        ({**ASKED, "q": ["a", "\ud800"]}, 400, "q[1]"),
+        ({**ASKED, "q": ["a", "\ud800"]}, 400, "surrogate"),
         ({**ASKED, "q": "a\0"}, 400, "q holds a NUL"),
         ({**ASKED, "source": MARK}, 400, "source language is not supported; there are: en"),
         ({**ASKED, "source": MARK * 9}, 400, "source: "),

@@ -13,10 +13,10 @@ import pytest
 
 from service.http.overload import Door, Knock, Verdict
 from service.lifecycle import Lifecycle, Phase
-from service.monitoring.request_log import RequestRecord
+from service.request_record import RequestRecord
 from service.serving.queue_limits import LONGEST_LINE
 from service.serving.registry import Registry
-from service.serving.served_model import Dispatcher
+from service.serving.served_model import ServedModel
 from service.settings import Settings
 from tests.service.fakes import fake_model
 from tests.service.running import running as running_registry
@@ -33,7 +33,7 @@ PATHS = (
 
 @contextmanager
 def running(
-    *models: Dispatcher, lifecycle: Lifecycle | None = None, **limits: float
+    *models: ServedModel, lifecycle: Lifecycle | None = None, **limits: float
 ) -> Iterator[int]:
     """The port of a service with these models."""
     registry = Registry(models)
@@ -43,13 +43,13 @@ def running(
         yield port
 
 
-def fill(model: Dispatcher) -> None:
+def fill(model: ServedModel) -> None:
     """All the work it may have, though nobody does it."""
-    model.admission.num_texts += 2
+    model.queue_limits.num_texts += 2
 
 
-def empty(model: Dispatcher) -> None:
-    model.admission.num_texts -= 2
+def empty(model: ServedModel) -> None:
+    model.queue_limits.num_texts -= 2
 
 
 def test_translations_are_refused_while_no_model_has_room(
@@ -209,7 +209,7 @@ def test_a_request_waits_for_room_and_others_wait_behind_it() -> None:
 
 
 def test_requests_on_their_way_take_room(closed_door: Door, full_registry: Registry) -> None:
-    (model,) = full_registry.dispatchers
+    (model,) = full_registry.served_models
     empty(model)
     for _ in range(2):
         assert closed_door.judge(WHOLE) is Verdict.LET_IN

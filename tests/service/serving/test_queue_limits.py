@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.errors import QueueFull
-from service.serving.queue_limits import Admission, Load
+from service.serving.queue_limits import Load, QueueLimits
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -20,13 +20,13 @@ SMALL = Settings(
 AT_ONCE = SMALL.model_copy(update={"queue_wait_s": 0.0})
 
 
-def admission(settings: Settings, speed: float | None = None) -> Admission:
-    room = Admission("en-de", settings)
+def admission(settings: Settings, speed: float | None = None) -> QueueLimits:
+    room = QueueLimits("en-de", settings)
     room.speed = lambda: speed
     return room
 
 
-async def waiting(room: Admission, load: Load) -> "asyncio.Task[None]":
+async def waiting(room: QueueLimits, load: Load) -> "asyncio.Task[None]":
     """A request that has begun to wait for room."""
     task = asyncio.create_task(room.enter(load, 10.0))
     await asyncio.sleep(0.001)

@@ -17,7 +17,6 @@ from training.data.cleaning import (
     broken_piece_rule,
     broken_text_rule,
     mark_repeats,
-    one_line,
     pair_hash,
     smallest,
 )
@@ -66,10 +65,6 @@ def test_identical_sides_may_stay() -> None:
 )
 def test_rules_on_pieces(num_source: int, num_target: int, rule: Rule | None) -> None:
     assert broken_piece_rule(num_source, num_target, CONFIG) == rule
-
-
-def test_one_line_replaces_line_ends_only() -> None:
-    assert one_line("a\r\n\nb\rc\u2028d\te ") == "a b c\u2028d\te "
 
 
 def test_a_pair_leaks_by_either_side_whatever_case_and_space() -> None:

@@ -13,7 +13,7 @@ from model.errors import ConfigError
 from model.text.tokenizer import TokenizerPair
 from training.config import TokenizerConfig
 from training.data import fit_tokenizer
-from training.data.fit_tokenizer import default_vocab_size, fit_tokenizers, sample
+from training.data.fit_tokenizer import default_vocab_size, fit_tokenizers, normalizations, sample
 from training.errors import CorpusError
 
 WORDS = ["the", "man", "woman", "dog", "cat", "sees", "likes", "big", "red", "house", "street"]
@@ -166,12 +166,18 @@ def test_text_that_normalises_to_nothing_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_automatic_normalisation(tmp_path: Path, target_language: str, rule: str) -> None:
-    joint = fit(tmp_path / "joint", target_language=target_language)
-    assert joint.source.normalization == rule
-    sides = fit(tmp_path / "sides", target_language=target_language, joint=False)
-    assert (sides.source.normalization, sides.target.normalization) == ("nmt_nfkc", rule)
-    fixed = fit(tmp_path / "fixed", target_language=target_language, normalization="nfkc")
-    assert fixed.source.normalization == "nfkc"
+    def rules(**config: object) -> tuple[str, str]:
+        return normalizations(TokenizerConfig.model_validate(config), target_language)
+
+    assert rules() == (rule, rule)
+    assert rules(joint=False) == ("nmt_nfkc", rule)
+    assert rules(normalization="nfkc") == ("nfkc", "nfkc")
+    # "½" tells the rules apart: only NFKC makes three characters of it.
+    half = {"identity": "½", "nmt_nfkc": "1⁄2"}
+    pair = fit(tmp_path / "sides", target_language=target_language, joint=False)
+    assert (pair.source.normalize("½"), pair.target.normalize("½")) == ("1⁄2", half[rule])
+    pair = fit(tmp_path / "joint", target_language=target_language)
+    assert pair.source.normalize("½") == half[rule]
 
 
 def test_full_width_punctuation_survives_in_a_chinese_target(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import resource
 
 import pytest
 
+from model.errors import InputError
 from tests.training.corpora import Maker, numbered
 from training.config import DataConfig
 from training.data import held_out
@@ -14,7 +15,7 @@ from training.errors import CorpusError
 
 def refused(maker: Maker, data: DataConfig, num_workers: int | None = None) -> str:
     before = sorted(maker.folder.iterdir())
-    with pytest.raises(CorpusError) as caught:
+    with pytest.raises((CorpusError, InputError)) as caught:
         maker.prepare(data, num_workers)
     assert sorted(maker.folder.iterdir()) == before
     message = str(caught.value)

@@ -1,17 +1,17 @@
-"""How far a long command is: a bar on a terminal, now and then a plain line in a log."""
+"""Shows the progress of a long command: a bar on a terminal, a plain line every 30 s in a log."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_PATIENCE_S = 2.0  # shorter work needs no bar
+_SHORTEST_S = 2.0  # shorter work needs no bar
 _LOG_EVERY_S = 30.0
 
 
 @contextmanager
 def line_progress(label: str, total: int, unit: str = "lines") -> Iterator[Callable[[int], None]]:
-    """Call what you get with the number done so far. Writes to standard error only."""
+    """Gives a function to call with the number done so far. Writes to standard error only."""
     if sys.stderr.isatty():
         yield from _bar(label, total, unit)
     else:
@@ -47,7 +47,7 @@ def _bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         nonlocal num_before
         num_before = num_done if num_before is None else num_before
         elapsed = time.monotonic() - started
-        if elapsed < _PATIENCE_S:
+        if elapsed < _SHORTEST_S:
             return
         rate = (num_done - num_before) / elapsed
         bar.start()
