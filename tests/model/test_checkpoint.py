@@ -1,4 +1,4 @@
-"""What is saved is what is loaded."""
+"""A loaded checkpoint equals the saved one."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Networks to search in, engines for them, and what they find."""
+"""Networks, engines and requests for tests of the search."""
 
 import random
 from typing import Any
@@ -28,7 +28,7 @@ NETWORKS: list[dict[str, Any]] = [
 
 
 def network_of(choices: dict[str, Any], *, wide: bool = False) -> Seq2Seq:
-    """Random weights; ends now and then, so that lengths differ. `wide`: sizes as in earnest."""
+    """Returns a network of random weights with outputs of different lengths. wide: usual sizes."""
     sizes = {"embedding_size": 24, "encoder_hidden": 32, "decoder_hidden": 64, "attention_size": 32}
     if wide:
         sizes = dict.fromkeys(sizes, 256) | {"encoder_hidden": 128}
@@ -68,7 +68,7 @@ def translate(network: Seq2Seq, source_ids: list[int], **settings: Any) -> tuple
 
 
 def some_shortlist(vocab: int) -> Shortlist:
-    """Half of the vocabulary for every source piece, and a little for all."""
+    """Returns a shortlist: half of the vocabulary per source piece, and a few pieces for all."""
     generator = torch.Generator().manual_seed(0)
     by_source = torch.randint(4, vocab, (vocab, 6), generator=generator, dtype=torch.int32)
     return Shortlist(by_source, torch.arange(4, 9, dtype=torch.int32))

@@ -16,7 +16,7 @@ VOCAB = C + 1
 
 
 def logits(*rows: dict[int, float]) -> torch.Tensor:
-    """Natural logs of probabilities; what is left out shares the rest evenly."""
+    """Returns natural logs of probabilities; pieces that are not given share the rest evenly."""
     table = []
     for row in rows:
         rest = (1 - sum(row.values())) / (VOCAB - len(row))

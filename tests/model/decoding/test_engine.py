@@ -1,4 +1,4 @@
-"""The engine against slow obvious searches, and what a request may ask of it."""
+"""The engine compared with slow obvious searches, and the settings of requests."""
 
 import random
 from typing import Any
@@ -156,7 +156,7 @@ def test_a_prefix_does_not_count_against_the_length_limit() -> None:
     assert len(found[0].token_ids) == 5
 
 
-def test_a_shortlist_leaves_out_what_it_does_not_name() -> None:
+def test_pieces_outside_the_shortlist_are_never_chosen() -> None:
     network = network_of({"cell": "gru"})
     nothing = torch.zeros(VOCAB, 1, dtype=torch.int32)
     shortlist = Shortlist(nothing, torch.tensor([20, 30], dtype=torch.int32))
@@ -166,7 +166,7 @@ def test_a_shortlist_leaves_out_what_it_does_not_name() -> None:
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_what_reaches_the_limit_is_marked(beam_size: int) -> None:
+def test_hypotheses_cut_at_the_limit_are_marked(beam_size: int) -> None:
     network = TableNetwork(vocab_size=9, end_bias=-100.0)
     found = translate(network, [5, 6], beam_size=beam_size, n_best=beam_size, max_length_ratio=2.0)
     assert len(found) == beam_size
@@ -199,7 +199,7 @@ def test_sources_that_cannot_be_translated_are_refused() -> None:
     assert engine.idle
 
 
-def test_a_network_of_nonsense_is_reported() -> None:
+def test_a_network_that_returns_nan_is_reported() -> None:
     network = TableNetwork(vocab_size=9)
     network.table.fill_(torch.nan)
     with pytest.raises(CheckpointError, match="NaN"):

@@ -135,7 +135,7 @@ def test_a_pool_finds_what_one_engine_finds() -> None:
         assert pool.num_waiting == 0
 
 
-def test_bulk_leaves_one_engine_to_the_others() -> None:
+def test_one_engine_takes_no_bulk_requests() -> None:
     engines: list[Engine] = []
 
     def noted() -> Engine:

@@ -43,13 +43,13 @@ def translator_of(checkpoint: Path, num_processes: int = 0) -> Iterator[Translat
 
 
 def group_of(translator: Translator) -> int:
-    """The process group of its engines."""
+    """Returns the process group of the translator's engines."""
     assert translator._pool is not None
     return translator._pool._processes._process.pid
 
 
 def is_gone(group: int) -> bool:
-    """Whether all its processes exit within some time."""
+    """Returns whether all processes of the group exit within some time."""
     end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
         try:
@@ -176,7 +176,7 @@ def test_an_unreadable_checkpoint_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_engines_share_the_memory_of_what_was_loaded(tiny_checkpoint: Path) -> None:
+def test_engines_are_forked_from_one_loader(tiny_checkpoint: Path) -> None:
     with translator_of(tiny_checkpoint) as translator:
         version = translator.checkpoint.version
     processes = EngineProcesses(3)

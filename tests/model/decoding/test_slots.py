@@ -1,4 +1,4 @@
-"""Requests come into slots, leave them, and wait for them; some let others pass."""
+"""Slots of the engine: the order in which requests get, free and wait for them."""
 
 from model.decoding.engine import Engine
 from model.decoding.request import SegmentRequest
@@ -31,7 +31,7 @@ def test_a_short_sentence_passes_a_long_one_but_not_for_ever() -> None:
     assert order.index(199) < min(latecomers)
 
 
-def test_bulk_lets_all_others_pass() -> None:
+def test_bulk_requests_come_after_all_others() -> None:
     engine = Engine(TableNetwork(vocab_size=9, end_bias=-100.0), max_slots=1)
     settings = SearchConfig(beam_size=1, max_length_ratio=0.0, max_length_extra=1)
     for number in range(200):  # more than are encoded ahead

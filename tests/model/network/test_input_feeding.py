@@ -1,4 +1,4 @@
-"""The feed family's bottom layer equals the plain loop over words, and so do all its gradients."""
+"""The bottom layer of the feed family equals the plain loop over words, gradients included."""
 
 import gc
 import itertools
@@ -43,7 +43,7 @@ everything = pytest.mark.parametrize(
 def slow(
     decoder: Decoder, words: Tensor, state: DecoderState, dropped: Tensor | None
 ) -> FedOutputs:
-    """Word by word, as it is defined; autograd does the rest."""
+    """Computes the layer word by word, with gradients by autograd."""
     layer, recurrent, context = bottom(decoder), state.layer(0), state.context
     assert context is not None
     outputs, contexts = [], []

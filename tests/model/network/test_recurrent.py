@@ -1,4 +1,4 @@
-"""Each recurrent cell against its equations, worked out in plain floats."""
+"""Each kind of cell compared with its equations in plain floats."""
 
 import math
 from collections.abc import Callable
@@ -31,7 +31,7 @@ START_CELL = [[2.0, -1.0], [0.5, 1.5]]
 
 @dataclass(frozen=True)
 class Gate:
-    """What one gate multiplies and adds; one row per hidden unit."""
+    """Weights and bias of one gate; one row per hidden unit."""
 
     of_input: list[Vector]
     of_hidden: list[Vector]
