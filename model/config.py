@@ -1,13 +1,13 @@
-"""The architecture and nothing else; saved inside the checkpoint.
+"""The architecture of a network, as saved in a checkpoint.
 
-Whatever only training needs (dropout, label smoothing, learning rates) is not here.
+Settings that only training needs (dropout, label smoothing, learning rates) are not here.
 """
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Cell = Literal["lstm", "gru", "rnn"]
+CellKind = Literal["lstm", "gru", "rnn"]
 AttentionKind = Literal["additive", "dot", "general", "none"]
 DecoderFamily = Literal["parallel", "feed"]
 Tying = Literal["none", "target", "all"]
@@ -18,7 +18,7 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cell: Cell = Field(default="gru", description="recurrent cell of encoder and decoder")
+    cell: CellKind = Field(default="gru", description="recurrent cell of encoder and decoder")
     embedding_size: int = Field(default=256, ge=1, description="width of word embeddings")
     encoder_layers: int = Field(default=1, ge=1, description="layers of the encoder")
     encoder_hidden: int = Field(
@@ -64,7 +64,7 @@ class Architecture(BaseModel):
         return self.encoder_hidden * (2 if self.bidirectional else 1)
 
     @model_validator(mode="after")
-    def _refuse_what_makes_no_sense(self) -> "Architecture":
+    def _refuse_impossible_combinations(self) -> "Architecture":
         if self.reverse_source and self.bidirectional:
             raise ValueError(
                 "reverse_source changes nothing when bidirectional is true (both directions are "

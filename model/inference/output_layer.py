@@ -15,7 +15,9 @@ from torch.nn import functional
 from model.inference.products import FloatProduct, Int8Product, ProductPrecision, pack, quantise
 from model.text.tokenizer import PAD
 
-COLUMN_GROUP = 64  # the search looks for the best of so many columns first; the width is a multiple
+# Columns whose largest score the search looks for first (beam_search.py); divides the number of
+# columns of an output layer.
+COLUMN_GROUP = 64
 _LARGEST = 127
 
 

@@ -8,22 +8,18 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from fastapi import Request
 
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import Translation
 from service.api.deadline import Deadline
 from service.api.translation_service import Part, TranslationService
 from service.errors import InvalidRequest, ModelLoading, RequestTooLarge
 from service.text.detection import Detector, Guess
 from service.text.languages import ServedPairs, base_code, match_code
 from service.text.markup import Document, plain_document
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
-
 
 # What of a text is to be translated, where no more than so many texts may be.
 Reader = Callable[[str, int], Document]
@@ -55,7 +51,7 @@ class Order:
     num_alternatives: int = 0
     suggested: str | None = None  # the source of a text that does not tell its own
     read: Reader = plain_document
-    segmentation: "Segmentation | None" = None  # None: the setting's
+    segmentation: Segmentation | None = None  # None: the setting's
 
 
 # That a text is in a language which nothing is translated from: it comes back as it is where that
@@ -74,7 +70,7 @@ class MultilingualTranslator:
         """The language pairs there are; raises ModelLoading while there may be some soon."""
         served = self.translation_service.served()
         if not served.pairs and self.translation_service.registry.loading:
-            raise ModelLoading("models are still loading; try again soon")
+            raise ModelLoading("models are still loading; retry after a few seconds")
         return served
 
     async def detect(
@@ -234,7 +230,7 @@ class MultilingualTranslator:
             lambda position: order.name_of(owners[position]),
         )
 
-    def _search(self, defaults: "SearchConfig", num_alternatives: int) -> "SearchConfig":
+    def _search(self, defaults: SearchConfig, num_alternatives: int) -> SearchConfig:
         """The model's own settings, with a beam wide enough for the alternatives."""
         num_best, limit = num_alternatives + 1, self.translation_service.settings.max_beam_size
         if num_best > limit:
@@ -254,7 +250,7 @@ class _Plan:
     groups: Sequence[Sequence[int]]  # indices of the texts that go between the same languages
     parts: Sequence[Part]  # one a group
 
-    def filled(self, translated: "Iterator[Sequence[Translation]]") -> list[Interpretation]:
+    def filled(self, translated: Iterator[Sequence[Translation]]) -> list[Interpretation]:
         """The order's interpretations; takes as many answers as it has parts."""
         results = list(self.unchanged)
         for indices in self.groups:
@@ -266,7 +262,7 @@ class _Plan:
 
 
 def _filled(
-    result: Interpretation, document: Document, translations: "Sequence[Translation]"
+    result: Interpretation, document: Document, translations: Sequence[Translation]
 ) -> Interpretation:
     """The result with its document translated; the n-th alternative has all n-th alternatives."""
     # As many as the piece with the fewest has: a word or two have few translations.

@@ -10,10 +10,13 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import Request
 
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import ForcedScore, Translation
 from service.access.control import AccessControl
 from service.api.deadline import (
     _SECONDS,
@@ -39,12 +42,6 @@ from service.serving.served_model import ServedModel
 from service.settings import Settings
 from service.text.languages import ServedPairs
 
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
-    from model.translator import ForcedScore
-
 
 @dataclass(frozen=True)
 class Part:
@@ -52,8 +49,8 @@ class Part:
 
     route: Route
     texts: Sequence[str]
-    searches: "Sequence[SearchConfig]"  # one a model of the route
-    segmentation: "Segmentation"
+    searches: Sequence[SearchConfig]  # one a model of the route
+    segmentation: Segmentation
     name_of: Callable[[int], str]  # what an error calls the text at an index
 
 
@@ -91,12 +88,12 @@ class TranslationService:
         request: Request,
         route: Route,
         texts: Sequence[str],
-        searches: "Sequence[SearchConfig]",
+        searches: Sequence[SearchConfig],
         *,
         alignments: bool = False,
-        segmentation: "Segmentation | None" = None,
+        segmentation: Segmentation | None = None,
         name_of: Callable[[int], str],
-    ) -> "list[Translation]":
+    ) -> list[Translation]:
         """One translation a text, in order; stops the work when the client hangs up.
 
         All texts are looked at before any is translated: one that cannot be refuses the request.
@@ -116,7 +113,7 @@ class TranslationService:
 
     async def translate_parts(
         self, request: Request, parts: Sequence[Part], deadline: Deadline
-    ) -> "list[list[Translation]]":
+    ) -> list[list[Translation]]:
         """Each part's translations; one that fails ends the others. Wants `admit` before it."""
         note_model(request.scope, ",".join(part.route.name for part in parts) or "-")
         note_pivots(request.scope, [part.route.pivot for part in parts])
@@ -178,7 +175,7 @@ class TranslationService:
 
     async def score(
         self, request: Request, served_model: ServedModel, pairs: Sequence[tuple[str, str]]
-    ) -> "list[ForcedScore]":
+    ) -> list[ForcedScore]:
         """One score a pair, in order; stops the work when the client hangs up."""
         num_characters = sum(len(source) + len(target) for source, target in pairs)
         note(request.scope, served_model.name, len(pairs), num_characters)
@@ -194,7 +191,7 @@ class TranslationService:
 
     async def _translate(
         self, part: Part, *, alignments: bool, deadline: Deadline
-    ) -> "list[Translation]":
+    ) -> list[Translation]:
         """One translation a text, by one model after the other, all before one deadline."""
         try:
             return await self._translate_legs(part, alignments=alignments, deadline=deadline)
@@ -203,7 +200,7 @@ class TranslationService:
 
     async def _translate_legs(
         self, part: Part, *, alignments: bool, deadline: Deadline
-    ) -> "list[Translation]":
+    ) -> list[Translation]:
         first, *others = (
             replace(part, route=Route((leg,)), searches=[search])
             for leg, search in zip(part.route.legs, part.searches, strict=True)
@@ -221,7 +218,7 @@ class TranslationService:
 
     async def _translate_leg(
         self, part: Part, *, alignments: bool, deadline_s: float
-    ) -> "list[Translation]":
+    ) -> list[Translation]:
         """One model's translations, from the cache where it has them."""
         (served_model,), (search,) = part.route.legs, part.searches
         cached = await self.cache.translate(
@@ -271,7 +268,7 @@ class TranslationService:
             )
 
 
-def _note_cuts(request: Request, translations: "Sequence[Translation]") -> None:
+def _note_cuts(request: Request, translations: Sequence[Translation]) -> None:
     # No client's API but our own has a place for it in its bodies.
     if any(translation.truncated for translation in translations):
         note_cut(request.scope)

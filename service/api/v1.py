@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
+from model.decoding.search_config import SearchConfig
+from model.translation import SegmentTranslation, Translation
 from service.api.translation_service import TranslationService
 from service.api.v1_bodies import (
     AlternativeBody,
@@ -33,10 +35,6 @@ from service.serving.route import Route
 from service.serving.served_model import ModelInfo, ServedModel
 from service.text.quality_warnings import warnings_of
 from service.text.words import Word, words_of
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.translation import SegmentTranslation, Translation
 
 # Of metrics.json. The rest (example sentences, hashes, training config) is the team's own affair.
 _SHOWN_METRICS = ("dev", "test", "created", "parent")
@@ -120,13 +118,13 @@ def _refuse_details(body: TranslateRequest, route: Route) -> None:
     for name in _OF_ONE_MODEL:
         if route.pivot is not None and getattr(body, name):
             raise InvalidRequest(
-                f"{name} cannot be told of a translation through {route.pivot}; leave it out, or "
-                "choose one model by its name",
+                f"{name} is not available for a translation through {route.pivot}; leave it out, "
+                "or choose one model by its name",
                 field=name,
             )
 
 
-def _searches(body: TranslateRequest, route: Route, max_beam_size: int) -> "list[SearchConfig]":
+def _searches(body: TranslateRequest, route: Route, max_beam_size: int) -> list[SearchConfig]:
     """For each model of the route; alternatives are the last one's."""
     between = body.model_copy(update={"alternatives": 0})
     wishes = [*[between] * (len(route.legs) - 1), body]
@@ -136,7 +134,7 @@ def _searches(body: TranslateRequest, route: Route, max_beam_size: int) -> "list
     ]
 
 
-def _search(body: TranslateRequest, defaults: "SearchConfig", max_beam_size: int) -> "SearchConfig":
+def _search(body: TranslateRequest, defaults: SearchConfig, max_beam_size: int) -> SearchConfig:
     """The model's defaults with the request's settings on top; InvalidRequest names a bad one."""
     beam_size = defaults.beam_size if body.beam_size is None else body.beam_size
     if beam_size > max_beam_size:
@@ -204,7 +202,7 @@ def _replacement(
     return "failed" if served_model.name in registry.failed_replacements else None
 
 
-def _render(route: Route, translations: "Sequence[Translation]", body: TranslateRequest) -> str:
+def _render(route: Route, translations: Sequence[Translation], body: TranslateRequest) -> str:
     response = TranslateResponse(
         model=_used_model(route.last),
         pivot=_pivot(route),
@@ -216,7 +214,7 @@ def _render(route: Route, translations: "Sequence[Translation]", body: Translate
     return response.model_dump_json(exclude_none=True)
 
 
-def _translation(text: str, translation: "Translation", body: TranslateRequest) -> TranslationBody:
+def _translation(text: str, translation: Translation, body: TranslateRequest) -> TranslationBody:
     alternatives = [
         AlternativeBody(text=other.text, score=other.score, log_prob=other.log_prob)
         for other in translation.alternatives
@@ -236,7 +234,7 @@ def _translation(text: str, translation: "Translation", body: TranslateRequest) 
     )
 
 
-def _segment(segment: "SegmentTranslation", body: TranslateRequest) -> SegmentBody:
+def _segment(segment: SegmentTranslation, body: TranslateRequest) -> SegmentBody:
     pieces = body.alignments or body.token_log_probs
     source, target = segment.source_span, segment.target_span
     return SegmentBody(

@@ -10,19 +10,17 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cachetools import LRUCache
 
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import Translation
 from service.errors import QueueFull
 from service.serving.arrivals import arrived
 from service.serving.jobs import ItemFailure
 from service.serving.served_model import Answer, ServedModel, too_late
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
 
 _ENTRY_CHARACTERS = 100  # what an entry costs beside its texts: numbers, objects of the pieces
 
@@ -33,8 +31,8 @@ class TranslationKey:
 
     version: str  # of the checkpoint
     precision: str  # another precision may choose another word
-    search: "SearchConfig"
-    segmentation: "Segmentation"
+    search: SearchConfig
+    segmentation: Segmentation
     text: str
 
 
@@ -42,7 +40,7 @@ class TranslationKey:
 class CachedTranslations:
     """Translations of some texts, and where they came from."""
 
-    translations: "list[Translation]"  # one a text, in order
+    translations: list[Translation]  # one a text, in order
     num_remembered: int  # texts that needed no computation
     answer: Answer | None  # the model's answer to the other texts; None where there were none
 
@@ -68,11 +66,11 @@ class TranslationCache:
         """Size of the remembered translations, as `max_characters` counts it."""
         return int(self._remembered.currsize)
 
-    def get(self, key: TranslationKey) -> "Translation | None":
+    def get(self, key: TranslationKey) -> Translation | None:
         """The remembered translation of a text."""
         return self._remembered.get(key)
 
-    def put(self, key: TranslationKey, translation: "Translation") -> None:
+    def put(self, key: TranslationKey, translation: Translation) -> None:
         """Remembers a translation, unless it would fill more than a quarter of the space."""
         if _size(translation) <= self._remembered.maxsize // 4:
             self._remembered[key] = translation
@@ -81,10 +79,10 @@ class TranslationCache:
         self,
         model: ServedModel,
         texts: Sequence[str],
-        search: "SearchConfig",
+        search: SearchConfig,
         *,
         alignments: bool,
-        segmentation: "Segmentation",
+        segmentation: Segmentation,
         deadline_s: float,
         name_of: Callable[[int], str],
     ) -> CachedTranslations:
@@ -128,10 +126,10 @@ class TranslationCache:
         self,
         model: ServedModel,
         texts: Sequence[str],
-        search: "SearchConfig",
+        search: SearchConfig,
         *,
         alignments: bool,
-        segmentation: "Segmentation",
+        segmentation: Segmentation,
         deadline_s: float,
         name_of: Callable[[int], str],
     ) -> Answer:
@@ -176,7 +174,7 @@ class TranslationCache:
                 del self._in_flight[asked]
 
 
-def _size(translation: "Translation") -> int:
+def _size(translation: Translation) -> int:
     """Characters of the source, the translation, its pieces and the alternatives."""
     segments = sum(len(each.source) + len(each.text) for each in translation.segments)
     others = sum(len(other.text) for other in translation.alternatives)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from model.decoding.engine_process import start_engine_processes
 from model.errors import ConfigError
 from model.system.atomic_files import write_json, write_text
 from model.system.process import num_cores
@@ -111,15 +112,18 @@ def _numbered(path: Path, number: int) -> Path:
 
 
 def _load(checkpoint: Path, evaluation: Evaluation) -> Translator:
-    """Loads a checkpoint with the evaluation's search settings."""
-    threads = evaluation.threads or num_cores()
-    torch.set_num_threads(threads)
+    """The checkpoint's translator with the evaluation's search settings."""
+    num_engines = evaluation.threads or num_cores()
+    processes = None
+    if num_engines > 1:
+        processes = start_engine_processes(num_engines, evaluation.device)
+    torch.set_num_threads(1)  # an engine computes with one
     translator = Translator.load(
         checkpoint,
         device=evaluation.device,
         precision=evaluation.precision,
         shortlist=evaluation.shortlist,
-        num_engines=threads,
+        processes=processes,
     )
     if evaluation.beam_size is not None:
         translator.search = replace(translator.search, beam_size=evaluation.beam_size)

@@ -12,12 +12,12 @@ from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest, Result
 
 from model.batch_translate import translate_in_order
+from model.decoding.search_config import SearchConfig
 from model.errors import InputError
 from model.text.languages import CHINESE, UNSPACED_WORDS, primary_subtag
 from model.text.text_file import one_line
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
     from model.translator import Translator
 
 _WINDOW = 4096  # sentences at a time, which limits the memory for their alignments and scores
@@ -198,7 +198,7 @@ def compare(
 def translate_all(
     translator: "Translator",
     sources: Sequence[str],
-    search: "SearchConfig | None" = None,
+    search: SearchConfig | None = None,
     *,
     progress: Callable[[int], None] = lambda num_done: None,
 ) -> list[str]:
@@ -213,7 +213,7 @@ def _translate_window(
     translator: "Translator",
     sources: Sequence[str],
     start: int,
-    search: "SearchConfig | None",
+    search: SearchConfig | None,
     progress: Callable[[int], None],
 ) -> list[str]:
     translations = translate_in_order(

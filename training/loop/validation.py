@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from model.checkpoint import Checkpoint
-from model.decoding.beam_search import SearchConfig
+from model.decoding.search_config import SearchConfig
 from model.translator import Translator
 from training.config import DevMetric
 from training.data.readers import Pair

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from model.checkpoint import Checkpoint, check_replaceable, load_weights, save_checkpoint
-from model.decoding.beam_search import SearchConfig
+from model.decoding.search_config import SearchConfig
 from model.inference.shortlist import Shortlist
 from model.system.atomic_files import write_json
 from model.translator import Translator
