@@ -1,4 +1,4 @@
-"""Small corpora made to measure, and what prepares them."""
+"""Writes and prepares small corpora for tests."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ TOKENIZER = TokenizerConfig()
 
 
 def fit_letters(folder: Path) -> TokenizerPair:
-    """Bytes and a few letters: every word takes about as many pieces as it has characters."""
+    """Fits a tokenizer of bytes and letters: a word has about as many pieces as characters."""
     prefix = folder / "tiny"
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["a b c d e f g h", "i j k l m n o p", "q r s t u v w x y z"] * 20),

@@ -1,4 +1,4 @@
-"""A task that a tiny network learns in seconds, to write digits from the right, and runs of it."""
+"""A task that a tiny network learns in seconds (reversing digits), and a run that trains it."""
 
 import io
 import math
@@ -75,7 +75,7 @@ def digits(count: int, seed: int) -> list[list[int]]:
 
 
 def write_reversals(folder: Path) -> TokenStore:
-    """Strings of two to five digits and the same from the right."""
+    """Writes a store with strings of two to five digits and the reversed strings."""
     with write_token_store(
         folder, source_vocab_size=VOCAB, target_vocab_size=VOCAB, weights=[1.0]
     ) as writer:
@@ -85,7 +85,7 @@ def write_reversals(folder: Path) -> TokenStore:
 
 
 class Run:
-    """A trainer with its folder, its journal's lines, and dev scores made to measure."""
+    """A trainer with a run folder, captured output, and dev scores chosen by the test."""
 
     def __init__(
         self, folder: Path, settings: ResolvedConfig, seed: int = 0, **choices: Any
@@ -138,7 +138,7 @@ class Run:
 
 @contextmanager
 def poisoned(trainer: Trainer, steps: Callable[[int], bool]) -> Iterator[None]:
-    """Makes the gradient of some updates NaN, as an explosion does."""
+    """Makes the gradient of some updates NaN, like an exploding gradient."""
     original = trainer.network.readouts
 
     def readouts(source: SourceBatch, target_input: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The loop judges when it should, keeps what is best, tells what it does, and ends."""
+"""Tests when the loop validates, which states it keeps, what it logs, and when it ends."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from training.run.curves import draw_curves
 pytestmark = pytest.mark.usefixtures("quick")  # test_trainer.py has the same updates checked
 
 
-def test_it_stops_when_dev_does_not_rise(reversals: TokenStore, tmp_path: Path) -> None:
+def test_training_stops_when_dev_does_not_rise(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(optimization={"max_epochs": 50}, validation={"every_steps": 2, "patience": 3})
     run = Run(tmp_path, settings)
     run.scores = lambda step: {2: 1.0, 4: 3.0, 6: 2.0, 8: 3.0, 10: 2.5}[step]  # equal is no gain
@@ -31,7 +31,7 @@ def test_it_stops_when_dev_does_not_rise(reversals: TokenStore, tmp_path: Path) 
     )
 
 
-def test_patience_waits_for_the_first_right_word(reversals: TokenStore, tmp_path: Path) -> None:
+def test_patience_starts_with_the_first_correct_word(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(optimization={"max_epochs": 50}, validation={"every_steps": 2, "patience": 2})
     run = Run(tmp_path, settings)
     run.scores = lambda step: 1.0 if step == 12 else 0.0
@@ -59,7 +59,7 @@ def test_the_metric_decides_what_is_better(
     assert (best.step, best.score) == right[metric]
 
 
-def test_the_best_states_are_kept(reversals: TokenStore, tmp_path: Path) -> None:
+def test_only_the_best_states_are_kept(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(
         optimization={"max_steps": 6, "max_epochs": 9},
         validation={"every_steps": 1, "keep_best": 3},
@@ -76,7 +76,7 @@ def test_the_best_states_are_kept(reversals: TokenStore, tmp_path: Path) -> None
     assert load_progress(tmp_path / "states" / "last.safetensors") == run.trainer.progress
 
 
-def test_a_plateau_cuts_the_rate(reversals: TokenStore, tmp_path: Path) -> None:
+def test_a_plateau_cuts_the_learning_rate(reversals: TokenStore, tmp_path: Path) -> None:
     optimization = {
         "schedule": "plateau",
         "warmup_steps": 0,
@@ -95,7 +95,7 @@ def test_a_plateau_cuts_the_rate(reversals: TokenStore, tmp_path: Path) -> None:
     assert found == {20: pytest.approx(0.02), 40: pytest.approx(0.002), 60: pytest.approx(0.002)}
 
 
-def test_averaged_weights_are_judged_and_kept(reversals: TokenStore, tmp_path: Path) -> None:
+def test_averaged_weights_are_validated_and_kept(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(optimization={"max_steps": 5, "ema_decay": 0.9})
     run = Run(tmp_path, settings)
     assert run.trainer.averages is not None
@@ -116,7 +116,7 @@ def test_averaged_weights_are_judged_and_kept(reversals: TokenStore, tmp_path: P
     assert not equal(kept, last)
 
 
-def test_a_failing_validation_gives_the_weights_back(reversals: TokenStore, tmp_path: Path) -> None:
+def test_a_failed_validation_restores_the_weights(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"max_steps": 5, "ema_decay": 0.9}))
     weights: list[list[Tensor]] = []
 
@@ -132,7 +132,7 @@ def test_a_failing_validation_gives_the_weights_back(reversals: TokenStore, tmp_
     assert equal(run.weights(), weights[0])
 
 
-def test_without_a_plan_dev_is_judged_every_epoch(reversals: TokenStore, tmp_path: Path) -> None:
+def test_by_default_dev_is_scored_once_per_epoch(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"max_epochs": 3}))
     run.train(reversals)
     per_epoch = run.trainer.progress.step // 3
@@ -141,14 +141,16 @@ def test_without_a_plan_dev_is_judged_every_epoch(reversals: TokenStore, tmp_pat
     assert run.trainer.progress.epoch == 3
 
 
-def test_the_last_weights_are_always_judged(reversals: TokenStore, tmp_path: Path) -> None:
+def test_the_last_weights_are_always_validated(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(validation={"every_steps": 1000}))
     run.train(reversals)
     assert run.steps_validated == [run.trainer.progress.step]
     assert len(run.trainer.progress.best) == 1
 
 
-def test_a_limit_below_what_was_done_ends_the_run(reversals: TokenStore, tmp_path: Path) -> None:
+def test_a_limit_that_was_already_reached_ends_the_run(
+    reversals: TokenStore, tmp_path: Path
+) -> None:
     for name, progress in (("steps", {"step": 50}), ("epochs", {"epoch": 7})):
         (tmp_path / name).mkdir()
         run = Run(tmp_path / name, config(optimization={"max_steps": 30, "max_epochs": 3}))
@@ -159,7 +161,7 @@ def test_a_limit_below_what_was_done_ends_the_run(reversals: TokenStore, tmp_pat
         assert len(run.steps_validated) == 1
 
 
-def test_a_stop_is_heeded_after_the_update(reversals: TokenStore, tmp_path: Path) -> None:
+def test_a_stop_takes_effect_after_the_update(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"max_epochs": 50}))
     original = run.trainer.update
 
@@ -201,7 +203,7 @@ def test_a_stop_before_the_first_update_leaves_a_state(
     assert equal(again.weights(), run.weights())
 
 
-def test_speed_leaves_validation_out(
+def test_the_reported_speed_excludes_validation(
     reversals: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(
@@ -253,7 +255,7 @@ def test_the_log_is_json_lines_and_the_curves_are_a_picture(
     assert sorted(path.name for path in folder.glob(".*")) == []
 
 
-def test_what_is_said_to_a_pipe_is_plain_lines(reversals: TokenStore, tmp_path: Path) -> None:
+def test_output_to_a_pipe_is_plain_lines(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"max_steps": 40, "max_epochs": 9}))
     run.train(reversals)
     said = run.said.getvalue()

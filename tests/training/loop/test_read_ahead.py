@@ -1,4 +1,4 @@
-"""The portions of a run come in their order, wherever it starts and however many workers share."""
+"""Tests the order of portions for any start and any number of workers."""
 
 import threading
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def order(store: TokenStore, epoch: int) -> list[list[int]]:
     return [b.tolist() for b in epoch_batches(store, batch_tokens=60, seed=1, epoch=epoch)]
 
 
-def test_every_batch_comes_in_its_turn(store: TokenStore) -> None:
+def test_batches_come_in_the_order_of_the_epoch(store: TokenStore) -> None:
     found = read(store, config())
     expected = [*order(store, 0), *order(store, 1)]
     assert [pairs_of(portion) for portion in found] == [[batch] for batch in expected]
@@ -70,7 +70,7 @@ def test_every_batch_comes_in_its_turn(store: TokenStore) -> None:
         assert portion.target_tokens == sum(b.num_target_tokens for b in portion.batches)
 
 
-def test_accumulated_batches_come_together_and_epochs_do_not_mix(store: TokenStore) -> None:
+def test_accumulated_batches_do_not_mix_epochs(store: TokenStore) -> None:
     found = read(store, config(accumulate=3))
     for epoch in (0, 1):
         batches = order(store, epoch)
@@ -81,7 +81,7 @@ def test_accumulated_batches_come_together_and_epochs_do_not_mix(store: TokenSto
     assert not found
 
 
-def test_a_run_goes_on_where_it_stood(store: TokenStore) -> None:
+def test_portions_start_at_the_progress_of_the_run(store: TokenStore) -> None:
     whole, first_epoch = read(store, config()), len(order(store, 0))
     for batch in (1, 7, first_epoch - 1):
         assert same(read(store, config(), RunProgress(batch=batch)), whole[batch:])
@@ -89,19 +89,19 @@ def test_a_run_goes_on_where_it_stood(store: TokenStore) -> None:
     assert same(rest, whole[first_epoch + 4 :])
 
 
-def test_behind_the_last_batch_an_empty_portion_ends_the_epoch(store: TokenStore) -> None:
-    """A state is saved there before the epoch is counted."""
+def test_after_the_last_batch_an_empty_portion_ends_the_epoch(store: TokenStore) -> None:
+    """A run state can be saved after the last batch, before the epoch is counted."""
     first_epoch = len(order(store, 0))
     end, *rest = read(store, config(), RunProgress(batch=first_epoch))
     assert end == Portion(batches=[], target_tokens=0, num_batches=0, ends_epoch=True)
     assert same(rest, read(store, config())[first_epoch:])
 
 
-def test_a_limit_below_the_place_still_gives_one_epoch(store: TokenStore) -> None:
+def test_a_limit_below_the_current_epoch_still_gives_that_epoch(store: TokenStore) -> None:
     assert len(read(store, config(max_epochs=1), RunProgress(epoch=3))) == len(order(store, 3))
 
 
-def test_workers_share_every_batch(store: TokenStore) -> None:
+def test_workers_divide_the_rows_of_every_batch(store: TokenStore) -> None:
     settings = config(accumulate=2, batch_tokens=14)
     whole = read(store, settings)
     shares = [read(store, settings, world=World(rank, 3)) for rank in range(3)]
@@ -115,7 +115,7 @@ def test_workers_share_every_batch(store: TokenStore) -> None:
     assert any(not part.batches for part in shares[2]), "the case of no rows was not met"
 
 
-def test_a_batch_holds_what_the_store_does(store: TokenStore) -> None:
+def test_a_batch_holds_the_ids_of_the_store(store: TokenStore) -> None:
     portion = read(store, config())[3]
     expected = read_batch(store, np.array(order(store, 0)[3]))
     assert torch.equal(portion.batches[0].source.token_ids, expected.source.token_ids)
@@ -123,7 +123,7 @@ def test_a_batch_holds_what_the_store_does(store: TokenStore) -> None:
 
 
 class Counting:
-    """0, 1, 2, ... and what was asked of it."""
+    """Yields 0, 1, 2, ... and records what was requested."""
 
     def __init__(self, fails_at: int = 10**9) -> None:
         self.made = 0
@@ -144,7 +144,7 @@ class Counting:
             return self.made - 1
 
 
-def test_items_are_made_before_they_are_asked_for() -> None:
+def test_items_are_made_in_advance() -> None:
     numbers = Counting()
     ahead = read_ahead(numbers, depth=3)
     assert next(ahead) == 0
@@ -157,7 +157,7 @@ def test_items_are_made_before_they_are_asked_for() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("read-ahead")]
 
 
-def test_a_failure_comes_in_its_turn() -> None:
+def test_an_error_is_raised_after_the_items_before_it() -> None:
     ahead = read_ahead(Counting(fails_at=2), depth=5)
     assert [next(ahead), next(ahead)] == [0, 1]
     with pytest.raises(OSError, match="the disk is gone"):
@@ -165,6 +165,6 @@ def test_a_failure_comes_in_its_turn() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("read-ahead")]
 
 
-def test_it_ends_with_its_items() -> None:
+def test_read_ahead_ends_with_its_items() -> None:
     assert list(read_ahead(iter("ab"), depth=5)) == ["a", "b"]
     assert list(read_ahead(iter(""), depth=1)) == []
