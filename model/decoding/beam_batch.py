@@ -11,10 +11,10 @@ from torch import Tensor
 
 from model.decoding.beam_search import SearchState, advance
 from model.decoding.history import History
-from model.decoding.padding import SOURCE_BUCKET, padded_sentences
 from model.decoding.request import Finished, SegmentRequest
 from model.inference.output_layer import Narrowing
 from model.inference.packed_network import PackedStep
+from model.inference.padding import SOURCE_BUCKET, padded_sentences
 from model.network.batch import SourceBatch
 from model.network.decoder import DecoderState
 from model.text.tokenizer import BOS, EOS, PAD

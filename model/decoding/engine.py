@@ -17,8 +17,8 @@ from collections import deque
 import torch
 
 from model.decoding.beam_batch import BeamBatch, EncodedRequest, StepwiseNetwork
-from model.decoding.padding import padded_batch
 from model.decoding.request import EngineUsage, Finished, SegmentRequest, check_length
+from model.inference.padding import padded_batch
 from model.inference.shortlist import Shortlist
 
 # The most that is encoded together, padding included: encoding delays the sentences in slots.

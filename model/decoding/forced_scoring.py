@@ -1,7 +1,7 @@
 """Log-probabilities of given targets, by teacher forcing; no search.
 
 The targets go through the steps that translate, so a pair gets the same scores in any batch, to the
-last bit, where the network's translations do (packed.py).
+last bit, where the network's translations do (packed_network.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from model.decoding.beam_search import log_sum_exp
-from model.decoding.padding import padded_batch, padded_sentences
 from model.inference.packed_network import PackedNetwork
+from model.inference.padding import padded_batch, padded_sentences
 from model.network.batch import pad
 from model.text.tokenizer import BOS, EOS
 

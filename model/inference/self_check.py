@@ -1,23 +1,24 @@
-"""Whether a network that translates gives a sentence the same numbers in any batch, tried out.
+"""Self-check: whether a network gives a sentence bit-identical results in any batch.
 
-Products have checks of their own (row_counts.py); this one looks at everything together, on this
-machine and with this number of threads: it reads random sentences and takes a few steps with them,
-one alone and the same one among others of other lengths, and compares bit for bit.
+Products have checks of their own (row_counts.py). This one checks everything together, on this
+machine and with this number of threads: it encodes random sentences and takes a few steps, with one
+sentence alone and with the same sentence among longer and shorter ones, and compares bit for bit.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from model.decoding.padding import SOURCE_BUCKET, padded_batch, padded_sentences
+from model.config import ModelConfig
+from model.inference.output_layer import Narrowing
+from model.inference.padding import SOURCE_BUCKET, padded_batch, padded_sentences
+from model.inference.products import ProductPrecision
+from model.network.batch import SourceBatch
 from model.network.decoder import DecoderState
 from model.text.tokenizer import EOS
-
-if TYPE_CHECKING:  # packed.py imports this module
-    from model.inference.packed_network import PackedNetwork
 
 _LENGTHS = (11, 4, 30)  # of the sentences; the first is compared
 _BEAMS = (1, 5)
@@ -26,8 +27,42 @@ _NUM_PIECES = 60  # of a narrowed output layer
 _results: dict[tuple[object, ...], bool] = {}
 
 
-def is_batch_invariant(network: "PackedNetwork") -> bool:
-    """True if all numbers of a sentence were equal; networks of one shape are tried once."""
+class CheckedStep(Protocol):
+    """Results of one step of a network."""
+
+    @property
+    def logits(self) -> Tensor: ...
+
+    @property
+    def state(self) -> DecoderState: ...
+
+    @property
+    def attention_weights(self) -> Tensor: ...
+
+
+class CheckedNetwork(Protocol):
+    """The part of PackedNetwork that is checked."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def precision(self) -> ProductPrecision: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode(self, source: SourceBatch) -> DecoderState: ...
+
+    def step(
+        self, previous_ids: Tensor, state: DecoderState, narrowing: Narrowing | None = None
+    ) -> CheckedStep: ...
+
+    def narrowing(self, piece_ids: Tensor) -> Narrowing: ...
+
+
+def is_batch_invariant(network: CheckedNetwork) -> bool:
+    """True if all results of a sentence were equal; networks of one shape are checked once."""
     threads = torch.get_num_threads()
     key = (network.config.model_dump_json(), network.precision, str(network.device), threads)
     if key not in _results:
@@ -36,7 +71,7 @@ def is_batch_invariant(network: "PackedNetwork") -> bool:
     return _results[key]
 
 
-def _agree(network: "PackedNetwork", beam: int) -> bool:
+def _agree(network: CheckedNetwork, beam: int) -> bool:
     generator = torch.Generator().manual_seed(0)
 
     def random_ids(count: int, below: int) -> list[int]:
@@ -52,19 +87,19 @@ def _agree(network: "PackedNetwork", beam: int) -> bool:
 
 
 def _numbers(
-    network: "PackedNetwork",
+    network: CheckedNetwork,
     sources: Sequence[Sequence[int]],
     words: Sequence[Sequence[int]],
     pieces: Sequence[Sequence[int]],
     beam: int,
 ) -> Iterator[Tensor]:
-    """All that is computed for the first sentence, beside the others."""
+    """All results for the first sentence, computed together with the others."""
     src_len = len(sources[0]) + 1
     state = network.encode(padded_batch(sources, network.device))
     yield state.source.keys[0, :src_len]
     yield state.source.values[0, :src_len]
     yield from _own(state, 1)
-    # Filled up as a lane is, with the first sentence again.
+    # Filled up with the first sentence, as a BeamBatch is.
     size = padded_sentences(len(sources), beam)
     order = torch.tensor(
         [*range(len(sources)), *[0] * (size - len(sources))], device=network.device
@@ -91,7 +126,7 @@ def _numbers(
 
 
 def _own(state: DecoderState, beam: int) -> Iterator[Tensor]:
-    """The first sentence's part of what a search carries."""
+    """The first sentence's part of the decoder state."""
     for states in (*state.hidden, *state.cell):
         yield states[:beam]
     if state.context is not None:

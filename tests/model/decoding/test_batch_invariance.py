@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from model.decoding.forced_scoring import score_targets
-from model.decoding.padding import padded_sentences
 from model.decoding.request import SegmentRequest
 from model.decoding.search_config import SearchConfig
 from model.inference.packed_network import PackedNetwork
+from model.inference.padding import padded_sentences
 from tests.model.decoding.engines import NETWORKS, engine_of, network_of, run, source
 from tests.model.decoding.exactness import run_with_random_arrivals
 from tests.shapes import unchecked_shapes

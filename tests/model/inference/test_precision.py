@@ -55,7 +55,9 @@ def test_an_unknown_precision_is_named(precision: str) -> None:
 
 def test_int8_is_refused_where_it_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision_module, "int8_failure", lambda: "it overflows")
-    with pytest.raises(ConfigError, match="int8 is not available on this machine: it overflows; use bf16 or fp32"):
+    with pytest.raises(
+        ConfigError, match="int8 is not available on this machine: it overflows; use bf16 or fp32"
+    ):
         resolve_precision("int8", CPU)
     with pytest.raises(ConfigError, match="GPU"):
         resolve_precision("int8", torch.device("cuda"))

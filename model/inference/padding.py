@@ -1,12 +1,11 @@
-"""Pads batches so that what surrounds a sentence does not change what is computed for it.
+"""Pads batches so that a sentence gets bit-identical results whatever else is in the batch.
 
-The same sentence gives the same result whatever else is translated, on a CPU to the last bit; what
-that rests on is listed in packed.py. Two things are the batch's shape's affair:
+packed_network.py lists what makes that true. Two parts depend on the shape of the batch:
 
-- Attention's softmax sums over source places, several at once, so the padded length is a multiple
+- The softmax of attention adds several source places at once, so the padded length is a multiple
   of 16. Padding has weight 0 exactly.
-- A batch keeps a few sizes, so that kernels are made for few shapes, and a row count that was tried
-  once is met again. All sentences of a batch have one beam size.
+- Batches have few sizes, so that kernels are prepared for few shapes, and so that a number of rows
+  that was checked once is used again. All sentences of a batch have one beam size.
 """
 
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ def padded_sentences(count: int, beam_size: int) -> int:
 
 
 def padded_batch(sources: Sequence[Sequence[int]], device: torch.device) -> SourceBatch:
-    """Sources (EOS is appended), then padding; the first rows are the sources' own."""
+    """The sources with EOS appended, then sentences of padding."""
     missing = padded_sentences(len(sources), 1) - len(sources)
     return SourceBatch.from_ids(
         [[*source, EOS] for source in sources] + [[EOS]] * missing,
