@@ -18,8 +18,16 @@ class RequestError(DragomanError):
         self.retry_after_s = retry_after_s
 
 
+class MalformedRequest(RequestError):
+    """Bytes that are not an HTTP request, or the head of one that is too large."""
+
+
+class HeadTooSlow(RequestError):
+    """The head of a request did not arrive in time."""
+
+
 class MalformedBody(RequestError):
-    """A body that is not the JSON we accept."""
+    """The body is not the JSON, form or encoding that the service accepts."""
 
 
 class UnsupportedMediaType(RequestError):

@@ -26,7 +26,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from service.request_record import RequestRecord
+from service.lifecycle import Lifecycle
+from service.request_context import RequestRecord
 from service.serving.cache import TranslationCache
 from service.serving.registry import Registry
 from service.serving.reload import Reloader, ReloadResult
@@ -47,7 +48,12 @@ class Metrics:
     """What is counted while the service runs; what is current is read when somebody asks."""
 
     def __init__(
-        self, registry: Registry, reloader: Reloader, cache: TranslationCache, max_connections: int
+        self,
+        registry: Registry,
+        reloader: Reloader,
+        cache: TranslationCache,
+        lifecycle: Lifecycle,
+        max_connections: int,
     ) -> None:
         self._all = CollectorRegistry()
         ProcessCollector(registry=self._all)
@@ -73,10 +79,10 @@ class Metrics:
             ("reason",),
             registry=self._all,
         )
-        self.open_connections = Gauge(
-            "dragoman_connections", "Connections that are open.", registry=self._all
+        Gauge("dragoman_connections", "Open connections.", registry=self._all).set_function(
+            lambda: lifecycle.num_connections
         )
-        Gauge("dragoman_max_connections", "How many may be.", registry=self._all).set(
+        Gauge("dragoman_max_connections", "Limit of open connections.", registry=self._all).set(
             max_connections
         )
         self._cache_texts = Counter(
@@ -267,7 +273,7 @@ class _Models(Collector):
             of_model = (served_model.name,)
             waiting.add_metric(of_model, served_model.queue_limits.num_texts)
             characters.add_metric(of_model, served_model.queue_limits.num_characters)
-            seconds.add_metric(of_model, served_model.queue_limits.waits_s() or 0.0)
+            seconds.add_metric(of_model, served_model.queue_limits.wait_s() or 0.0)
             busy.add_metric(of_model, served_model.busy_s)
             cancelled.add_metric(of_model, served_model.num_cancelled_texts)
             usage = served_model.usage

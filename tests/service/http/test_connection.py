@@ -370,6 +370,6 @@ def test_packed_bodies_are_refused_unread_in_every_dialect(http_port: int) -> No
 def test_forwarded_addresses_mean_nothing_to_the_server() -> None:
     settings = Settings()
     app = create_app(fake_registry(settings, "en-de"), settings)
-    app.state.access.close()
+    app.access.close()
     config = configure(app, settings)
     assert not config.proxy_headers
