@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -47,10 +48,11 @@ class Connection(H11Protocol):
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
         *,
         connection_limits: ConnectionLimits,
     ) -> None:
-        super().__init__(config, server_state, app_state)
+        super().__init__(config, server_state, app_state, _loop)
         self._shared = connection_limits
         self._limits = connection_limits.limits
         self._settings = connection_limits.limits.settings
@@ -125,6 +127,7 @@ class Connection(H11Protocol):
             head = h11.Response(
                 status_code=response.status_code,
                 headers=[*response.raw_headers, (b"connection", b"close")],
+                reason=HTTPStatus(response.status_code).phrase.encode("ascii"),
             )
             for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
