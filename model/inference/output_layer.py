@@ -12,10 +12,12 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.decoding.beam_search import COLUMN_GROUP
 from model.inference.products import FloatProduct, Int8Product, ProductPrecision, pack, quantise
 from model.text.tokenizer import PAD
 
+# Columns whose largest score the search looks for first (beam_search.py); divides the number of
+# columns of an output layer.
+COLUMN_GROUP = 64
 _LARGEST = 127
 
 

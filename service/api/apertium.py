@@ -98,7 +98,7 @@ def apertium_router(multilingual: MultilingualTranslator) -> APIRouter:
         fields = validated(TranslateFields, await read_fields(request, limits))
         source, _, target = fields.langpair.partition("|")
         if not source or not target:
-            raise InvalidRequest("langpair is not a pair of languages; send one such as en|de")
+            raise InvalidRequest("langpair is not a pair of languages; send for example en|de")
         order = Order([fields.q], source, target, name_of=lambda _: "q")
         (result,) = await multilingual.translate(request, order)
         return _answered(TranslatedText(translatedText=result.text))

@@ -8,22 +8,18 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from fastapi import Request
 
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import Translation
 from service.api.deadline import Deadline
 from service.api.translation_service import Part, TranslationService
 from service.errors import ModelLoading
 from service.text.detection import Detector, Guess
 from service.text.languages import ServedPairs, base_code, match_code
 from service.text.markup import Document, plain_document
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
-
 
 # Splits a text into what is translated and what stands around it; reads no more pieces than given.
 Reader = Callable[[str, int], Document]
@@ -52,7 +48,7 @@ class Order:
     num_alternatives: int = 0
     suggested: str | None = None  # the source of a text whose language cannot be detected
     read: Reader = plain_document
-    segmentation: "Segmentation | None" = None  # None: the setting's
+    segmentation: Segmentation | None = None  # None: the setting's
 
 
 # Minimum confidence to accept a detected language that no model reads. High, because a wrong guess
@@ -71,7 +67,7 @@ class MultilingualTranslator:
         """The language pairs that are served; raises ModelLoading while no model has loaded yet."""
         served = self.translation_service.served()
         if not served.pairs and self.translation_service.registry.loading:
-            raise ModelLoading("models are still loading; try again soon")
+            raise ModelLoading("models are still loading; retry after a few seconds")
         return served
 
     async def detect(
@@ -216,7 +212,7 @@ class MultilingualTranslator:
             lambda position: order.name_of(owners[position]),
         )
 
-    def _search(self, defaults: "SearchConfig", num_alternatives: int) -> "SearchConfig":
+    def _search(self, defaults: SearchConfig, num_alternatives: int) -> SearchConfig:
         """The model's own settings, with a beam wide enough for the alternatives."""
         self.translation_service.limits.check_alternatives(num_alternatives)
         num_best = num_alternatives + 1
@@ -232,7 +228,7 @@ class _Plan:
     groups: Sequence[Sequence[int]]  # indices of the texts between the same two languages
     parts: Sequence[Part]  # one a group
 
-    def filled(self, translated: "Iterator[Sequence[Translation]]") -> list[Interpretation]:
+    def filled(self, translated: Iterator[Sequence[Translation]]) -> list[Interpretation]:
         """The order's interpretations; takes the translations of as many parts as it has."""
         results = list(self.unchanged)
         for indices in self.groups:
@@ -245,7 +241,7 @@ class _Plan:
 
 
 def _filled(
-    result: Interpretation, document: Document, translations: "Sequence[Translation]"
+    result: Interpretation, document: Document, translations: Sequence[Translation]
 ) -> Interpretation:
     """The result with its document translated; the n-th alternative has all n-th alternatives."""
     # As many as the piece with the fewest has: a word or two have few translations.

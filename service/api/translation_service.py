@@ -9,10 +9,13 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import Request
 
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import ForcedScore, Translation
 from service.access.control import AccessControl
 from service.api.deadline import Deadline, Result, gather_or_cancel, unless_disconnected
 from service.errors import DeadlineExceeded, ShuttingDown
@@ -28,12 +31,6 @@ from service.serving.served_model import ServedModel
 from service.settings import Settings
 from service.text.languages import ServedPairs
 
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
-    from model.translator import ForcedScore
-
 
 @dataclass(frozen=True)
 class Part:
@@ -41,8 +38,8 @@ class Part:
 
     route: Route
     texts: Sequence[str]
-    searches: "Sequence[SearchConfig]"  # one a model of the route
-    segmentation: "Segmentation"
+    searches: Sequence[SearchConfig]  # one a model of the route
+    segmentation: Segmentation
     name_of: Callable[[int], str]  # what an error calls the text at an index
 
 
@@ -81,12 +78,12 @@ class TranslationService:
         request: Request,
         route: Route,
         texts: Sequence[str],
-        searches: "Sequence[SearchConfig]",
+        searches: Sequence[SearchConfig],
         *,
         alignments: bool = False,
-        segmentation: "Segmentation | None" = None,
+        segmentation: Segmentation | None = None,
         name_of: Callable[[int], str],
-    ) -> "list[Translation]":
+    ) -> list[Translation]:
         """One translation a text, in order; stops the work when the client disconnects.
 
         All texts are checked before any is translated: one wrong text refuses the request.
@@ -105,7 +102,7 @@ class TranslationService:
 
     async def translate_parts(
         self, request: Request, parts: Sequence[Part], deadline: Deadline
-    ) -> "list[list[Translation]]":
+    ) -> list[list[Translation]]:
         """Each part's translations; one that fails cancels the others. Call `admit` before it."""
         context = context_of(request.scope)
         context.record.model = ",".join(part.route.name for part in parts) or "-"
@@ -169,7 +166,7 @@ class TranslationService:
 
     async def score(
         self, request: Request, served_model: ServedModel, pairs: Sequence[tuple[str, str]]
-    ) -> "list[ForcedScore]":
+    ) -> list[ForcedScore]:
         """One score a pair, in order; stops the work when the client disconnects."""
         num_characters = sum(len(source) + len(target) for source, target in pairs)
         context = context_of(request.scope)
@@ -187,7 +184,7 @@ class TranslationService:
 
     async def _translate(
         self, part: Part, deadline: Deadline, pending: PendingRequest, *, alignments: bool = False
-    ) -> "list[Translation]":
+    ) -> list[Translation]:
         """One translation a text, by the models of the route in turn, before one deadline."""
         try:
             return await self._translate_legs(part, deadline, pending, alignments=alignments)
@@ -196,7 +193,7 @@ class TranslationService:
 
     async def _translate_legs(
         self, part: Part, deadline: Deadline, pending: PendingRequest, *, alignments: bool
-    ) -> "list[Translation]":
+    ) -> list[Translation]:
         first, *others = (
             replace(part, route=Route((leg,)), searches=[search])
             for leg, search in zip(part.route.legs, part.searches, strict=True)
@@ -212,7 +209,7 @@ class TranslationService:
 
     async def _translate_leg(
         self, part: Part, deadline_s: float, pending: PendingRequest, *, alignments: bool
-    ) -> "list[Translation]":
+    ) -> list[Translation]:
         """One model's translations, from the cache where it has them."""
         (served_model,), (search,) = part.route.legs, part.searches
         cached = await self.cache.translate(
@@ -232,7 +229,7 @@ class TranslationService:
         return cached.translations
 
 
-def _note_translated(context: RequestContext, translations: "Sequence[Translation]") -> None:
+def _note_translated(context: RequestContext, translations: Sequence[Translation]) -> None:
     # A header, because only /v1 has a field in its bodies for it.
     if any(translation.truncated for translation in translations):
         context.note_cut()

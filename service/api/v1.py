@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
+from model.decoding.search_config import SearchConfig
+from model.translation import SegmentTranslation, Translation
 from service.api.routes import StrictRoute
 from service.api.translation_service import TranslationService
 from service.api.v1_bodies import (
@@ -36,10 +38,6 @@ from service.serving.route import Route
 from service.serving.served_model import ModelInfo, ServedModel
 from service.text.quality_warnings import warnings_of
 from service.text.words import Word, words_of
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.translation import SegmentTranslation, Translation
 
 
 def _error_body(refusal: Refusal) -> object:
@@ -139,13 +137,13 @@ def _refuse_details(body: TranslateRequest, route: Route) -> None:
     for name in _OF_ONE_MODEL:
         if route.pivot is not None and getattr(body, name):
             raise InvalidRequest(
-                f"{name} cannot be told of a translation through {route.pivot}; leave it out, or "
-                "choose one model by its name",
+                f"{name} is not available for a translation through {route.pivot}; leave it out, "
+                "or choose one model by its name",
                 field=name,
             )
 
 
-def _searches(body: TranslateRequest, route: Route, limits: Limits) -> "list[SearchConfig]":
+def _searches(body: TranslateRequest, route: Route, limits: Limits) -> list[SearchConfig]:
     """For each model of the route; alternatives are the last one's."""
     between = body.model_copy(update={"alternatives": 0})
     wishes = [*[between] * (len(route.legs) - 1), body]
@@ -154,7 +152,7 @@ def _searches(body: TranslateRequest, route: Route, limits: Limits) -> "list[Sea
     ]
 
 
-def _search(body: TranslateRequest, defaults: "SearchConfig", limits: Limits) -> "SearchConfig":
+def _search(body: TranslateRequest, defaults: SearchConfig, limits: Limits) -> SearchConfig:
     """The model's defaults, replaced by the request's settings; raises InvalidRequest."""
     beam_size = defaults.beam_size if body.beam_size is None else body.beam_size
     limits.check_beam_size(beam_size)
@@ -218,7 +216,7 @@ def _replacement(
     return "failed" if served_model.name in registry.failed_replacements else None
 
 
-def _render(route: Route, translations: "Sequence[Translation]", body: TranslateRequest) -> str:
+def _render(route: Route, translations: Sequence[Translation], body: TranslateRequest) -> str:
     response = TranslateResponse(
         model=_used_model(route.last),
         pivot=_pivot(route),
@@ -230,7 +228,7 @@ def _render(route: Route, translations: "Sequence[Translation]", body: Translate
     return response.model_dump_json(exclude_none=True)
 
 
-def _translation(text: str, translation: "Translation", body: TranslateRequest) -> TranslationBody:
+def _translation(text: str, translation: Translation, body: TranslateRequest) -> TranslationBody:
     alternatives = [
         AlternativeBody(text=other.text, score=other.score, log_prob=other.log_prob)
         for other in translation.alternatives
@@ -250,7 +248,7 @@ def _translation(text: str, translation: "Translation", body: TranslateRequest) 
     )
 
 
-def _segment(segment: "SegmentTranslation", body: TranslateRequest) -> SegmentBody:
+def _segment(segment: SegmentTranslation, body: TranslateRequest) -> SegmentBody:
     pieces = body.alignments or body.token_log_probs
     source, target = segment.source_span, segment.target_span
     return SegmentBody(

@@ -40,11 +40,13 @@ class ModelChoice(_Body):
     def _chosen(self) -> "ModelChoice":
         if (self.source is None) != (self.target is None):
             missing = "source" if self.source is None else "target"
-            raise ValueError(f"{missing} is missing; give source and target together")
+            raise ValueError(f"{missing} is missing; send source and target together")
         if self.model is None and self.source is None:
-            raise ValueError("no model is chosen; give source and target, or model")
+            raise ValueError("no model is chosen; send source and target, or model")
         if self.source is not None and self.source.lower() == "auto":
-            raise ValueError("source is not detected here; name it, or ask /translate with auto")
+            raise ValueError(
+                "/v1 does not detect languages; name the source, or use /translate with auto"
+            )
         return self
 
 

@@ -7,7 +7,6 @@ was swapped out go with it.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,6 +25,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from model.translation import Translation
 from service.lifecycle import Lifecycle
 from service.request_context import RequestRecord
 from service.serving.cache import TranslationCache
@@ -34,9 +34,6 @@ from service.serving.reload import Reloader, ReloadResult
 from service.serving.served_model import Answer, ModelState, ServedModel
 from service.text.languages import has_spaced_words
 from service.text.quality_warnings import warnings_of
-
-if TYPE_CHECKING:
-    from model.translation import Translation
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 _RATIOS = (0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0, 4.0)
@@ -190,7 +187,7 @@ class Metrics:
         self,
         served_model: ServedModel,
         texts: Sequence[str],
-        translations: "Sequence[Translation]",
+        translations: Sequence[Translation],
     ) -> None:
         """What a model has translated."""
         info = served_model.known_info

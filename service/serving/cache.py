@@ -10,20 +10,18 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cachetools import LRUCache
 
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import Translation
 from service.errors import QueueFull
 from service.limits import deadline_exceeded
 from service.serving.jobs import ItemFailure
 from service.serving.pending import PendingRequest
 from service.serving.served_model import Answer, ServedModel
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
 
 _ENTRY_CHARACTERS = 100  # what an entry costs beside its texts: numbers, objects of the pieces
 
@@ -34,8 +32,8 @@ class TranslationKey:
 
     version: str  # of the checkpoint
     precision: str  # another precision may choose another word
-    search: "SearchConfig"
-    segmentation: "Segmentation"
+    search: SearchConfig
+    segmentation: Segmentation
     text: str
 
 
@@ -43,7 +41,7 @@ class TranslationKey:
 class CachedTranslations:
     """Translations of some texts, and where they came from."""
 
-    translations: "list[Translation]"  # one a text, in order
+    translations: list[Translation]  # one a text, in order
     num_remembered: int  # texts that needed no computation
     answer: Answer | None  # the model's answer to the other texts; None where there were none
 
@@ -69,11 +67,11 @@ class TranslationCache:
         """Size of the remembered translations, as `max_characters` counts it."""
         return int(self._remembered.currsize)
 
-    def get(self, key: TranslationKey) -> "Translation | None":
+    def get(self, key: TranslationKey) -> Translation | None:
         """The remembered translation of a text."""
         return self._remembered.get(key)
 
-    def put(self, key: TranslationKey, translation: "Translation") -> None:
+    def put(self, key: TranslationKey, translation: Translation) -> None:
         """Remembers a translation, unless it would fill more than a quarter of the space."""
         if _size(translation) <= self._remembered.maxsize // 4:
             self._remembered[key] = translation
@@ -82,10 +80,10 @@ class TranslationCache:
         self,
         model: ServedModel,
         texts: Sequence[str],
-        search: "SearchConfig",
+        search: SearchConfig,
         *,
         alignments: bool,
-        segmentation: "Segmentation",
+        segmentation: Segmentation,
         deadline_s: float,
         name_of: Callable[[int], str],
         pending: PendingRequest | None = None,
@@ -132,10 +130,10 @@ class TranslationCache:
         self,
         model: ServedModel,
         texts: Sequence[str],
-        search: "SearchConfig",
+        search: SearchConfig,
         *,
         alignments: bool,
-        segmentation: "Segmentation",
+        segmentation: Segmentation,
         deadline_s: float,
         name_of: Callable[[int], str],
         pending: PendingRequest | None,
@@ -182,7 +180,7 @@ class TranslationCache:
                 del self._in_flight[asked]
 
 
-def _size(translation: "Translation") -> int:
+def _size(translation: Translation) -> int:
     """Characters of the source, the translation, its pieces and the alternatives."""
     segments = sum(len(each.source) + len(each.text) for each in translation.segments)
     others = sum(len(other.text) for other in translation.alternatives)

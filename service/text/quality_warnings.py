@@ -7,10 +7,9 @@ ends too early. None of the signs proves a fault, and none appearing proves noth
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from model.translation import Translation
+from model.translation import Translation
 
 Sign = Literal["copied", "loop", "cut", "too_short", "too_long", "numbers"]
 
@@ -25,7 +24,7 @@ _DIGIT = re.compile(r"\d")  # of any script
 _SPELLED_OUT = 12  # smaller numbers may well become words
 
 
-def warnings_of(text: str, translation: "Translation") -> list[Sign]:
+def warnings_of(text: str, translation: Translation) -> list[Sign]:
     """The signs that a text's translation shows, each at most once."""
     found: list[Sign] = []
     if any(map(str.isalpha, text)) and translation.text.strip() == text.strip():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.checkpoint import load_checkpoint
-from model.decoding.beam_search import SearchConfig, length_penalty
+from model.decoding.search_config import SearchConfig, length_penalty
 from model.errors import CheckpointError, InputError
 from model.network.batch import SourceBatch
 from model.text.segmenter import Segmentation, Span

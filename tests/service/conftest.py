@@ -90,7 +90,8 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> EchoModel:
     translator = EchoModel()
     for module in ("translate", "score"):
         monkeypatch.setattr(
-            f"service.commands.{module}.load_translator", lambda loading, much=False: translator
+            f"service.commands.{module}.load_translator",
+            lambda loading, many_texts=False: translator,
         )
     monkeypatch.setattr(
         "service.commands.translate.search_settings", lambda translator, chosen: None

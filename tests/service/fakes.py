@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.decoding.request import Usage
+from model.decoding.request import EngineUsage
 from model.errors import InputError
 from model.text.segmenter import Segmentation, Span
 from service.serving.registry import Registry
@@ -135,8 +135,8 @@ class FakeTranslator:
         return len(self.waiting)
 
     @property
-    def usage(self) -> Usage:
-        return Usage(self.slots, len(self.busy), self.num_steps, 0.0)
+    def usage(self) -> EngineUsage:
+        return EngineUsage(self.slots, len(self.busy), self.num_steps, 0.0)
 
     def add(
         self,

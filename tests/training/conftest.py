@@ -8,7 +8,7 @@ from model.text.tokenizer import TokenizerPair
 from tests.training.corpora import Maker, fit_letters
 from tests.training.loop.reversing import write_reversals
 from training.data.token_store import TokenStore
-from training.demo import corpus as demo_corpus
+from training.demo.corpus import read_corpus
 
 RECIPE = """
 save_every_minutes = 1e-9 # after every update
@@ -55,7 +55,7 @@ keep_best = 2
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe beside its corpus: 80 pairs, about ten updates an epoch. Do not change either."""
     folder = tmp_path_factory.mktemp("corpus")
-    corpus = demo_corpus.generate()
+    corpus = read_corpus()
     splits = {"train": corpus.train[:80], "dev": corpus.dev[:4], "test": corpus.test[:4]}
     for split, pairs in splits.items():
         for side, language in enumerate(("en", "de")):

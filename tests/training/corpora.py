@@ -10,7 +10,8 @@ import sentencepiece
 
 from model.text.tokenizer import Tokenizer, TokenizerPair
 from training.config import DataConfig, TokenizerConfig
-from training.data.prepare import PreparedCorpus, open_prepared, prepare
+from training.data.prepare import prepare_corpus
+from training.data.prepared_corpus import PreparedCorpus, open_corpus
 
 TOKENIZER = TokenizerConfig()
 
@@ -64,7 +65,7 @@ class Maker:
         return self.tokenizers
 
     def prepare(self, data: DataConfig, num_workers: int | None = None) -> PreparedCorpus:
-        return prepare(
+        return prepare_corpus(
             data,
             tokenizer=TOKENIZER,
             folder=self.prepared,
@@ -74,7 +75,7 @@ class Maker:
         )
 
     def open(self, data: DataConfig, tokenizer: TokenizerConfig = TOKENIZER) -> PreparedCorpus:
-        return open_prepared(self.prepared, data, tokenizer=tokenizer, report=self.reported.append)
+        return open_corpus(self.prepared, data, tokenizer=tokenizer, report=self.reported.append)
 
     def train_pairs(self, prepared: PreparedCorpus) -> list[tuple[str, str]]:
         store, decode = prepared.train, prepared.tokenizers.source.decode

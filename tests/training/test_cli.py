@@ -70,7 +70,7 @@ def test_a_stopped_run_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def stop(*arguments: Any, **named: Any) -> None:
-        raise pipeline.Interrupted
+        raise pipeline.RunInterrupted
 
     monkeypatch.setattr(pipeline, "train", stop)
     assert cli.run(["train", "--run", str(tmp_path), "--resume"]) == 130
@@ -80,7 +80,7 @@ def test_a_stopped_run_says_how_to_go_on(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("model.sell=lstm", "model.sell: there is no such setting"),
+        ("model.sell=lstm", "model.sell: unknown setting"),
         ("model.cell=lstn", "model.cell"),
         ("seed=many", "seed"),
         ("nonsense", "--set takes key=value"),

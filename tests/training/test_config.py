@@ -1,13 +1,15 @@
 """A recipe is read whole or refused in one line that names the key."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from model.errors import ConfigError
-from training.config import TrainingConfig, load_config
-from training.run.defaults import fill_defaults
+from training.config import CorpusConfig, ResolvedConfig, TrainingConfig, load_config
+from training.run.resolve import complete
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.toml"))
 DATA = """
@@ -89,15 +91,15 @@ def test_an_override_that_is_no_setting_is_refused(override: str, tmp_path: Path
 @pytest.mark.parametrize("override", ["seed.x=1", "data.train.0.weight=2"])
 def test_an_override_inside_what_is_no_table_is_refused(override: str, tmp_path: Path) -> None:
     text = refusal(recipe(tmp_path, ""), "seed=1", override)
-    assert "is not a table of settings" in text
+    assert "is one setting, not a table of settings" in text
     assert override.partition("=")[0] in text
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("optimization.learnin_rate=1", "optimization.learnin_rate: there is no such setting"),
-        ("modle.cell=gru", "modle: there is no such setting"),
+        ("optimization.learnin_rate=1", "optimization.learnin_rate: unknown setting"),
+        ("modle.cell=gru", "modle: unknown setting"),
         ("model.cell=elman", "model.cell"),
         ("model.encoder_hidden=many", "(got 'many')"),
         ("model.encoder_hidden=0", "(got 0)"),
@@ -149,7 +151,7 @@ def test_choices_that_exclude_each_other_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
-    assert f"there is no recipe {tmp_path / 'r.toml'}" in refusal(tmp_path / "r.toml")
+    assert f"recipe {tmp_path / 'r.toml'} does not exist" in refusal(tmp_path / "r.toml")
 
 
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
@@ -177,7 +179,7 @@ def test_broken_toml_is_refused_with_its_line(tmp_path: Path) -> None:
 
 def test_an_empty_recipe_lacks_its_data(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").touch()
-    assert "data: missing" in refusal(tmp_path / "recipe.toml")
+    assert "data: required, but missing" in refusal(tmp_path / "recipe.toml")
 
 
 def test_relative_paths_start_at_the_recipe(tmp_path: Path) -> None:
@@ -226,23 +228,36 @@ def test_a_config_survives_its_own_json(tmp_path: Path) -> None:
     assert TrainingConfig.model_validate(config.model_dump(mode="json")) == config
 
 
-def test_defaults_follow_the_size_of_the_corpus() -> None:
-    config = load_config(None, inline=INLINE)
-    small, large = fill_defaults(config, 10_000), fill_defaults(config, 10_001)
+def completed(num_pairs: int, *overrides: str) -> ResolvedConfig:
+    config = load_config(None, inline=INLINE, overrides=list(overrides))
+    return complete(config, num_pairs, threads=1, precision="fp32")
+
+
+def test_defaults_depend_on_the_size_of_the_corpus() -> None:
+    small, large = completed(10_000), completed(10_001)
     assert (small.optimization.batch_tokens, large.optimization.batch_tokens) == (600, 1_200)
     assert small.optimization.max_epochs == 60
     assert small.dropout.embedding == small.dropout.hidden == small.dropout.readout == 0.3
-    assert fill_defaults(config, 10**9).optimization.max_epochs == 5
+    assert completed(10**9).optimization.max_epochs == 5
 
 
-def test_what_the_config_says_is_not_overruled_by_size() -> None:
-    chosen = [
-        "dropout.hidden=0",
-        "optimization.max_epochs=2",
-        "optimization.batch_tokens=77",
-    ]
-    filled = fill_defaults(load_config(None, inline=INLINE, overrides=chosen), 100)
-    assert filled.dropout.hidden == 0
-    assert filled.dropout.embedding == 0.3
-    assert filled.optimization.max_epochs == 2
-    assert filled.optimization.batch_tokens == 77
+def test_settings_of_the_recipe_win_over_defaults_by_size() -> None:
+    config = completed(
+        100, "dropout.hidden=0", "optimization.max_epochs=2", "optimization.batch_tokens=77"
+    )
+    assert config.dropout.hidden == 0
+    assert config.dropout.embedding == 0.3
+    assert config.optimization.max_epochs == 2
+    assert config.optimization.batch_tokens == 77
+
+
+def test_every_setting_has_a_description() -> None:
+    def undescribed(section: type[BaseModel], prefix: str) -> Iterator[str]:
+        for name, field in section.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from undescribed(field.annotation, f"{prefix}{name}.")
+            elif not field.description:
+                yield prefix + name
+
+    sections = [*undescribed(TrainingConfig, ""), *undescribed(CorpusConfig, "data.train.")]
+    assert sections == []

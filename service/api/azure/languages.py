@@ -38,9 +38,7 @@ def in_scope(groups: dict[str, Any], scope: str | None) -> dict[str, Any]:
         return groups
     names = [name.strip().lower() for name in scope.split(",")]
     if not set(names) <= groups.keys():
-        raise InvalidRequest(
-            f"scope names an unknown group; the groups are {', '.join(groups)}", field="scope"
-        )
+        raise InvalidRequest(f"scope has an unknown value; use: {', '.join(groups)}", field="scope")
     return {name: group for name, group in groups.items() if name in names}
 
 

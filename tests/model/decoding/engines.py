@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from model.decoding.beam_search import Hypothesis, SearchConfig
 from model.decoding.engine import Engine
-from model.decoding.request import Request
+from model.decoding.request import SegmentRequest
+from model.decoding.search_config import Hypothesis, SearchConfig
 from model.inference.packed_network import PackedNetwork
 from model.inference.products import ProductPrecision
 from model.inference.shortlist import Shortlist
@@ -48,9 +48,9 @@ def source(randomly: random.Random, longest: int = 20, vocab: int = VOCAB) -> li
     return [randomly.randrange(EOS + 1, vocab) for _ in range(randomly.randint(1, longest))]
 
 
-def run(engine: Engine, requests: list[Request]) -> dict[int, tuple[Hypothesis, ...]]:
+def run(engine: Engine, requests: list[SegmentRequest]) -> dict[int, tuple[Hypothesis, ...]]:
     for request in requests:
-        engine.admit(request)
+        engine.submit(request)
     found = {}
     while not engine.idle:
         found.update({done.request_id: done.hypotheses for done in engine.step()})
@@ -63,7 +63,7 @@ def engine_of(network: Seq2Seq, precision: ProductPrecision = "fp32", **limits: 
 
 
 def translate(network: Seq2Seq, source_ids: list[int], **settings: Any) -> tuple[Hypothesis, ...]:
-    request = Request(7, source_ids, SearchConfig(**settings), attention=True)
+    request = SegmentRequest(7, source_ids, SearchConfig(**settings), attention=True)
     return run(engine_of(network), [request])[7]
 
 

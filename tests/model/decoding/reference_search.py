@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.decoding.beam_search import SearchConfig
+from model.decoding.search_config import SearchConfig
 from model.inference.output_layer import Narrowing
 from model.inference.packed_network import PackedStep
 from model.network.attention import EncodedSource

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from model.decoding.beam_search import Hypothesis, SearchConfig
 from model.decoding.engine import Engine
 from model.decoding.forced_scoring import score_targets
 from model.decoding.padding import padded_sentences
-from model.decoding.request import Request
+from model.decoding.request import SegmentRequest
+from model.decoding.search_config import Hypothesis, SearchConfig
 from model.inference.products import ProductPrecision, int8_failure
 from model.inference.shortlist import Shortlist
 from tests.model.decoding.engines import (
@@ -43,7 +43,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def random_requests(randomly: random.Random, num: int, vocab: int = VOCAB) -> list[Request]:
+def random_requests(randomly: random.Random, num: int, vocab: int = VOCAB) -> list[SegmentRequest]:
     requests = []
     for request_id in range(num):
         beam_size = randomly.choice([1, 1, 2, 3, 4, 5, 5, 5, 8, 12])
@@ -57,7 +57,7 @@ def random_requests(randomly: random.Random, num: int, vocab: int = VOCAB) -> li
         )
         longest = randomly.choice([4, 15, 16, 60])
         requests.append(
-            Request(
+            SegmentRequest(
                 request_id,
                 source(randomly, longest, vocab),
                 search,
@@ -69,7 +69,7 @@ def random_requests(randomly: random.Random, num: int, vocab: int = VOCAB) -> li
 
 
 def run_with_random_arrivals(
-    engine: Engine, requests: list[Request], randomly: random.Random
+    engine: Engine, requests: list[SegmentRequest], randomly: random.Random
 ) -> dict[int, tuple[Hypothesis, ...]]:
     """Requests come in any order, at any step; some company is cancelled on the way."""
     coming = list(requests)
@@ -78,9 +78,9 @@ def run_with_random_arrivals(
     found = {}
     while coming or not engine.idle:
         for _ in range(min(len(coming), randomly.choice([0, 0, 1, 3, 10]))):
-            engine.admit(coming.pop())
+            engine.submit(coming.pop())
         if company and randomly.random() < 0.3:
-            engine.admit(company.pop())
+            engine.submit(company.pop())
         if randomly.random() < 0.2:
             engine.cancel(1000 + randomly.randrange(len(requests)))
         found.update({done.request_id: done.hypotheses for done in engine.step()})
@@ -132,7 +132,7 @@ def test_bit_equal_with_two_threads() -> None:
     network = network_of(NETWORKS[0], wide=True)
     randomly = random.Random(5)
     requests = [
-        Request(
+        SegmentRequest(
             number,
             source(randomly, 20, vocab=2000),
             SearchConfig(beam_size, max_length_ratio=0.0, max_length_extra=3),

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from model.config import SearchDefaults
-from model.decoding.beam_search import SearchConfig, SearchState, advance, length_penalty
+from model.decoding.beam_search import SearchState, advance
+from model.decoding.search_config import SearchConfig, length_penalty
 from model.errors import ConfigError
 from model.text.tokenizer import BOS, EOS, PAD, UNK
 

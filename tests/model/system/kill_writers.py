@@ -81,7 +81,7 @@ def kill_checkpoint(folder: Path) -> None:
         )
 
     def check(attempt: int) -> None:
-        metrics = read_description(path)[1]  # checks all hashes
+        metrics = read_description(path).metrics  # checks all hashes
         assert metrics.get("attempt", 0) <= attempt
         assert len(list(folder.iterdir())) <= 2
 

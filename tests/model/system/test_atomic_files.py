@@ -228,3 +228,16 @@ def test_a_name_with_pattern_characters_is_only_a_name(tmp_path: Path) -> None:
 def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path, writer: str) -> None:
     command = [sys.executable, "-m", "tests.model.system.kill_writers", writer, str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_a_file_that_a_library_made_private_gets_the_mode_of_the_umask(
+    mask: int, mode: int, tmp_path: Path
+) -> None:
+    before = os.umask(mask)
+    try:
+        with files.replaced_file(tmp_path / "state") as temporary:
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "state").stat().st_mode & 0o777 == mode

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from model.decoding.beam_search import SearchConfig
+from model.decoding.search_config import SearchConfig
 from model.translator import Translator
 from service.serving.model_folder import ModelFolder
 from service.serving.registry import open_models

@@ -34,7 +34,8 @@ async def test_a_load_that_hangs_does_not_keep_others_from_being_exchanged(
         assert (late.version, late.previous) == ("2", "1")
         assert "takes over when it has loaded" in str(late.reason)
         assert (
-            "model en-de: still loading after 0.3 s; the reload goes on without it" in caplog.messages
+            "model en-de: still loading after 0.3 s; the reload goes on without it"
+            in caplog.messages
         )
         folder.versions["en-fr"] = "c"
         report = await reloader.reload()

@@ -81,7 +81,7 @@ def test_no_way(pairs: str, source: str, target: str) -> None:
 
 def test_off_unless_wished() -> None:
     assert Settings().pivot is False
-    with pytest.raises(UnknownLanguagePair, match="there are: en to de, fr to en"):
+    with pytest.raises(UnknownLanguagePair, match="served: en to de, fr to en"):
         route("fr:en en:de", "fr", "de", pivot=False)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.training.corpora import Maker, numbered
 from training.data.cleaning import Rule
-from training.data.prepare import prepare
+from training.data.prepare import prepare_corpus
 from training.data.readers import Pair
 from training.errors import CorpusError
 
@@ -185,7 +185,7 @@ def test_the_report_prints_as_a_table_and_travels_as_json(maker: Maker) -> None:
 
 def test_progress_is_called_through_every_stage(maker: Maker) -> None:
     calls: list[tuple[str, int, int | None]] = []
-    prepare(
+    prepare_corpus(
         maker.config(maker.corpus("train", numbered(6000))),
         tokenizer=None,
         folder=maker.prepared,

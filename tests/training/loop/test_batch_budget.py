@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from model.errors import ConfigError
 from tests.networks import build
+from tests.training.loop import reversing
 from tests.training.zygote import Zygote
-from training.config import TrainingConfig
 from training.data.token_store import TokenStore, write_token_store
 from training.loop import batch_budget
 from training.loop.batch_budget import available_memory, fit_batch_tokens
@@ -101,16 +101,7 @@ def test_a_small_corpus_keeps_small_batches(tmp_path: Path) -> None:
 
 
 def trainer(folder: Path) -> Trainer:
-    config = TrainingConfig.model_validate(
-        {
-            "data": {
-                "source_language": "en",
-                "target_language": "de",
-                "train": [{"path": "a.tsv"}],
-            },
-            "optimization": {"precision": "fp32"},
-        }
-    )
+    config = reversing.config()
     return Trainer(build(), config, folder)
 
 
@@ -158,12 +149,8 @@ def test_a_run_records_what_was_found_and_keeps_it(
     command = dragoman.run(*start, "--set", "optimization.max_steps=2")
     assert command.status == 0, command.said
     folder = RunFolder(tmp_path / "run")
-    found = {kind: folder.read_config(kind) for kind in ("asked", "resolved")}
-    assert found["asked"] is not None
-    assert found["resolved"] is not None
-    assert found["asked"].optimization.batch_tokens == "auto"
-    batch_tokens = found["resolved"].optimization.batch_tokens
-    assert isinstance(batch_tokens, int)
+    assert folder.asked_config().optimization.batch_tokens == "auto"
+    batch_tokens = folder.resolved_config().optimization.batch_tokens
     assert f"batches of {batch_tokens:,} tokens" in command.said
 
     # As if it had been found on another machine.

@@ -17,9 +17,9 @@ from tests.training.zygote import TIMEOUT_S, Command, Zygote
 from training.loop import distributed
 from training.loop.distributed import World, this_worker
 from training.loop.journal import read_log
-from training.loop.state import load_run_state_place, load_weights_file
+from training.loop.state import load_progress, load_weights_file
 
-NO_DROPOUT = [f"dropout.{place}=0" for place in ("embedding", "hidden", "readout")]
+NO_DROPOUT = [f"dropout.{progress}=0" for progress in ("embedding", "hidden", "readout")]
 # A dev loss after every update; of many of these batches a second worker gets no row.
 CURVE = [
     *NO_DROPOUT,
@@ -71,7 +71,7 @@ def curve(run: Path, kind: str, number: str) -> list[float]:
 
 
 def step(run: Path) -> int:
-    return load_run_state_place(run / "states" / "last.safetensors").step
+    return load_progress(run / "states" / "last.safetensors").step
 
 
 def wait_for_state(run: Path, command: Command) -> None:

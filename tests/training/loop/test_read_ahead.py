@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from training.config import TrainingConfig
+from tests.training.loop import reversing
+from training.config import ResolvedConfig
 from training.data.token_store import TokenStore, write_token_store
 from training.loop.batching import epoch_batches, read_batch
 from training.loop.distributed import ALONE, World
 from training.loop.read_ahead import Portion, portions, read_ahead
-from training.loop.state import Place
+from training.loop.state import RunProgress
 
 CPU = torch.device("cpu")
 
@@ -31,16 +32,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     return TokenStore.open(folder)
 
 
-def config(**optimization: Any) -> TrainingConfig:
-    data = {"source_language": "en", "target_language": "de", "train": [{"path": "a.tsv"}]}
-    limits = {"batch_tokens": 60, "max_epochs": 2, **optimization}
-    return TrainingConfig.model_validate({"data": data, "optimization": limits})
+def config(**optimization: Any) -> ResolvedConfig:
+    return reversing.config(optimization={"batch_tokens": 60, "max_epochs": 2, **optimization})
 
 
 def read(
-    store: TokenStore, settings: TrainingConfig, place: Place | None = None, world: World = ALONE
+    store: TokenStore,
+    settings: ResolvedConfig,
+    progress: RunProgress | None = None,
+    world: World = ALONE,
 ) -> list[Portion]:
-    return list(portions(settings, store, place or Place(), world=world, device=CPU))
+    return list(portions(settings, store, progress or RunProgress(), world=world, device=CPU))
 
 
 def pairs_of(portion: Portion) -> list[list[int]]:
@@ -82,29 +84,21 @@ def test_accumulated_batches_come_together_and_epochs_do_not_mix(store: TokenSto
 def test_a_run_goes_on_where_it_stood(store: TokenStore) -> None:
     whole, first_epoch = read(store, config()), len(order(store, 0))
     for batch in (1, 7, first_epoch - 1):
-        assert same(read(store, config(), Place(batch=batch)), whole[batch:])
-    rest = read(store, config(), Place(epoch=1, batch=4))
+        assert same(read(store, config(), RunProgress(batch=batch)), whole[batch:])
+    rest = read(store, config(), RunProgress(epoch=1, batch=4))
     assert same(rest, whole[first_epoch + 4 :])
 
 
 def test_behind_the_last_batch_an_empty_portion_ends_the_epoch(store: TokenStore) -> None:
     """A state is saved there before the epoch is counted."""
     first_epoch = len(order(store, 0))
-    end, *rest = read(store, config(), Place(batch=first_epoch))
+    end, *rest = read(store, config(), RunProgress(batch=first_epoch))
     assert end == Portion(batches=[], target_tokens=0, num_batches=0, ends_epoch=True)
     assert same(rest, read(store, config())[first_epoch:])
 
 
 def test_a_limit_below_the_place_still_gives_one_epoch(store: TokenStore) -> None:
-    assert len(read(store, config(max_epochs=1), Place(epoch=3))) == len(order(store, 3))
-
-
-def test_without_a_limit_epochs_go_on(store: TokenStore) -> None:
-    data = portions(config(max_epochs=None), store, Place(), world=ALONE, device=CPU)
-    count = sum(len(order(store, epoch)) for epoch in range(4))
-    found = [pairs_of(next(data))[0] for _ in range(count)]
-    assert found[-1] == order(store, 3)[-1]
-    data.close()
+    assert len(read(store, config(max_epochs=1), RunProgress(epoch=3))) == len(order(store, 3))
 
 
 def test_workers_share_every_batch(store: TokenStore) -> None:

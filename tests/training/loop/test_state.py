@@ -20,15 +20,15 @@ from training.loop.batching import collate
 from training.loop.optimization import AveragedWeights, build_optimizer
 from training.loop.state import (
     BestState,
-    Place,
+    RunProgress,
+    load_progress,
     load_run_state,
-    load_run_state_place,
     load_weights_file,
     save_run_state,
     save_weights,
 )
 
-PLACE = Place(
+PLACE = RunProgress(
     step=7,
     epoch=2,
     batch=3,
@@ -61,16 +61,16 @@ class Training:
         self.optimizer.zero_grad()
         self.averages.update(step)
 
-    def save(self, path: Path, place: Place = PLACE) -> None:
+    def save(self, path: Path, progress: RunProgress = PLACE) -> None:
         save_run_state(
             path,
             network=self.network,
             optimizer=self.optimizer,
             averages=self.averages,
-            place=place,
+            progress=progress,
         )
 
-    def load(self, path: Path) -> Place:
+    def load(self, path: Path) -> RunProgress:
         return load_run_state(
             path, network=self.network, optimizer=self.optimizer, averages=self.averages
         )
@@ -131,7 +131,7 @@ def test_everything_comes_back(tmp_path: Path, cell: str) -> None:
 
 
 def test_the_place_can_be_read_alone(state: Path) -> None:
-    assert load_run_state_place(state) == PLACE
+    assert load_progress(state) == PLACE
 
 
 def test_what_was_loaded_does_not_hang_on_the_file(state: Path) -> None:
@@ -153,8 +153,8 @@ def test_weights_are_read_by_name(tmp_path: Path, state: Path) -> None:
 
 
 def test_it_is_replaced_as_a_whole(state: Path) -> None:
-    Training(1).save(state, Place(step=8))
-    assert load_run_state_place(state).step == 8
+    Training(1).save(state, RunProgress(step=8))
+    assert load_progress(state).step == 8
     assert [path.name for path in state.parent.iterdir()] == [state.name]
 
 
@@ -205,22 +205,22 @@ def test_another_format_version_is_refused(state: Path) -> None:
 
 def test_weights_alone_are_no_run_state(tmp_path: Path) -> None:
     save_weights(tmp_path / "best", Training(1).network, PLACE, 12.5)
-    assert "does not say where its run stands" in refusal(tmp_path / "best")
-    with pytest.raises(RunError, match="does not say where its run stands"):
-        load_run_state_place(tmp_path / "best")
+    assert "holds no valid progress" in refusal(tmp_path / "best")
+    with pytest.raises(RunError, match="holds no valid progress"):
+        load_progress(tmp_path / "best")
 
 
 def test_a_place_of_another_kind_is_refused(state: Path) -> None:
     content = '{"place": {"best": [], "colour": "red"}}'
     save_file(load_file(state), state, metadata={"format_version": "1", "content": content})
-    assert "does not say where its run stands" in refusal(state)
+    assert "holds no valid progress" in refusal(state)
 
 
 @pytest.mark.parametrize(
     "choices", [{"decoder_hidden": 6}, {"cell": "lstm"}, {"decoder_layers": 3}]
 )
 def test_a_state_of_another_network_is_refused(state: Path, choices: dict[str, Any]) -> None:
-    assert "does not belong to this run" in refusal(state, Training(2, **choices))
+    assert "does not fit the config of this run" in refusal(state, Training(2, **choices))
 
 
 @pytest.mark.parametrize("prefix", ["network/", "average/", "random/"])
@@ -229,10 +229,10 @@ def test_a_state_that_lacks_a_part_is_refused(state: Path, prefix: str) -> None:
         metadata = file.metadata()
     kept = {name: t for name, t in load_file(state).items() if not name.startswith(prefix)}
     save_file(kept, state, metadata=metadata)
-    assert "does not belong to this run" in refusal(state)
+    assert "does not fit the config of this run" in refusal(state)
 
 
 def test_every_number_of_a_place_is_kept() -> None:
     # A field that PLACE leaves at its default would go untested above.
-    fresh = asdict(Place())
+    fresh = asdict(RunProgress())
     assert all(value != fresh[name] for name, value in asdict(PLACE).items())

@@ -16,7 +16,7 @@ from training.data.token_store import TokenStore
 from training.errors import DivergenceError
 from training.loop.batching import PairBatch, collate
 from training.loop.journal import read_log
-from training.loop.state import load_run_state_place
+from training.loop.state import load_progress
 
 
 def greedy(trained: Seq2Seq, source: list[int]) -> list[int]:
@@ -90,7 +90,7 @@ def test_accumulation_makes_fewer_updates_of_as_many_tokens(
         (tmp_path / name).mkdir()
         run = Run(tmp_path / name, config(optimization={"accumulate": accumulate}))
         run.train(reversals)
-        places.append(run.trainer.place)
+        places.append(run.trainer.progress)
     single, three = places
     per_epoch = single.step // 2
     assert three.step == 2 * math.ceil(per_epoch / 3)
@@ -126,10 +126,10 @@ def test_weights_that_exploded_are_not_saved(tmp_path: Path) -> None:
     run.trainer.save()
     with torch.no_grad():
         run.trainer.network.output.bias[3] = math.inf
-    run.trainer.place.step = 5
+    run.trainer.progress.step = 5
     with pytest.raises(DivergenceError, match="not a number at step 5"):
         run.trainer.save()
-    assert load_run_state_place(tmp_path / "states" / "last.safetensors").step == 0
+    assert load_progress(tmp_path / "states" / "last.safetensors").step == 0
 
 
 def test_bf16_learns_as_well(reversals: TokenStore, tmp_path: Path) -> None:

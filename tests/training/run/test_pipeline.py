@@ -23,7 +23,7 @@ from model.checkpoint import load_checkpoint
 from model.translator import Translator
 from tests.training.zygote import TIMEOUT_S, Command, Zygote
 from training.loop.journal import read_log
-from training.loop.state import load_run_state_place, load_weights_file
+from training.loop.state import load_progress, load_weights_file
 
 
 def options(settings: Sequence[str]) -> list[str]:
@@ -135,7 +135,7 @@ def test_two_files_are_enough(dragoman: Zygote, recipe: Path, tmp_path: Path) ->
     )
     assert command.status == 0, command.said
     assert "8 pairs held out" in command.said or "dev: 8 pairs" in command.said
-    assert len(load_run_state_place(tmp_path / "run/states/last.safetensors").best) == 1
+    assert len(load_progress(tmp_path / "run/states/last.safetensors").best) == 1
 
 
 def test_a_used_folder_is_refused(dragoman: Zygote, recipe: Path, trained: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_missing_corpus_is_named(dragoman: Zygote, recipe: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("optimization.learnin_rate=1", "there is no such setting"),
+        ("optimization.learnin_rate=1", "unknown setting"),
         ("seed=many", "seed: "),
         ("device=gpu", "device 'gpu' is"),
         ("device=cuda:99", "torch sees"),
@@ -332,9 +332,9 @@ def test_every_kind_of_export_holds_its_weights(
     dragoman: Zygote, trained: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     states = trained / "states"
-    place = load_run_state_place(states / "last.safetensors")
-    assert len(place.best) == 2
-    best = [load_weights_file(states / kept.file) for kept in place.best]
+    progress = load_progress(states / "last.safetensors")
+    assert len(progress.best) == 2
+    best = [load_weights_file(states / kept.file) for kept in progress.best]
     expected = {
         "best": best[0],
         "average": {name: (best[0][name] + best[1][name]) / 2 for name in best[0]},

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tests.training.zygote import Command, Zygote
 from training.errors import RunError
 from training.loop.journal import read_log
-from training.loop.state import load_run_state_place
+from training.loop.state import load_progress
 
 VARIANTS: dict[str, list[str]] = {
     "gru-dropout-ema": [
@@ -65,7 +65,7 @@ class Unbroken:
 
     @property
     def num_steps(self) -> int:
-        return load_run_state_place(self.run / "states" / "last.safetensors").step
+        return load_progress(self.run / "states" / "last.safetensors").step
 
     def start(self, dragoman: Zygote, run: Path, *more: str) -> Command:
         chosen = [word for setting in self.settings for word in ("--set", setting)]
@@ -95,8 +95,8 @@ def simple(dragoman: Zygote, recipe: Path, tmp_path_factory: pytest.TempPathFact
     return found
 
 
-def place(run: Path) -> dict[str, Any]:
-    return asdict(load_run_state_place(run / "states" / "last.safetensors"))
+def progress(run: Path) -> dict[str, Any]:
+    return asdict(load_progress(run / "states" / "last.safetensors"))
 
 
 def bits(run: Path) -> dict[str, str]:
@@ -110,7 +110,7 @@ def bits(run: Path) -> dict[str, str]:
 
 def assert_equal(run: Path, unbroken: Path) -> None:
     assert bits(run) == bits(unbroken)
-    places = [place(folder) for folder in (run, unbroken)]
+    places = [progress(folder) for folder in (run, unbroken)]
     for found in places:
         del found["seconds"]
         del found["clipped"]  # counted at reports; the one across the break covers fewer updates
@@ -122,7 +122,7 @@ def wait_for_step(run: Path, step: int, command: Command) -> None:
 
     def reached() -> bool:
         try:
-            return load_run_state_place(run / "states" / "last.safetensors").step >= step
+            return load_progress(run / "states" / "last.safetensors").step >= step
         except RunError:  # not there yet, or replaced while it was read
             return False
 
@@ -164,7 +164,7 @@ def test_asked_to_stop_and_resumed_equals_unbroken(
     assert command.status == 130
     assert command.said.endswith(f"stopped; go on with: dragoman train --run {run} --resume\n")
     assert "Traceback" not in command.said
-    assert step <= place(run)["step"] < simple.num_steps
+    assert step <= progress(run)["step"] < simple.num_steps
     assert (run / "curves.png").is_file() == bool(read_log(run))
 
     command = dragoman.run("train", "--run", run, "--resume")  # the recipe is not needed
@@ -233,7 +233,7 @@ def test_a_finished_run_goes_on_with_more_epochs(
     command = simple.start(dragoman, run, "--resume", "--set", "optimization.max_epochs=4")
     assert command.wait() == 0
     assert "all 4 epochs are done" in command.said
-    assert place(run)["epoch"] == 4
+    assert progress(run)["epoch"] == 4
     steps = [line["step"] for line in read_log(run) if line["kind"] == "validation"]
     assert steps == sorted(set(steps))
 
@@ -271,8 +271,8 @@ def _no_averages(tensors: dict[str, torch.Tensor], found: dict[str, Any]) -> Non
 
 
 def _start_of_epoch(tensors: dict[str, torch.Tensor], found: dict[str, Any]) -> None:
-    assert found["place"]["batch"] > 0
-    found["place"]["batch"] = 0
+    assert found["progress"]["batch"] > 0
+    found["progress"]["batch"] = 0
 
 
 @pytest.fixture(scope="module")

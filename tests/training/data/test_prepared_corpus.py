@@ -14,7 +14,7 @@ from tests.training.corpora import Maker, hashes, numbered
 from training.config import TokenizerConfig
 from training.data import prepare as corpus_module
 from training.data.parallel import MAX_WORKERS
-from training.data.prepared import SourceFile
+from training.data.prepared_corpus import SourceFile
 from training.data.readers import Pair
 from training.errors import CorpusError
 
@@ -130,12 +130,12 @@ def test_a_killed_attempt_leaves_no_folder_and_no_litter_for_long(maker: Maker) 
         "import sys, time\n"
         "from pathlib import Path\n"
         "from training.config import DataConfig\n"
-        "from training.data.prepare import prepare\n"
+        "from training.data.prepare import prepare_corpus\n"
         "def fit(*texts):\n"
         "    print('fitting', flush=True)\n"
         "    time.sleep(60)\n"
         "data = DataConfig.model_validate_json(sys.argv[1])\n"
-        "prepare(data, tokenizer=None, folder=Path(sys.argv[2]), fit=fit, report=print)\n"
+        "prepare_corpus(data, tokenizer=None, folder=Path(sys.argv[2]), fit=fit, report=print)\n"
     )
     command = [sys.executable, "-c", program, data.model_dump_json(), str(maker.prepared)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
