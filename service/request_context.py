@@ -59,7 +59,7 @@ class RequestContext:
     caller: Caller
     pending: PendingRequest
     # Marks a stage of the request in its trace; does nothing where requests are not traced.
-    stage: Callable[[str], AbstractContextManager[None]] = contextlib.nullcontext
+    stage: Callable[[str], AbstractContextManager[None]] = lambda name: contextlib.nullcontext()
     response_headers: dict[str, str] = field(default_factory=dict)  # to be added to the answer
     _translated_at: float | None = None
 
