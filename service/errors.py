@@ -18,6 +18,14 @@ class RequestError(DragomanError):
         self.retry_after_s = retry_after_s
 
 
+class MalformedRequest(RequestError):
+    """Bytes that are not an HTTP request, or the head of one that is too large."""
+
+
+class HeadTooSlow(RequestError):
+    """The head of a request did not arrive in time."""
+
+
 class MalformedBody(RequestError):
     """The body is not valid JSON, or not valid in the format of its content type."""
 

@@ -23,8 +23,11 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 
 
 @contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary sibling to write; on success it becomes `path`, else it is removed."""
+def replaced_file(path: Path, *, mode: int | None = None) -> Iterator[Path]:
+    """Yields a temporary sibling to write; on success it becomes `path`, else it is removed.
+
+    The file gets this mode; None: the mode that the umask says.
+    """
     path = Path(os.path.realpath(path))
     if (
         path.exists() and not path.is_file()
@@ -34,7 +37,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
     temporary = _sibling(path, "tmp")
     try:
         with _blamed_on(path, temporary):
-            mode = _umask_mode(temporary)
+            mode = _umask_mode(temporary) if mode is None else mode
             yield temporary
             temporary.chmod(mode)
             sync(temporary)

@@ -1,4 +1,4 @@
-"""The native face, `/v1`: bodies in and out, as `v1_bodies.py` describes them."""
+"""The native API, `/v1`; `v1_bodies.py` describes its bodies."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from model.decoding.search_config import SearchConfig
 from model.translation import SegmentTranslation, Translation
+from service.api.routes import StrictRoute
 from service.api.translation_service import TranslationService
 from service.api.v1_bodies import (
     AlternativeBody,
@@ -27,19 +28,37 @@ from service.api.v1_bodies import (
     WordBody,
 )
 from service.errors import InvalidRequest
-from service.protocol.dialects import NATIVE
+from service.limits import Limits
+from service.protocol.dialects import Dialect, KeyPlaces
+from service.protocol.error_body import ErrorBody, ErrorDetail
+from service.protocol.error_table import Refusal
 from service.protocol.openapi import documented_errors
-from service.protocol.strict_json import StrictRoute
 from service.serving.registry import Registry
 from service.serving.route import Route
 from service.serving.served_model import ModelInfo, ServedModel
 from service.text.quality_warnings import warnings_of
 from service.text.words import Word, words_of
 
-# Of metrics.json. The rest (example sentences, hashes, training config) is the team's own affair.
+
+def _error_body(refusal: Refusal) -> object:
+    detail = ErrorDetail(code=refusal.code, message=refusal.message, field=refusal.field)
+    return ErrorBody(error=detail).model_dump(exclude_none=True)
+
+
+# Of all paths that belong to no other API.
+NATIVE = Dialect(
+    "/v1",
+    speaks=lambda scope: True,
+    error_body=_error_body,
+    keys=KeyPlaces("Authorization: Bearer KEY", scheme="bearer", header="X-API-Key"),
+    translation_paths=frozenset({"/v1/translate", "/v1/score"}),
+    error_model=ErrorBody,
+)
+
+# Of metrics.json. The rest (example sentences, hashes, training config) is for the team alone.
 _SHOWN_METRICS = ("dev", "test", "created", "parent")
 
-# What of one model's work has no meaning behind another's.
+# Details of one model's work, which mean nothing for a translation by two models in turn.
 _OF_ONE_MODEL = ("alignments", "offsets", "token_log_probs", "words")
 
 _RENDERED_AT_ONCE = 10_000  # characters; less than a millisecond, and no change of threads
@@ -71,7 +90,7 @@ def native_router(translation_service: TranslationService) -> APIRouter:
             request,
             route,
             body.texts,
-            _searches(body, route, translation_service.settings.max_beam_size),
+            _searches(body, route, translation_service.limits),
             alignments=body.alignments or body.words,
             segmentation=body.segmentation,
             name_of=body.text_field,
@@ -124,24 +143,19 @@ def _refuse_details(body: TranslateRequest, route: Route) -> None:
             )
 
 
-def _searches(body: TranslateRequest, route: Route, max_beam_size: int) -> list[SearchConfig]:
+def _searches(body: TranslateRequest, route: Route, limits: Limits) -> list[SearchConfig]:
     """For each model of the route; alternatives are the last one's."""
     between = body.model_copy(update={"alternatives": 0})
     wishes = [*[between] * (len(route.legs) - 1), body]
     return [
-        _search(wish, leg.info.search, max_beam_size)
-        for wish, leg in zip(wishes, route.legs, strict=True)
+        _search(wish, leg.info.search, limits) for wish, leg in zip(wishes, route.legs, strict=True)
     ]
 
 
-def _search(body: TranslateRequest, defaults: SearchConfig, max_beam_size: int) -> SearchConfig:
-    """The model's defaults with the request's settings on top; InvalidRequest names a bad one."""
+def _search(body: TranslateRequest, defaults: SearchConfig, limits: Limits) -> SearchConfig:
+    """The model's defaults, replaced by the request's settings; raises InvalidRequest."""
     beam_size = defaults.beam_size if body.beam_size is None else body.beam_size
-    if beam_size > max_beam_size:
-        raise InvalidRequest(
-            f"beam_size is {beam_size}, the limit is {max_beam_size} (max_beam_size)",
-            field="beam_size",
-        )
+    limits.check_beam_size(beam_size)
     if body.alternatives >= beam_size:
         raise InvalidRequest(
             f"alternatives must be below beam_size, which is {beam_size}; raise beam_size",

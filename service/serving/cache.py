@@ -18,9 +18,10 @@ from model.decoding.search_config import SearchConfig
 from model.text.segmenter import Segmentation
 from model.translation import Translation
 from service.errors import QueueFull
-from service.serving.arrivals import arrived
+from service.limits import deadline_exceeded
 from service.serving.jobs import ItemFailure
-from service.serving.served_model import Answer, ServedModel, too_late
+from service.serving.pending import PendingRequest
+from service.serving.served_model import Answer, ServedModel
 
 _ENTRY_CHARACTERS = 100  # what an entry costs beside its texts: numbers, objects of the pieces
 
@@ -85,10 +86,12 @@ class TranslationCache:
         segmentation: Segmentation,
         deadline_s: float,
         name_of: Callable[[int], str],
+        pending: PendingRequest | None = None,
     ) -> CachedTranslations:
         """One translation a text, in order; equal texts are translated once.
 
-        `name_of` names the text at an index for error messages. Translations with alignments are
+        `name_of` names the text at an index for error messages. `pending` ends when the request's
+        texts are in the queue. Translations with alignments are
         not remembered: their matrices are far larger than the texts.
         Raises QueueFull, DeadlineExceeded after `deadline_s`, InvalidRequest for a text that the
         model cannot translate, TranslationFailed when the network failed on one.
@@ -113,6 +116,7 @@ class TranslationCache:
                 segmentation=segmentation,
                 deadline_s=deadline_s,
                 name_of=lambda index: name_of(texts.index(missing[index])),
+                pending=pending,
             )
             for text, translation in zip(missing, answer.translations, strict=True):
                 translations[text] = translation
@@ -132,6 +136,7 @@ class TranslationCache:
         segmentation: Segmentation,
         deadline_s: float,
         name_of: Callable[[int], str],
+        pending: PendingRequest | None,
     ) -> Answer:
         """The model's answer, shared with a request in flight that asked for the same."""
         asked = (model, tuple(texts), search, alignments, segmentation)
@@ -144,11 +149,14 @@ class TranslationCache:
                 alignments=alignments,
                 segmentation=segmentation,
                 deadline_s=max(until - time.monotonic(), 0.0),
+                pending=pending,
             )
 
         try:
             async with asyncio.timeout(deadline_s):
                 if (in_flight := self._in_flight.get(asked)) is not None:
+                    if pending is not None:  # its texts are in the queue already
+                        pending.end()
                     with contextlib.suppress(QueueFull):  # the first request may have had less time
                         return replace(await self._join(asked, in_flight), shared=True)
                 in_flight = self._in_flight[asked] = _InFlight(asyncio.create_task(begin()))
@@ -156,13 +164,11 @@ class TranslationCache:
         except ItemFailure as failure:
             raise failure.error(name_of(failure.index)) from None
         except TimeoutError:
-            raise too_late(deadline_s) from None
+            raise deadline_exceeded(deadline_s) from None
 
     async def _join(self, asked: object, in_flight: _InFlight) -> Answer:
         """The answer; cancels the computation when the last request that waits has left."""
         in_flight.num_waiting += 1
-        if in_flight.num_waiting > 1:  # its texts are in the queue already
-            arrived()
         try:
             return await asyncio.shield(in_flight.task)
         finally:

@@ -21,13 +21,14 @@ from model.system.process import freeze_gc
 from model.text.segmenter import Segmentation
 from model.translation import ForcedScore, Translation
 from service.errors import (
-    DeadlineExceeded,
     ModelLoading,
     ModelUnavailable,
     ShuttingDown,
     describe,
 )
+from service.limits import deadline_exceeded
 from service.serving.jobs import ItemFailure, Job, ScoreJob, TranslateJob, TranslatorFace
+from service.serving.pending import PendingRequest
 from service.serving.queue_limits import Load, QueueLimits
 from service.serving.worker import Worker
 from service.settings import Settings
@@ -148,8 +149,9 @@ class ServedModel:
         alignments: bool,
         segmentation: Segmentation,
         deadline_s: float,
+        pending: PendingRequest | None = None,
     ) -> Answer:
-        """One translation a text, in order.
+        """One translation a text, in order; `pending` ends when the texts are in the queue.
 
         Raises QueueFull when the queue has no room for them before the deadline, and ItemFailure
         for a text that cannot be translated. Cancelling frees the engine's slots at its next step.
@@ -169,7 +171,7 @@ class ServedModel:
             segmentation=segmentation,
             bulk=load.bulk,
         )
-        translations = await self._perform(job, load, deadline_s)
+        translations = await self._perform(job, load, deadline_s, pending)
         assert job.begun_at is not None
         assert job.done_at is not None
         return Answer(
@@ -180,7 +182,11 @@ class ServedModel:
         )
 
     async def score(
-        self, pairs: Sequence[tuple[str, str]], *, deadline_s: float
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        deadline_s: float,
+        pending: PendingRequest | None = None,
     ) -> list[ForcedScore]:
         """One score a pair, in order; raises like `translate`."""
         self._require_ready()
@@ -191,20 +197,22 @@ class ServedModel:
         load = self.queue_limits.load_of(source + target for source, target in pairs)
         try:
             async with asyncio.timeout(deadline_s):
-                return await self._perform(job, load, deadline_s)
+                return await self._perform(job, load, deadline_s, pending)
         except ItemFailure as failure:
             raise failure.error(f"pairs[{failure.index}]") from None
         except TimeoutError:
-            raise too_late(deadline_s) from None
+            raise deadline_exceeded(deadline_s) from None
 
-    async def _perform(self, job: Job, load: Load, deadline_s: float) -> list[Any]:
-        """The results of a job, after it got its place in the queue."""
-        await self.queue_limits.enter(load, deadline_s)
+    async def _perform(
+        self, job: Job, load: Load, deadline_s: float, pending: PendingRequest | None
+    ) -> list[Any]:
+        """The results of a job, once the queue has space for it."""
+        await self.queue_limits.acquire(load, deadline_s, pending)
         try:
             self._put(job)
             return await job.future
         finally:
-            self.queue_limits.leave(load)
+            self.queue_limits.release(load)
             self._abandon(job)
 
     def _require_ready(self) -> None:
@@ -306,13 +314,6 @@ class ServedModel:
             self._inbox.clear()
         worker.fail_all(reason)
         worker.close()
-
-
-def too_late(deadline_s: float) -> DeadlineExceeded:
-    """The error for a request that was not answered before its deadline."""
-    return DeadlineExceeded(
-        f"no answer within {deadline_s:g} s (deadline_s); send less at once or try later"
-    )
 
 
 # Any text would do; one in the model's source language takes few decoding steps.

@@ -34,7 +34,7 @@ def serving() -> Serving:
     ) -> AsyncIterator[httpx.AsyncClient]:
         reloader = models if isinstance(models, Reloader) else Reloader(models, None)
         registry = reloader.registry
-        app = create_app(registry, settings or Settings(), lifecycle, reloader)
+        app = create_app(registry, settings or Settings(), lifecycle, reloader).asgi
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
