@@ -1,11 +1,11 @@
-"""What tells good translations from bad ones without a reference: signs, and word confidence.
+"""Quality estimation without a reference: names of warnings, and the confidence of words.
 
-The signs are named here and found in service/text/quality_warnings.py.
+service/text/quality_warnings.py finds the warnings.
 
 A word's confidence is the product of its pieces' probabilities, which the search has computed
-already (service/text/words.py gives readers the same numbers with positions). Here only the smallest one
-counts, so the pieces suffice: no text is normalised or measured, and it costs some microseconds a
-sentence. training/release/calibration.py measures the bound below which a translation is called unsure.
+already (service/text/words.py gives the same numbers with positions). Only the smallest one is
+needed here, so pieces suffice and no text is normalised: some microseconds per sentence.
+training/release/calibration.py measures the bound below which a translation is called unsure.
 """
 
 import math
@@ -13,18 +13,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import regex  # type: ignore[import-untyped, unused-ignore]
+from model.text.languages import UNSPACED_CHARACTER
 
 if TYPE_CHECKING:
     from model.translation import Translation
 
 Sign = Literal["copied", "loop", "cut", "too_short", "too_long", "numbers", "unsure"]
 
-# Scripts without spaces between words.
-UNSPACED = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
-    r"\u3000-\u303f\uff00-\uff64]"
-)
 _SPACE = "\u2581"  # SentencePiece's sign for the space before a word
 _BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
 
@@ -61,8 +56,9 @@ def unsure_below(metrics: Mapping[str, Any]) -> float | None:
     """The bound in a checkpoint's metrics.json; None where it has none, or no number there."""
     calibration = metrics.get("calibration")
     bound = calibration.get("unsure_below") if isinstance(calibration, dict) else None
-    is_number = isinstance(bound, int | float) and not isinstance(bound, bool)
-    return float(bound) if is_number else None
+    if isinstance(bound, int | float) and not isinstance(bound, bool):
+        return float(bound)
+    return None
 
 
 def _characters(
@@ -89,4 +85,4 @@ def _characters(
 
 
 def _is_unspaced(text: str) -> bool:
-    return bool(text) and UNSPACED.match(text) is not None
+    return bool(text) and UNSPACED_CHARACTER.match(text) is not None

@@ -34,6 +34,12 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio, as the service does."""
+    return "asyncio"
+
+
+@pytest.fixture
 def quick() -> Iterator[None]:
     """For tests of what happens around the network, by steps whose shapes others check."""
     with unchecked_shapes():

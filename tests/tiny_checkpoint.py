@@ -58,10 +58,10 @@ def write_tiny_checkpoint(folder: Path, *, seed: int = 1, **choices: Any) -> Pat
             **{**small, **choices},
         ),
         tokenizer=TokenizerDescription(
-            kind=tokenizers.source.kind,
+            kind="unigram",
             joint=tokenizers.joint,
-            source_normalization=tokenizers.source.normalization,
-            target_normalization=tokenizers.target.normalization,
+            source_normalization="nmt_nfkc",
+            target_normalization="nmt_nfkc",
         ),
         search=SearchDefaults(beam_size=2),
         max_source_tokens=40,

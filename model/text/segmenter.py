@@ -1,6 +1,6 @@
-"""A text, maybe of several lines, becomes segments that fit a limit; translations become a text.
+"""Splits a text into segments that fit a limit, and joins their translations to a text.
 
-Knows nothing of models: the caller's `fits` says what is short enough. Nothing is ever cut off:
+The caller's function `fits` decides whether a segment is short enough. No text is lost: the
 segments and the white space between them rebuild the input exactly.
 """
 
@@ -13,13 +13,11 @@ from typing import Literal
 import regex  # type: ignore[import-untyped, unused-ignore]
 import sentencex
 
-# What a segment is, as long as it fits: a sentence; a line; or the whole text, whose line breaks
-# the network then sees as spaces.
-Segmentation = Literal["sentence", "line", "none"]
+from model.text.languages import UNSPACED_SENTENCES, primary_subtag
 
-# Written without spaces between sentences. Thai, Lao, Khmer and Burmese are not here: they leave
-# out the spaces between words, but put one between sentences.
-_UNSPACED_LANGUAGES = {"zh", "cmn", "yue", "wuu", "hak", "nan", "lzh", "ja"}
+# A segment that fits is a sentence, a line or the whole text, whose line breaks the network then
+# sees as spaces.
+Segmentation = Literal["sentence", "line", "none"]
 
 # The end of a clause: after a mark. A comma or colon inside "1,000" or "12:30" is none.
 _CLAUSE_END = re.compile(r"[,;:–](?=\s)|[—、，；：،؛]")
@@ -44,7 +42,7 @@ _KHMER_STOP = re.compile("[\u17d4\u17d5]")
 
 @dataclass(frozen=True)
 class Segment:
-    """What is translated in one go; never blank, no white space at its ends."""
+    """A part of a text that is translated at once; never blank, no white space at its ends."""
 
     text: str
     before: str  # the white space of the input between the previous segment and this one
@@ -52,7 +50,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Span:
-    """Where something stands in a text: from `start` up to `end`, in code points."""
+    """The position of a part of a text: from `start` up to `end`, in code points."""
 
     start: int
     end: int
@@ -60,20 +58,20 @@ class Span:
 
 @dataclass(frozen=True)
 class SplitText:
-    """`"".join(s.before + s.text for s in segments) + after` is the input, exactly."""
+    """A text in segments: `"".join(s.before + s.text for s in segments) + after` is the input."""
 
     segments: tuple[Segment, ...]
     after: str  # the white space behind the last segment; all of a blank text
 
     @property
     def spans(self) -> list[Span]:
-        """Where each segment stands in the input."""
+        """The position of each segment in the input."""
         return _spans((segment.before, segment.text) for segment in self.segments)
 
 
 @dataclass(frozen=True)
 class JoinedText:
-    """A text made of translated segments, and where each of them stands in it."""
+    """A text made of translated segments, and the position of each in it."""
 
     text: str
     spans: list[Span]
@@ -82,12 +80,12 @@ class JoinedText:
 def split(
     text: str, *, language: str, fits: Callable[[str], bool], segmentation: Segmentation = "line"
 ) -> SplitText:
-    """What `segmentation` calls a segment is one if it fits; a longer one is split into some.
+    """Splits a text into sentences, into lines or not at all, and further where that does not fit.
 
-    Each of its segments is as long as fits and ends with a sentence; if no sentence ends there,
-    with a clause, else with a word, else with a whole character as a reader sees it. A single code
-    point becomes a segment even if `fits` refuses it. `language` is a BCP 47 code; an unknown one
-    is treated like English.
+    What does not fit is split into the longest segments that do. They end with a sentence; if no
+    sentence ends there, with a clause, else with a word, else with a whole character as a reader
+    sees it. A single code point becomes a segment even if `fits` refuses it. `language` is a BCP 47
+    code; an unknown one is treated like English.
     """
     segments = []
     done = 0
@@ -101,13 +99,13 @@ def split(
 
 
 def join(source: SplitText, translations: Sequence[str], *, target_language: str) -> JoinedText:
-    """The translations, one per segment, with the white space of the source between them.
+    """Joins the translations, one per segment, with the white space of the source between them.
 
     The space between two sentences follows the target language: a single one is left out in
     Chinese and Japanese, and where there is none, other languages get one. All other white space,
     and every line break that is not inside a segment, stays as it is.
     """
-    unspaced = _primary_subtag(target_language) in _UNSPACED_LANGUAGES
+    unspaced = primary_subtag(target_language) in UNSPACED_SENTENCES
     parts: list[tuple[str, str]] = []
     for segment, translation in zip(source.segments, translations, strict=True):
         gap = segment.before
@@ -123,7 +121,7 @@ def join(source: SplitText, translations: Sequence[str], *, target_language: str
 
 
 def _spans(parts: Iterable[tuple[str, str]]) -> list[Span]:
-    """Where the second of each pair stands when all are joined."""
+    """The position of the second part of each pair when all are joined."""
     spans = []
     end = 0
     for gap, content in parts:
@@ -134,7 +132,7 @@ def _spans(parts: Iterable[tuple[str, str]]) -> list[Span]:
 
 
 def _stretches(text: str, language: str, segmentation: Segmentation) -> Iterator[Span]:
-    """What would be a segment if all fitted; not blank, without white space around it."""
+    """The segments that a text would have if all fitted, without white space around them."""
     if segmentation == "none":
         yield from _stripped(text, 0, len(text))
         return
@@ -167,10 +165,10 @@ def _stripped(text: str, start: int, end: int) -> Iterator[Span]:
 def _sentences(line: str, language: str) -> Iterator[Span]:
     """The sentences of a line.
 
-    What has no word ("1.", "M.", "...") tells the network nothing by itself: it goes with the next
-    sentence, or, at the line's end, with the one before.
+    A part without a word ("1.", "M.", "...") means nothing by itself to the network: it is joined
+    to the next sentence or, at the end of the line, to the one before.
     """
-    fewest_letters = 1 if _primary_subtag(language) in _UNSPACED_LANGUAGES else 2
+    fewest_letters = 1 if primary_subtag(language) in UNSPACED_SENTENCES else 2
     ends: list[int] = []
     begin = num_letters = 0
     for end in (*_sentence_ends(line, language), len(line)):
@@ -187,9 +185,9 @@ def _sentences(line: str, language: str) -> Iterator[Span]:
 
 
 def _sentence_ends(line: str, language: str) -> Iterator[int]:
-    """Where sentences end within a line, the white space behind them included.
+    """The ends of the sentences within a line, the white space after them included.
 
-    The line is looked at in windows, since sentencex takes time with the square of its length. A
+    The line is read in windows, because sentencex takes time with the square of its length. A
     sentence that fills half a window or more goes on in the next one.
     """
     begin = 0
@@ -199,7 +197,7 @@ def _sentence_ends(line: str, language: str) -> Iterator[int]:
         for end in _ends_in_window(line, begin, limit + _LOOKAHEAD, language):
             if end > limit:
                 break
-            if _stands_apart(line, end, language):
+            if _is_sentence_end(line, end, language):
                 last = end
                 yield end
         if limit >= len(line):
@@ -207,24 +205,24 @@ def _sentence_ends(line: str, language: str) -> Iterator[int]:
         begin = limit if last is None else max(last, begin + _SENTENCE_WINDOW // 2)
 
 
-def _stands_apart(line: str, end: int, language: str) -> bool:
-    """Whether what sentencex takes for a sentence's end can be one without a space behind it.
+def _is_sentence_end(line: str, end: int, language: str) -> bool:
+    """Whether an end of a sentence that sentencex found is one, also without a space after it.
 
-    Not so in `Node.js`; nor in 「はい。」と言った, where the quotation goes on.
+    It is none in `Node.js`, nor in 「はい。」と言った, where the quotation goes on.
     """
     last, following = line[end - 1], line[end]
     if last.isspace():
         return True
     if unicodedata.category(last) in _CLOSING:
         return unicodedata.category(following) in _OPENING
-    unspaced = _primary_subtag(language) in _UNSPACED_LANGUAGES
+    unspaced = primary_subtag(language) in UNSPACED_SENTENCES
     return not last.isascii() or (unspaced and not following.isascii())
 
 
 def _split_stretch(
     line: str, *, language: str, fits: Callable[[str], bool]
 ) -> Iterator[tuple[int, int]]:
-    """Start and end of each segment of what neither starts nor ends with white space."""
+    """Start and end of each segment of a text without white space at its ends."""
     if fits(line):
         yield 0, len(line)
         return
@@ -242,10 +240,10 @@ def _split_stretch(
 
 
 def _farthest_fit(line: str, start: int, *, guess: int, fits: Callable[[str], bool]) -> int:
-    """The last end with `fits(line[start:end])`, at least one character behind the start.
+    """The last end with `fits(line[start:end])`, at least one character after the start.
 
-    Takes `fits` to be monotone. Asks it O(log) times about texts at most twice as long as the
-    answer or the guess, so that a whole line costs n log n however long it is.
+    Assumes that `fits` is monotone. Calls it O(log) times with texts at most twice as long as the
+    result or the guess, so that a whole line costs n log n however long it is.
     """
     low, high = start + 1, min(start + guess, len(line))
     if high == low:
@@ -264,7 +262,7 @@ def _farthest_fit(line: str, start: int, *, guess: int, fits: Callable[[str], bo
 
 
 def _best_end(line: str, start: int, limit: int, *, language: str) -> int:
-    """Where to end the segment that begins at `start` and may reach to `limit`."""
+    """The best end of the segment that begins at `start` and may reach to `limit`."""
     if limit == len(line):
         return limit
     sentence_end = _last_sentence_end(line, start, limit, language=language)
@@ -297,14 +295,14 @@ def _last_sentence_end(line: str, start: int, limit: int, *, language: str) -> i
 
 
 def _ends_in_window(line: str, begin: int, end: int, language: str) -> Iterator[int]:
-    """Where sentencex sees sentences end in a part of a line.
+    """The ends of sentences that sentencex finds in a part of a line.
 
-    Not the last one: where the window ends, it does not.
+    The last one is left out: the window ends there, maybe not the sentence.
     """
     end = min(end, len(line))
     window = _KHMER_STOP.sub("\u104b", _ODD_SPACE.sub(" ", line[begin:end]))
     try:
-        sentences = sentencex.segment(_primary_subtag(language), window)
+        sentences = sentencex.segment(primary_subtag(language), window)
     except BaseException as error:  # a panic in Rust is not an Exception; it must not end a thread
         if type(error).__name__ != "PanicException":
             raise
@@ -320,8 +318,3 @@ def _skip_blank(line: str, position: int) -> int:
     blank = _BLANK.match(line, position)
     assert blank is not None  # the pattern matches the empty string
     return blank.end()
-
-
-def _primary_subtag(language: str) -> str:
-    """`zh` of `zh-Hans-CN`, as sentencex and our own tables know it."""
-    return language.partition("-")[0].lower()

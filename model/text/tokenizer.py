@@ -1,14 +1,14 @@
-"""Segment <-> pieces <-> token ids, with SentencePiece; owns PAD, UNK, BOS and EOS.
+"""Turns segments into token ids and back, with SentencePiece; defines PAD, UNK, BOS and EOS.
 
-Models are fitted in `training.data.fit_tokenizer`; here they are loaded, checked and used.
-Splitting a text into segments is `model.text.segmenter`'s affair.
+Models are fitted in `training.data.fit_tokenizer`; here they are loaded, checked and used. How
+they were fitted stands in the checkpoint's config.json. `model.text.segmenter` splits a text into
+segments.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from sentencepiece import SentencePieceProcessor, set_min_log_level
 
@@ -20,7 +20,7 @@ JOINT_FILE = "joint.model"
 SOURCE_FILE = "source.model"
 TARGET_FILE = "target.model"
 
-TokenizerKind = Literal["unigram", "bpe"]
+_RARE_CHARACTER = "\U0010fffd"  # of a private use area: in no vocabulary
 
 # Control characters carry no meaning to translate and would break "line in, line out": those that
 # separate (tab, line feed, U+2028, ...) become a space, the others disappear, as in SentencePiece's
@@ -33,13 +33,13 @@ _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "") | {
 
 def clean_controls(text: str) -> str:
     """The text on one line: no control character, no line break, no white space at its ends."""
-    if text.isprintable() and "\u2581" not in text:  # nearly always, and told six times faster
+    if text.isprintable() and "\u2581" not in text:  # nearly always, and six times faster
         return text.strip()
     return text.translate(_CONTROLS).strip()
 
 
 def check_text(text: str) -> None:
-    """Raises InputError for what no translation can hold: NUL and lone surrogates.
+    """Raises InputError for characters that cannot be translated: NUL and lone surrogates.
 
     Positions count characters from 1.
     """
@@ -64,21 +64,16 @@ class Tokenizer:
     """
 
     size: int  # number of pieces, the four special ones included
-    kind: TokenizerKind
-    normalization: str  # "nmt_nfkc", "nfkc" or "identity": the rule inside the model
 
     def __init__(self, model: bytes, *, name: str) -> None:
-        """From the bytes of a `.model` file; raises CheckpointError, which mentions `name`."""
-        settings = _read_settings(model, name=name)
+        """Loads the bytes of a `.model` file; raises CheckpointError, which mentions `name`."""
         self._model = model
         self._processor = _load_processor(model, name=name)
         self.size = self._processor.piece_size()
-        self.kind = settings.kind
-        self.normalization = settings.normalization
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Raises CheckpointError when the file is missing, damaged or not made by Dragoman."""
+        """Loads a `.model` file; CheckpointError if it is missing, damaged or not Dragoman's."""
         try:
             model = path.read_bytes()
         except OSError as error:
@@ -94,7 +89,7 @@ class Tokenizer:
         os.replace(temporary, path)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids without BOS and EOS; empty when the text has nothing but white space."""
+        """Token ids without BOS and EOS; empty if the text is only white space."""
         token_ids: list[int] = self._processor.encode(clean_controls(text))
         return token_ids
 
@@ -121,7 +116,7 @@ class Tokenizer:
         return [self._processor.id_to_piece(int(token_id)) for token_id in token_ids]
 
     def normalize(self, text: str) -> str:
-        """The text as the network sees it, and as `decode` gives it back."""
+        """The text as the network sees it, and as `decode` returns it."""
         normalized: str = self._processor.normalize(clean_controls(text))
         return normalized.removeprefix("▁").replace("▁", " ")
 
@@ -138,7 +133,7 @@ class TokenizerPair:
         return self.source is self.target
 
     def save(self, folder: Path) -> list[str]:
-        """Writes joint.model, or source.model and target.model; the names of the files."""
+        """Writes joint.model, or source.model and target.model; returns the files' names."""
         if self.joint:
             files = {JOINT_FILE: self.source}
         else:
@@ -151,7 +146,7 @@ class TokenizerPair:
 
     @classmethod
     def load(cls, folder: Path) -> "TokenizerPair":
-        """Raises CheckpointError when the files are missing, damaged or contradict each other."""
+        """Loads what `save` wrote; CheckpointError if files are missing, damaged or too many."""
         present = [n for n in (JOINT_FILE, SOURCE_FILE, TARGET_FILE) if (folder / n).exists()]
         if present == [JOINT_FILE]:
             joint = Tokenizer.load(folder / JOINT_FILE)
@@ -165,7 +160,7 @@ class TokenizerPair:
 
 
 def _load_processor(model: bytes, *, name: str) -> SentencePieceProcessor:
-    """A processor whose special ids and byte pieces are those we rely on."""
+    """A processor with the special ids and byte pieces of Dragoman's models; or CheckpointError."""
     set_min_log_level(2)  # SentencePiece would print a damaged model's errors itself
     processor = SentencePieceProcessor()
     try:
@@ -181,94 +176,15 @@ def _load_processor(model: bytes, *, name: str) -> SentencePieceProcessor:
             f"eos; it was not fitted by Dragoman"
         )
     num_byte_pieces = sum(processor.is_byte(list(range(size))))
-    if num_byte_pieces != 256:
+    if num_byte_pieces != 256 or UNK in processor.encode(_RARE_CHARACTER):
         raise CheckpointError(
-            f"{name} has {num_byte_pieces} byte pieces, not 256, so some text would be unknown to "
-            f"it; fit it with byte fallback"
+            f"{name} was fitted without byte fallback ({num_byte_pieces} of 256 byte pieces), so "
+            f"some text would be unknown to it; fit it with byte fallback"
         )
     return processor
-
-
-@dataclass(frozen=True)
-class _ModelSettings:
-    kind: TokenizerKind
-    normalization: str
-
-
-# Field numbers of sentencepiece_model.proto.
-_MODEL_TRAINER_SPEC = 2
-_MODEL_NORMALIZER_SPEC = 3
-_TRAINER_MODEL_TYPE = 3
-_TRAINER_BYTE_FALLBACK = 35
-_NORMALIZER_NAME = 1
-_KINDS: dict[object, TokenizerKind] = {1: "unigram", 2: "bpe"}
-
-
-def _read_settings(model: bytes, *, name: str) -> _ModelSettings:
-    """What the model records of its own making.
-
-    SentencePiece has no call for it, and its protobuf classes need the protobuf package, which a
-    serving image does without; so the few fields are read from the wire format here.
-    """
-    try:
-        parts = dict(_fields(model))  # of the repeated field, the pieces, the last one: not used
-        trainer = dict(_fields(_bytes(parts[_MODEL_TRAINER_SPEC])))
-        normalizer = dict(_fields(_bytes(parts[_MODEL_NORMALIZER_SPEC])))
-        normalization = _bytes(normalizer[_NORMALIZER_NAME]).decode("utf-8")
-    except (ValueError, IndexError, KeyError):
-        raise _damaged(name) from None
-    kind = _KINDS.get(trainer.get(_TRAINER_MODEL_TYPE, 1))  # unigram is not written: the default
-    if kind is None or trainer.get(_TRAINER_BYTE_FALLBACK) != 1:
-        raise CheckpointError(
-            f"{name} is not a unigram or BPE model with byte fallback, so not one of Dragoman's"
-        )
-    return _ModelSettings(kind, normalization)
 
 
 def _damaged(name: str) -> CheckpointError:
     return CheckpointError(
         f"{name} is damaged or not a SentencePiece model; export or copy it again"
     )
-
-
-def _bytes(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise ValueError("a message was expected, a number found")
-    return value
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field number and value of each field of a protobuf message.
-
-    Raises ValueError or IndexError when the message is torn.
-    """
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        field, wire_type = tag >> 3, tag & 7
-        if wire_type == 0:
-            value, position = _varint(message, position)
-            yield field, value
-            continue
-        if wire_type == 2:
-            length, position = _varint(message, position)
-        elif wire_type in (1, 5):
-            length = 8 if wire_type == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire_type} is not in use")
-        if position + length > len(message):
-            raise ValueError("the field is longer than its message")
-        yield field, message[position : position + length]
-        position += length
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """The number that starts at a position, seven bits a byte, and the position after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError("the number is longer than ten bytes")

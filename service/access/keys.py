@@ -1,4 +1,4 @@
-"""The keys file: names, hashes, scopes and limits of those who may use the service.
+"""The keys file: name, hash, scopes and limits of each API key.
 
 It holds SHA-256 hashes and never a key. Plain hashes are right for these: a key is 256 random bits
 of our own making, so there is nothing to guess, no table to look it up in, and no password behind
@@ -15,13 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from limits import RateLimitItem, parse
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -32,44 +29,26 @@ from pydantic import (
 
 from model.errors import ConfigError
 from model.system.atomic_files import replaced_file
+from service.rates import Rate
 
-_MAX_BYTES = 16 * 1024 * 1024  # tens of thousands of keys; more is another file by mistake
-_PREFIX = "dgm_"  # so that people, and scanners for leaked secrets, know one when they see it
+_MAX_BYTES = 16 * 1024 * 1024  # tens of thousands of keys; a larger file is not a keys file
+_PREFIX = "dgm_"  # people and scanners for leaked secrets recognise a key by it
 
 
 class Scope(StrEnum):
-    """What a key may be used for; none includes another."""
+    """What a key may be used for; no scope includes another."""
 
     TRANSLATE = "translate"
     METRICS = "metrics"
     ADMIN = "admin"
 
 
-@lru_cache(maxsize=1024)
-def parse_rate(text: str) -> RateLimitItem:
-    """The rate that `600/minute` means; raises ValueError for what is none."""
-    try:
-        if ";" not in text and "," not in text and "|" not in text:
-            rate = parse(text)
-            if rate.amount > 0 and rate.multiples > 0:
-                return rate
-    except ValueError:
-        pass
-    raise ValueError("it is no rate; write one such as 600/minute or 10/second")
-
-
-def _checked_rate(text: str) -> str:
-    parse_rate(text)
-    return text
-
-
-Rate = Annotated[str, AfterValidator(_checked_rate)]
 KeyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Quota = Annotated[int, Field(ge=1)]
 
 
 class Key(BaseModel):
-    """One key, without the key."""
+    """An API key: everything about it but its value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -87,12 +66,12 @@ class Key(BaseModel):
         return bytes.fromhex(self.sha256)
 
     def is_expired(self, now: datetime) -> bool:
-        """True from the moment at which it stops to open anything."""
+        """True from the moment at which the key is no longer valid."""
         return self.expires is not None and now >= self.expires
 
 
 class KeysFile(BaseModel):
-    """All of a keys file."""
+    """The content of a keys file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -112,17 +91,17 @@ class KeysFile(BaseModel):
 
 
 def new_key() -> str:
-    """A key that nobody has."""
+    """A new random key."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
 def digest_of(key: str) -> bytes:
-    """What of a key is kept."""
+    """The hash that is stored in place of a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 def read_keys(path: Path) -> KeysFile:
-    """The keys in a file; ConfigError says in one sentence why there are none."""
+    """The keys in a file; raises ConfigError for a file that is missing or not valid."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -144,12 +123,12 @@ def read_keys(path: Path) -> KeysFile:
 
 
 def write_keys(path: Path, keys: KeysFile) -> None:
-    """Replaces the file in one step; only its owner may read it, who stays the same."""
+    """Replaces the file in one step; keeps its owner, who alone may read it."""
     content = json.dumps(keys.model_dump(mode="json", exclude_none=True), indent=2) + "\n"
-    with replaced_file(path) as temporary:
+    with replaced_file(path, mode=0o600) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
-            with suppress(OSError):  # no file yet, or not ours to give away
+            with suppress(OSError):  # no file yet, or no right to change its owner
                 before = path.stat()
                 os.fchown(descriptor, before.st_uid, before.st_gid)
             file.write(content)
@@ -157,7 +136,7 @@ def write_keys(path: Path, keys: KeysFile) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps other commands from changing the file meanwhile; the lock is on its folder."""
+    """Locks the file against other commands while the block runs; the lock is on its folder."""
     try:
         descriptor = os.open(path.resolve().parent, os.O_RDONLY)
     except OSError as error:

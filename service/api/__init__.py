@@ -1,1 +1,1 @@
-"""The APIs of other services, spoken by ours: one thin module each, all on the same gate."""
+"""The APIs of other services, spoken by ours: one thin module each, all on the same service."""

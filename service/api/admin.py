@@ -1,4 +1,4 @@
-"""Routes for whoever runs the service, for keys with the scope `admin`: `POST /admin/reload`."""
+"""Routes for operators, who need a key with the scope `admin`: `POST /admin/reload`."""
 
 import asyncio
 import time
@@ -9,28 +9,29 @@ from pydantic import BaseModel
 
 from service.access.callers import require
 from service.access.keys import Scope
-from service.api.translation_service import DEADLINE_HEADER, Gate
-from service.api.v1_bodies import ErrorBody
 from service.errors import ShuttingDown
-from service.lifecycle import Phase
-from service.serving.reload import Report, Result
+from service.lifecycle import Lifecycle, Phase
+from service.limits import DEADLINE_HEADER
+from service.protocol.error_body import ErrorBody
+from service.request_context import context_of
+from service.serving.reload import Reloader, ReloadReport, ReloadResult
 
-_WAIT_S = 50.0  # for models to load; proxies commonly give up after 60
-_LOOK_S = 0.1  # how soon a service that ends lets go of who waits
+_WAIT_S = 50.0  # for models to load; proxies commonly give up after 60 s
+_POLL_S = 0.1  # how often the request looks whether the service is shutting down
 
 
 class ModelChange(BaseModel):
-    """One model's part in a reload."""
+    """What a reload did with one model."""
 
     name: str
-    result: Result
+    result: ReloadResult
     version: str | None = None
     previous: str | None = None
     reason: str | None = None
 
 
 class ReloadResponse(BaseModel):
-    """What a reload came to; `ok` when what the models folder holds is what is served."""
+    """The outcome of a reload; `ok`: every checkpoint of the models folder is served."""
 
     done: bool
     ok: bool
@@ -39,23 +40,23 @@ class ReloadResponse(BaseModel):
 
 
 def _admins_only(request: Request) -> None:
-    require(request, Scope.ADMIN)
+    require(context_of(request.scope).caller, Scope.ADMIN)
 
 
-def admin_router(gate: Gate) -> APIRouter:
+def admin_router(reloader: Reloader, lifecycle: Lifecycle) -> APIRouter:
     """Routes under /admin."""
     router = APIRouter(prefix="/admin", tags=["operation"], dependencies=[Depends(_admins_only)])
 
     @router.post(
         "/reload",
-        summary="Serve what the models folder holds now",
+        summary="Reload the models folder",
         response_model=ReloadResponse,
         response_model_exclude_none=True,
         responses={
-            202: {"model": ReloadResponse, "description": "Not done yet; it goes on"},
+            202: {"model": ReloadResponse, "description": "Still loading; the reload continues"},
             401: {"model": ErrorBody, "description": "A key is missing"},
-            403: {"model": ErrorBody, "description": "The key is none, or lacks the scope admin"},
-            422: {"model": ReloadResponse, "description": "Something could not be loaded"},
+            403: {"model": ErrorBody, "description": "The key is invalid or lacks the scope admin"},
+            422: {"model": ReloadResponse, "description": "A model could not be loaded"},
         },
     )
     async def reload(
@@ -65,12 +66,12 @@ def admin_router(gate: Gate) -> APIRouter:
             Header(alias=DEADLINE_HEADER, gt=0, le=3600, allow_inf_nan=False),
         ] = _WAIT_S,
     ) -> ReloadResponse:
-        """Loads what is new, exchanges what has changed, and lets go of what is gone.
+        """Adds new models, replaces changed ones and removes deleted ones.
 
-        Answers when that is done, with what became of every model. The old version of a model
-        serves until the new one does; what cannot be loaded leaves it in its place.
+        Answers when that is done, with the result for every model. The old version of a model
+        serves until the new one is ready, and goes on serving if the new one cannot be loaded.
         """
-        report = await _report(gate, wait_s)
+        report = await _report(reloader, lifecycle, wait_s)
         if report is None:
             response.status_code = 202
             return ReloadResponse(done=False, ok=False)
@@ -95,15 +96,15 @@ def admin_router(gate: Gate) -> APIRouter:
     return router
 
 
-async def _report(gate: Gate, wait_s: float) -> Report | None:
-    """What the reload came to; None when it takes longer, in which case it goes on."""
+async def _report(reloader: Reloader, lifecycle: Lifecycle, wait_s: float) -> ReloadReport | None:
+    """The outcome of a reload; None when it takes longer than `wait_s` and continues."""
     until = time.monotonic() + wait_s
-    # Never cancelled by one that waits for it: others may, and the models are half exchanged.
+    # Not cancelled when this request ends: other requests may share the reload.
     reloading = None
-    while gate.lifecycle.phase is not Phase.CLOSING:
-        reloading = reloading or gate.registry.reloader.reload()
+    while lifecycle.phase is not Phase.CLOSING:
+        reloading = reloading or reloader.reload()
         left_s = until - time.monotonic()
-        await asyncio.wait({reloading}, timeout=min(left_s, _LOOK_S))
+        await asyncio.wait({reloading}, timeout=min(left_s, _POLL_S))
         if reloading.done():
             return reloading.result()
         if left_s <= 0:

@@ -1,13 +1,13 @@
-"""Health for balancers and orchestrators; outside the gate, so that overload cannot redden it."""
+"""Health for balancers and orchestrators; never refused under overload."""
 
 from fastapi import APIRouter, Response
 
-from service.api.translation_service import Gate
+from service.api.translation_service import TranslationService
 from service.api.v1_bodies import HealthResponse
 from service.lifecycle import Phase
 
 
-def health_router(gate: Gate) -> APIRouter:
+def health_router(translation_service: TranslationService) -> APIRouter:
     """Routes under /health."""
     router = APIRouter(prefix="/health", tags=["health"])
 
@@ -28,13 +28,15 @@ def health_router(gate: Gate) -> APIRouter:
 
         503 while one is loading, when none works, and from SIGTERM on.
         """
-        states = {model.name: model.state.value for model in gate.registry.dispatchers}
-        if gate.lifecycle.phase is not Phase.SERVING:
+        states = {
+            model.name: model.state.value for model in translation_service.registry.served_models
+        }
+        if translation_service.lifecycle.phase is not Phase.SERVING:
             status = "shutting down"
-        elif gate.registry.ready:
+        elif translation_service.registry.ready:
             return HealthResponse(status="ready", models=states)
         else:
-            status = "loading" if gate.registry.loading else "no model"
+            status = "loading" if translation_service.registry.loading else "no model"
         response.status_code = 503
         response.headers["Retry-After"] = "1"
         return HealthResponse(status=status, models=states)

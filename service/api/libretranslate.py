@@ -1,6 +1,6 @@
-"""The face that LibreTranslate's clients speak: libretranslatepy, Mastodon, Weblate and others.
+"""LibreTranslate's API: for libretranslatepy, Mastodon, Weblate and other clients.
 
-A list of texts gets lists, a lone text plain values. Keys are the guard's affair.
+A list of texts gets lists, a single text plain values.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ from fastapi import APIRouter, Request
 from pydantic import AliasChoices, Field
 from typing_extensions import TypedDict
 
-from service.api.multilingual import Interpretation, Interpreter, Order
+from service.api.multilingual import Interpretation, MultilingualTranslator, Order
+from service.api.routes import DialectRoute
 from service.errors import ModelLoading
 from service.lifecycle import Phase
-from service.protocol.dialects import LIBRETRANSLATE, DialectRoute
+from service.protocol.dialects import COMPATIBLE_STATUSES, Dialect, KeyPlaces
 from service.protocol.fields import Fields, LanguageCode, Texts, read_fields
 from service.protocol.openapi import documented_body, documented_errors
 from service.protocol.validation import validated
@@ -21,6 +22,29 @@ from service.text.languages import ServedPairs, language_name
 from service.text.markup import plain_document, tagged_document
 
 _AUTO = "auto"
+
+_PATHS = frozenset(
+    {
+        "/detect",
+        "/frontend/settings",
+        "/health",
+        "/languages",
+        "/suggest",
+        "/translate",
+        "/translate_file",
+    }
+)
+
+LIBRETRANSLATE = Dialect(
+    "LibreTranslate",
+    speaks=lambda scope: scope["path"] in _PATHS,
+    error_body=lambda refusal: {"error": refusal.message},
+    keys=KeyPlaces(
+        "api_key", scheme="bearer", query=("api_key", "apiKey"), body=("api_key", "apiKey")
+    ),
+    statuses=COMPATIBLE_STATUSES,
+    translation_paths=frozenset({"/translate"}),
+)
 
 # Mastodon and Lingarr send null, npm's libretranslate the other name.
 ApiKey = Annotated[str | None, Field(validation_alias=AliasChoices("api_key", "apiKey"))]
@@ -105,19 +129,20 @@ class _Route(DialectRoute):
     dialect = LIBRETRANSLATE
 
 
-def libretranslate_router(interpreter: Interpreter) -> APIRouter:
+def libretranslate_router(multilingual: MultilingualTranslator) -> APIRouter:
     """LibreTranslate's routes, at the root as its clients expect them."""
     router = APIRouter(
         tags=["as LibreTranslate"],
         responses=documented_errors(LIBRETRANSLATE),
         route_class=_Route,
     )
-    settings = interpreter.gate.settings
+    limits = multilingual.translation_service.limits
+    settings = multilingual.translation_service.settings
 
     @router.post("/translate", summary="Translate", openapi_extra=documented_body(TranslateFields))
     async def translate(request: Request) -> LibreTranslateAnswer:
         """Answers as LibreTranslate does; errors are `{"error": "..."}`."""
-        fields = validated(TranslateFields, await read_fields(request, settings.max_texts))
+        fields = validated(TranslateFields, await read_fields(request, limits))
         lone = isinstance(fields.q, str)
         order = Order(
             [fields.q] if isinstance(fields.q, str) else fields.q,
@@ -127,7 +152,7 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
             num_alternatives=fields.alternatives,
             read=tagged_document if fields.format == "html" else plain_document,
         )
-        results = await interpreter.translate(request, order)
+        results = await multilingual.translate(request, order)
         return _answer(order, results, lone=lone)
 
     @router.post(
@@ -135,8 +160,8 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
     )
     async def detect(request: Request) -> list[Detected]:
         """Answers the languages that a text may be in, likeliest first, in percent."""
-        fields = validated(DetectFields, await read_fields(request, settings.max_texts))
-        (guesses,) = await interpreter.detect(request, [fields.q], lambda _: "q")
+        fields = validated(DetectFields, await read_fields(request, limits))
+        (guesses,) = await multilingual.detect(request, [fields.q], lambda _: "q")
         likely = [guess for guess in guesses if _percent(guess.confidence) > 0] or guesses[:1]
         return [_detected(guess.language, guess.confidence) for guess in likely]
 
@@ -147,7 +172,7 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
         """Answers each language with its name and what it can be translated to."""
         return [
             {"code": code, "name": language_name(code), "targets": list(targets)}
-            for code, targets in interpreter.served().by_language.items()
+            for code, targets in multilingual.served().by_language.items()
         ]
 
     @router.get("/frontend/settings", summary="What a client may offer")
@@ -157,19 +182,19 @@ def libretranslate_router(interpreter: Interpreter) -> APIRouter:
             "charLimit": settings.max_characters,
             "batchLimit": settings.max_texts,
             "frontendTimeout": 500,
-            "apiKeys": interpreter.gate.access.needs_keys,
-            "keyRequired": interpreter.gate.access.needs_keys,
+            "apiKeys": multilingual.translation_service.access.needs_keys,
+            "keyRequired": multilingual.translation_service.access.needs_keys,
             "suggestions": False,
             "filesTranslation": False,
             "supportedFilesFormat": [],
-            "language": _default_languages(interpreter.served()),
+            "language": _default_languages(multilingual.served()),
         }
 
     @router.get("/health", summary="Does it translate?")
     async def health() -> Health:
         """Answers ok when /health/ready does, else 503."""
-        ready = interpreter.gate.registry.ready
-        if interpreter.gate.lifecycle.phase is not Phase.SERVING or not ready:
+        ready = multilingual.translation_service.registry.ready
+        if multilingual.translation_service.lifecycle.phase is not Phase.SERVING or not ready:
             raise ModelLoading("not ready; see /health/ready", retry_after_s=1)
         return {"status": "ok"}
 

@@ -1,13 +1,16 @@
-"""The native face, `/v1`: bodies in and out, as `v1_bodies.py` describes them."""
+"""The native API, `/v1`; `v1_bodies.py` describes its bodies."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.translation_service import Gate
+from model.decoding.search_config import SearchConfig
+from model.translation import SegmentTranslation, Translation
+from service.api.routes import StrictRoute
+from service.api.translation_service import TranslationService
 from service.api.v1_bodies import (
     AlternativeBody,
     ModelBody,
@@ -25,29 +28,42 @@ from service.api.v1_bodies import (
     WordBody,
 )
 from service.errors import InvalidRequest
-from service.protocol.dialects import NATIVE
+from service.limits import Limits
+from service.protocol.dialects import Dialect, KeyPlaces
+from service.protocol.error_body import ErrorBody, ErrorDetail
+from service.protocol.error_table import Refusal
 from service.protocol.openapi import documented_errors
-from service.protocol.strict_json import StrictRoute
 from service.serving.registry import Registry
-from service.serving.reload import Reloader
 from service.serving.route import Route
-from service.serving.served_model import Dispatcher, ModelInfo
+from service.serving.served_model import ModelInfo, ServedModel
 from service.text.words import Word, words_of
 
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.translation import SegmentTranslation, Translation
 
-# Of metrics.json. The rest (example sentences, hashes, training config) is the team's own affair.
+def _error_body(refusal: Refusal) -> object:
+    detail = ErrorDetail(code=refusal.code, message=refusal.message, field=refusal.field)
+    return ErrorBody(error=detail).model_dump(exclude_none=True)
+
+
+# Of all paths that belong to no other API.
+NATIVE = Dialect(
+    "/v1",
+    speaks=lambda scope: True,
+    error_body=_error_body,
+    keys=KeyPlaces("Authorization: Bearer KEY", scheme="bearer", header="X-API-Key"),
+    translation_paths=frozenset({"/v1/translate", "/v1/score"}),
+    error_model=ErrorBody,
+)
+
+# Of metrics.json. The rest (example sentences, hashes, training config) is for the team alone.
 _SHOWN_METRICS = ("dev", "test", "calibration", "created", "parent")
 
-# What of one model's work has no meaning behind another's.
+# Details of one model's work, which mean nothing for a translation by two models in turn.
 _OF_ONE_MODEL = ("alignments", "offsets", "token_log_probs", "words")
 
 _RENDERED_AT_ONCE = 10_000  # characters; less than a millisecond, and no change of threads
 
 
-def native_router(gate: Gate) -> APIRouter:
+def native_router(translation_service: TranslationService) -> APIRouter:
     """Routes under /v1."""
     router = APIRouter(
         prefix="/v1",
@@ -67,13 +83,13 @@ def native_router(gate: Gate) -> APIRouter:
         All texts are checked before any is translated, so a request with one impossible text is
         refused as a whole, and `error.field` says which (`text[3]`).
         """
-        route = gate.route(model=body.model, source=body.source, target=body.target)
+        route = translation_service.route(model=body.model, source=body.source, target=body.target)
         _refuse_details(body, route)
-        translations = await gate.translate(
+        translations = await translation_service.translate(
             request,
             route,
             body.texts,
-            _searches(body, route, gate.settings.max_beam_size),
+            _searches(body, route, translation_service.limits),
             alignments=body.alignments or body.words,
             segmentation=body.segmentation,
             name_of=body.text_field,
@@ -88,11 +104,13 @@ def native_router(gate: Gate) -> APIRouter:
     @router.post("/score", summary="Score given translations")
     async def score(request: Request, body: ScoreRequest) -> ScoreResponse:
         """Answers how likely the model finds each pair's target, to rank candidates."""
-        dispatcher = gate.choose(model=body.model, source=body.source, target=body.target)
+        served_model = translation_service.choose(
+            model=body.model, source=body.source, target=body.target
+        )
         pairs = [(pair.source, pair.target) for pair in body.pairs]
-        scores = await gate.score(request, dispatcher, pairs)
+        scores = await translation_service.score(request, served_model, pairs)
         return ScoreResponse(
-            model=_used_model(dispatcher),
+            model=_used_model(served_model),
             scores=[
                 PairScore(
                     score=score.score,
@@ -107,8 +125,8 @@ def native_router(gate: Gate) -> APIRouter:
     @router.get("/models", summary="List the models", response_model_exclude_none=True)
     async def models() -> ModelsResponse:
         """Answers every model of the models folder, also one that failed to load."""
-        registry = gate.registry
-        return ModelsResponse(models=[_model(model, registry) for model in registry.dispatchers])
+        registry = translation_service.registry
+        return ModelsResponse(models=[_model(model, registry) for model in registry.served_models])
 
     return router
 
@@ -118,30 +136,25 @@ def _refuse_details(body: TranslateRequest, route: Route) -> None:
     for name in _OF_ONE_MODEL:
         if route.pivot is not None and getattr(body, name):
             raise InvalidRequest(
-                f"{name} cannot be told of a translation through {route.pivot}; leave it out, or "
-                "choose one model by its name",
+                f"{name} is not available for a translation through {route.pivot}; leave it out, "
+                "or choose one model by its name",
                 field=name,
             )
 
 
-def _searches(body: TranslateRequest, route: Route, max_beam_size: int) -> "list[SearchConfig]":
+def _searches(body: TranslateRequest, route: Route, limits: Limits) -> list[SearchConfig]:
     """For each model of the route; alternatives are the last one's."""
     between = body.model_copy(update={"alternatives": 0})
     wishes = [*[between] * (len(route.legs) - 1), body]
     return [
-        _search(wish, leg.info.search, max_beam_size)
-        for wish, leg in zip(wishes, route.legs, strict=True)
+        _search(wish, leg.info.search, limits) for wish, leg in zip(wishes, route.legs, strict=True)
     ]
 
 
-def _search(body: TranslateRequest, defaults: "SearchConfig", max_beam_size: int) -> "SearchConfig":
-    """The model's defaults with the request's settings on top; InvalidRequest names a bad one."""
+def _search(body: TranslateRequest, defaults: SearchConfig, limits: Limits) -> SearchConfig:
+    """The model's defaults, replaced by the request's settings; raises InvalidRequest."""
     beam_size = defaults.beam_size if body.beam_size is None else body.beam_size
-    if beam_size > max_beam_size:
-        raise InvalidRequest(
-            f"beam_size is {beam_size}, the limit is {max_beam_size} (max_beam_size)",
-            field="beam_size",
-        )
+    limits.check_beam_size(beam_size)
     if body.alternatives >= beam_size:
         raise InvalidRequest(
             f"alternatives must be below beam_size, which is {beam_size}; raise beam_size",
@@ -156,11 +169,11 @@ def _search(body: TranslateRequest, defaults: "SearchConfig", max_beam_size: int
     return replace(defaults, beam_size=beam_size, n_best=body.alternatives + 1, **changes)
 
 
-def _used_model(dispatcher: Dispatcher) -> UsedModel:
-    info = dispatcher.known_info  # also of one that was replaced since it translated
+def _used_model(served_model: ServedModel) -> UsedModel:
+    info = served_model.known_info  # also of one that was replaced since it translated
     assert info is not None
     return UsedModel(
-        name=dispatcher.name,
+        name=served_model.name,
         version=info.version,
         source=info.source_language,
         target=info.target_language,
@@ -173,20 +186,21 @@ def _pivot(route: Route) -> PivotBody | None:
     return PivotBody(language=route.pivot, model=_used_model(route.legs[0]))
 
 
-def _model(dispatcher: Dispatcher, registry: Registry) -> ModelBody:
-    info: ModelInfo | None = dispatcher.known_info
-    replacement = _replacement(dispatcher, registry.reloader)
+def _model(served_model: ServedModel, registry: Registry) -> ModelBody:
+    info: ModelInfo | None = served_model.known_info
+    replacement = _replacement(served_model, registry)
     if info is None:
         return ModelBody(
-            name=dispatcher.name, status=dispatcher.state.value, replacement=replacement
+            name=served_model.name, status=served_model.state.value, replacement=replacement
         )
     return ModelBody(
-        name=dispatcher.name,
-        status=dispatcher.state.value,
+        name=served_model.name,
+        status=served_model.state.value,
         source=info.source_language,
         target=info.target_language,
         version=info.version,
         precision=info.precision,
+        exact=info.exact,
         max_source_tokens=info.max_source_tokens,
         beam_size=info.search.beam_size,
         metrics={key: info.metrics[key] for key in _SHOWN_METRICS if key in info.metrics},
@@ -194,13 +208,15 @@ def _model(dispatcher: Dispatcher, registry: Registry) -> ModelBody:
     )
 
 
-def _replacement(dispatcher: Dispatcher, reloader: Reloader) -> Literal["loading", "failed"] | None:
-    if reloader.newcomers.get(dispatcher.name, dispatcher) is not dispatcher:
+def _replacement(
+    served_model: ServedModel, registry: Registry
+) -> Literal["loading", "failed"] | None:
+    if registry.replacements.get(served_model.name, served_model) is not served_model:
         return "loading"
-    return "failed" if dispatcher.name in reloader.failed_versions else None
+    return "failed" if served_model.name in registry.failed_replacements else None
 
 
-def _render(route: Route, translations: "Sequence[Translation]", body: TranslateRequest) -> str:
+def _render(route: Route, translations: Sequence[Translation], body: TranslateRequest) -> str:
     response = TranslateResponse(
         model=_used_model(route.last),
         pivot=_pivot(route),
@@ -209,7 +225,7 @@ def _render(route: Route, translations: "Sequence[Translation]", body: Translate
     return response.model_dump_json(exclude_none=True)
 
 
-def _translation(translation: "Translation", body: TranslateRequest) -> TranslationBody:
+def _translation(translation: Translation, body: TranslateRequest) -> TranslationBody:
     alternatives = [
         AlternativeBody(text=other.text, score=other.score, log_prob=other.log_prob)
         for other in translation.alternatives
@@ -229,7 +245,7 @@ def _translation(translation: "Translation", body: TranslateRequest) -> Translat
     )
 
 
-def _segment(segment: "SegmentTranslation", body: TranslateRequest) -> SegmentBody:
+def _segment(segment: SegmentTranslation, body: TranslateRequest) -> SegmentBody:
     pieces = body.alignments or body.token_log_probs
     source, target = segment.source_span, segment.target_span
     return SegmentBody(

@@ -1,7 +1,7 @@
 """Request and response bodies of the native face, `/v1`.
 
 Types are strict: `"5"` is no number and `true` is no 1. Limits that are settings (how many texts,
-how long, how large a beam) are checked by the gate, which knows them.
+how long, how large a beam) are checked by the translation_service, which knows them.
 """
 
 from typing import Annotated, Literal
@@ -10,9 +10,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from model.quality import Sign
 from model.text.segmenter import Segmentation
-
-# Part of the position in a validation error, not of the body: see `text` below.
-TEXT_TAGS = ("one text", "list of texts")
+from service.protocol.fields import TEXT_TAGS
 
 LanguageTag = Annotated[
     str,
@@ -42,11 +40,13 @@ class ModelChoice(_Body):
     def _chosen(self) -> "ModelChoice":
         if (self.source is None) != (self.target is None):
             missing = "source" if self.source is None else "target"
-            raise ValueError(f"{missing} is missing; give source and target together")
+            raise ValueError(f"{missing} is missing; send source and target together")
         if self.model is None and self.source is None:
-            raise ValueError("no model is chosen; give source and target, or model")
+            raise ValueError("no model is chosen; send source and target, or model")
         if self.source is not None and self.source.lower() == "auto":
-            raise ValueError("source is not detected here; name it, or ask /translate with auto")
+            raise ValueError(
+                "/v1 does not detect languages; name the source, or use /translate with auto"
+            )
         return self
 
 
@@ -297,6 +297,13 @@ class ModelBody(BaseModel):
     target: str | None = None
     version: str | None = None
     precision: str | None = None
+    exact: Annotated[
+        bool | None,
+        Field(
+            description="Whether a text gets the same translation in any batch on this machine, "
+            "to the last bit; tried out when the model was loaded."
+        ),
+    ] = None
     max_source_tokens: Annotated[
         int | None, Field(description="Longer texts are split at sentence ends.")
     ] = None
@@ -326,19 +333,3 @@ class HealthResponse(BaseModel):
 
     status: str
     models: dict[str, str] | None = None
-
-
-class ErrorDetail(BaseModel):
-    """What went wrong; never repeats what was sent."""
-
-    code: Annotated[str, Field(description="For programs.", examples=["invalid_request"])]
-    message: Annotated[str, Field(description="For people.")]
-    field: Annotated[
-        str | None, Field(description="The culprit in the body.", examples=["text[3]"])
-    ] = None
-
-
-class ErrorBody(BaseModel):
-    """The body of every answer that is not a success."""
-
-    error: ErrorDetail

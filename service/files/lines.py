@@ -1,37 +1,25 @@
-"""Lines of text files, as translators of files need them: exact counts, named culprits.
+"""Numbered lines from a file, a pipe or a terminal, on demand."""
 
-A line ends at "\\n" and nowhere else: not at the other characters that str.splitlines knows. A
-"\\r" in front of it belongs to the line end (CRLF) and is dropped; elsewhere it is text. A UTF-8
-byte order mark at the start of a file is dropped. Files whose name ends in .gz are unpacked.
-"""
-
-import codecs
-import gzip
 import hashlib
-import io
 import itertools
 import os
 import select
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from model.errors import InputError
+from model.text.text_file import decode_line, read_line_blocks, read_lines
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_BLOCK = 1 << 20  # bytes hashed at once
-_PIPE_BLOCK = 1 << 16  # what a Linux pipe holds
+_PIPE_BLOCK = 1 << 16  # the capacity of a Linux pipe
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over a text file found; its existence says that every line is good text."""
+    """What one pass over a text file found; it exists only if every line can be decoded."""
 
     num_lines: int
-    num_bytes: int  # of the file as it lies on disk
-    sha256: str  # of the same
+    sha256: str  # of the text, unpacked
 
 
 class LineSource(Protocol):
@@ -59,16 +47,16 @@ class FileLines:
 
 
 class PipeLines:
-    """The lines of a pipe or terminal, as they come: a slow writer never holds back a result.
+    """The lines of a pipe or terminal as they arrive: a slow writer never delays a translation.
 
-    Reads the file descriptor itself: a buffered reader would hide from select what it holds.
+    Reads the file descriptor itself, because select cannot see what a buffered reader holds.
     """
 
     def __init__(self, descriptor: int, name: str) -> None:
         self._descriptor = descriptor
         self._name = name
         self._complete: list[bytes] = []  # reversed: the next line is the last item
-        self._rest: list[bytes] = []  # start of a line whose end has not come yet
+        self._rest: list[bytes] = []  # start of a line whose end has not arrived yet
         self._number = 0
         self._at_end = False
 
@@ -86,7 +74,7 @@ class PipeLines:
             try:
                 text = decode_line(self._complete[-1], self._name, self._number + 1)
             except InputError:
-                if taken:  # hand over the good ones first; the next call meets this line again
+                if taken:  # return the lines before it; the next call raises
                     break
                 raise
             self._complete.pop()
@@ -112,94 +100,13 @@ class PipeLines:
 
 
 def survey(path: Path) -> Survey:
-    """Read the whole file once, so that a job meets its bad lines before it starts.
+    """Reads the whole file once, so that a bad line is found before a long job starts.
 
     Raises InputError with file and line number.
     """
-    num_lines = sum(1 for _ in read_lines(path))
+    num_lines = 0
     digest = hashlib.sha256()
-    num_bytes = 0
-    with open_input(path, unpack=False) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            num_bytes += len(block)
-    return Survey(num_lines, num_bytes, digest.hexdigest())
-
-
-def read_lines(path: Path) -> Iterator[str]:
-    """The file's lines without their ends. Raises InputError with file and line number."""
-    number = 0
-    with open_input(path) as file:
-        try:
-            for number, raw in enumerate(file, start=1):
-                yield decode_line(raw.removesuffix(b"\n"), str(path), number)
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise InputError(
-                f"{path} is not a whole gzip file (readable up to line {number}): {error}; "
-                f"fetch or pack it again"
-            ) from None
-
-
-def open_input(path: Path, *, unpack: bool = True) -> IO[bytes]:
-    """The file opened for reading bytes; gzip, known by its content, is unpacked on the way."""
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; name a text file in it")
-        raw = path.open("rb")
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}; check the path") from None
-    except PermissionError:
-        raise InputError(f"{path} may not be read by this user; change its permissions") from None
-    if not unpack:
-        return raw
-    if raw.peek(2)[:2] == _GZIP_MAGIC:
-        # GzipFile.readline is slow Python; a BufferedReader over it reads lines in C.
-        return io.BufferedReader(_OwningGzip(raw))
-    if path.name.endswith(".gz") and raw.peek(1):
-        raw.close()
-        raise InputError(
-            f"{path} is named .gz but holds no gzip data; unpack it, rename it or fetch it again"
-        )
-    return raw
-
-
-class _OwningGzip(gzip.GzipFile):
-    """Closes the file under it, which a GzipFile made from an open file leaves open."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        super().__init__(fileobj=raw, mode="rb")
-        self._raw = raw
-
-    def close(self) -> None:
-        super().close()
-        self._raw.close()
-
-
-def decode_line(raw: bytes, name: str, number: int) -> str:
-    """One line as text. Raises InputError naming file and line for anything but clean UTF-8."""
-    raw = raw.removesuffix(b"\r")
-    if number == 1:
-        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InputError(
-                f"{name} is UTF-16, not UTF-8; convert it first: "
-                f"iconv -f UTF-16 -t UTF-8 < OLD > NEW"
-            )
-        raw = raw.removeprefix(codecs.BOM_UTF8)
-    if b"\0" in raw:
-        raise InputError(
-            f"{name}, line {number}: holds a NUL character (byte {raw.index(0) + 1} of the line); "
-            f"remove the NULs with: tr -d '\\000' < OLD > NEW"
-        )
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name}, line {number}: not UTF-8 (byte {error.start + 1} of the line is "
-            f"0x{raw[error.start]:02x}); if the file is Latin-1, convert it first: "
-            f"iconv -f ISO-8859-1 -t UTF-8 < OLD > NEW"
-        ) from None
-
-
-def one_line(text: str) -> str:
-    """The text with line ends made spaces: what one line of input became must stay one line."""
-    return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+    for block in read_line_blocks(path):
+        digest.update(block.data)
+        num_lines += sum(1 for _ in block.lines())
+    return Survey(num_lines, digest.hexdigest())

@@ -1,9 +1,8 @@
-"""Lines in, translated lines out, in order: whole files that can be resumed, and streams.
+"""Translates lines in order: whole files, which can be resumed, and streams.
 
-Both drive the engine through the Translator's incremental face. A file goes in windows of lines,
-longest first within a window, and its output appears by renaming at the end. A stream goes
-through a sliding window and is written as soon as its lines are done. Every input line becomes
-exactly one output line, ending in "\\n".
+A file is translated in windows of lines, longest first within a window, and its output appears by
+renaming at the end. A stream goes through a sliding window; each line is written as soon as those
+before it are. Every input line becomes exactly one output line, ending in "\\n".
 """
 
 import functools
@@ -13,21 +12,19 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from model.batch_translate import IncrementalTranslator, translate_in_order
+from model.decoding.search_config import SearchConfig
 from model.errors import InputError
 from model.system.atomic_files import replaced_file
 from model.text.segmenter import Segmentation
-from service.files.journal import JobError, JobFiles, job_paths
-from service.files.lines import LineSource, Survey, read_lines
+from model.text.text_file import read_lines
+from model.translation import Translation
+from service.files.journal import JobError, job_paths, open_part
+from service.files.lines import LineSource, Survey
 from service.files.output_format import LineFormat
 
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.translation import Translation
-
-WINDOW_LINES = 2048  # what a kill can cost; a short window leaves slots empty at its end too often
+WINDOW_LINES = 2048  # what a kill can cost; at the end of each window slots stay empty
 _LONGEST_WAIT_S = 0.05  # for a translation, before looking for more lines of a stream
 _STREAM_LINES = 256  # in flight at once: keeps the slots busy, and bounds what waits for the head
 
@@ -43,12 +40,12 @@ class FileJob:
     source: Path
     output: Path
     form: LineFormat
-    search: "SearchConfig | None" = None  # None: the checkpoint's own settings
+    search: SearchConfig | None = None  # None: the checkpoint's own settings
     segmentation: Segmentation = "line"
     window_lines: int = WINDOW_LINES
 
     def check_paths(self) -> None:
-        """Refuse paths that would destroy the input. Raises JobError."""
+        """Raises JobError for an output that cannot be written or would destroy the input."""
         part, journal = job_paths(self.output)
         if not self.output.parent.is_dir():
             raise JobError(f"there is no folder {self.output.parent}; create it first")
@@ -77,10 +74,10 @@ def translate_file(
     resume: bool,
     progress: Callable[[int], None],
 ) -> JobReport:
-    """Translate a surveyed file; killed at any moment, `resume` ends with the same bytes.
+    """Translates a surveyed file; after a kill at any moment, `resume` gives the same bytes.
 
-    `settings` is all, beside the input, that the output depends on. `progress` is told the number
-    of lines done.
+    `settings` is everything, beside the input, that the output depends on. `progress` is called
+    with the number of lines done.
     """
     job.check_paths()
     identity = {
@@ -89,13 +86,19 @@ def translate_file(
         "window": job.window_lines,
         **settings,
     }
-    with JobFiles.open(job.output, identity, num_lines=found.num_lines, resume=resume) as files:
-        num_resumed, num_truncated = files.mark.num_lines, 0
+    with open_part(
+        job.output,
+        identity,
+        num_lines=found.num_lines,
+        window_lines=job.window_lines,
+        resume=resume,
+    ) as part:
+        num_resumed, num_truncated = part.num_lines, 0
         progress(num_resumed)
         try:
             lines = itertools.islice(read_lines(job.source), num_resumed, None)
             while window := list(itertools.islice(lines, job.window_lines)):
-                done = files.mark.num_lines
+                done = part.num_lines
                 translations = translate_in_order(
                     translator,
                     window,
@@ -105,19 +108,21 @@ def translate_file(
                     name_of=functools.partial(_line_name, job.source, done + 1),
                     progress=functools.partial(_after, done, progress),
                 )
-                files.append(len(window), _packed(job, translations, done + 1))
+                part.append(len(window), _packed(job, translations, done + 1))
                 num_truncated += sum(each.truncated for each in translations)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"stopped; {files.mark.num_lines:,} of {found.num_lines:,} lines are safe: the "
+                f"stopped; {part.num_lines:,} of {found.num_lines:,} lines are safe: the "
                 f"same command with --resume goes on from there"
             ) from None
-        if files.mark.num_lines != found.num_lines:
+        if part.num_lines != found.num_lines:
             raise JobError(
                 f"{job.source} changed while it was being translated ({found.num_lines:,} lines "
-                f"at the start, {files.mark.num_lines:,} at the end); start over"
+                f"at the start, {part.num_lines:,} at the end); start over"
             )
-        files.finish()
+        if not found.num_lines:
+            part.append(0, _packed(job, [], 1))  # even an empty gzip file has a header
+        part.finish()
     return JobReport(found.num_lines, num_resumed, num_truncated)
 
 
@@ -129,7 +134,7 @@ def _after(num_before: int, progress: Callable[[int], None], num_more: int) -> N
     progress(num_before + num_more)
 
 
-def _packed(job: FileJob, translations: "Sequence[Translation]", first_number: int) -> bytes:
+def _packed(job: FileJob, translations: Sequence[Translation], first_number: int) -> bytes:
     data = b"".join(
         job.form.encode(number, translation)
         for number, translation in enumerate(translations, start=first_number)
@@ -145,15 +150,15 @@ def translate_stream(
     source: LineSource,
     name: str,
     form: LineFormat,
-    search: "SearchConfig | None",
+    search: SearchConfig | None,
     *,
     segmentation: Segmentation = "line",
     write: Callable[[bytes], object],
 ) -> JobReport:
-    """Translate lines as they come and write each as soon as those before it are written.
+    """Translates lines as they arrive and writes each as soon as those before it are written.
 
     At a line that cannot be translated, everything before it is written first; then InputError
-    names it.
+    names the line.
     """
     waiting: deque[tuple[int, int]] = deque()  # (line number, ticket), in line order
     done: dict[int, Translation] = {}  # by ticket
@@ -189,7 +194,7 @@ def translate_stream(
 def _add_line(
     translator: IncrementalTranslator,
     text: str,
-    search: "SearchConfig | None",
+    search: SearchConfig | None,
     form: LineFormat,
     segmentation: Segmentation,
     where: str,
@@ -201,9 +206,9 @@ def _add_line(
 
 
 def write_whole(output: Path, chunks: Callable[[Callable[[bytes], object]], None]) -> None:
-    """Write a file that appears only whole, from input that cannot be read a second time.
+    """Writes a file that appears only whole, from input that cannot be read a second time.
 
-    `chunks` is called with the function that takes the bytes.
+    `chunks` is called with the function that writes.
     """
     try:
         with replaced_file(output) as temporary, temporary.open("xb") as file:

@@ -1,97 +1,82 @@
-"""Request bodies as JSON, more strictly than Python's parser reads them.
+"""Request bodies as JSON, parsed by jiter (pydantic's parser) at its strictest.
 
-Python accepts NaN, 1e400 (as infinity), duplicate keys and lone surrogates; each of them breaks
-something later, far from its cause. All are refused here, before a schema is looked at. So is a
-body with far more values than texts may be sent: each would cost a schema a thousand times its two
-bytes, in time and in memory.
+jiter refuses invalid UTF-8, NaN, duplicate keys and halves of surrogate pairs. What it accepts is
+refused here: 1e400 (which it reads as infinity), NUL characters and deep nesting. A body with far
+more values than its texts need is refused before it is parsed, because each value would cost a
+schema a thousand times its two bytes, in time and in memory.
 """
 
+import codecs
 import functools
-import json
 import math
 import re
-from collections.abc import Callable, Coroutine
 from email.message import Message
-from typing import Any
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
+import jiter
+from fastapi import Request
 
-from service.errors import (
-    InvalidRequest,
-    MalformedBody,
-    RequestTooLarge,
-    UnsupportedMediaType,
-)
+from service.errors import InvalidRequest, MalformedBody, UnsupportedMediaType
+from service.limits import MAX_JSON_DEPTH, Limits
 
-# Deepest nesting accepted; our own bodies need 3 (an object, a list of pairs, a pair).
-MAX_DEPTH = 16
-
-# Values that a body may hold beside those of its texts, and for each text: Azure's largest have 18.
-_OTHER_VALUES = 1000
-_VALUES_PER_TEXT = 20
-
-# Strings, what stands before values, and what ends them; no string is read twice, even without
-# an end.
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[,\[{}\]]', re.DOTALL)
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# A string, even without its end, or a sign that stands before a value.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 
+# What some of the parser's messages begin with, and what the client gets in its place.
+_REASONS = {
+    "Detected duplicate key": "the body has the same key twice in one object",
+    "recursion limit": str(Limits.nested_too_deep()),
+    "number out of range": "the body holds a number with too many digits",
+    "expected value": "the body is not JSON: expected a value, which NaN and Infinity are not",
+    "invalid number": "the body is not JSON: invalid number, as Infinity is",
+    "lone leading surrogate": "the body holds half of a surrogate pair; send whole characters",
+    "unexpected end of hex escape": "the body holds half of a surrogate pair or of a \\u escape",
+}
 
-def parse_json(body: bytes, max_texts: int) -> object:
-    """The value that `body` holds, for a request of so many texts at most.
 
-    Raises MalformedBody, RequestTooLarge for more values than such a request can need, or
-    InvalidRequest for a bad string.
+def parse_json(body: bytes, limits: Limits) -> object:
+    """The value that `body` holds.
+
+    Raises MalformedBody; RequestTooLarge for more values than a request can need;
+    InvalidRequest for a NUL character.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)
     if not body:
         raise MalformedBody("the body is empty; send a JSON object")
+    _check_num_values(body, limits)
     try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise MalformedBody(f"the body is not UTF-8: bad byte at offset {error.start}") from None
-    _check_size(text, max_texts)
-    try:
-        value: object = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
-            parse_float=_finite_float,
+        # No cache of strings: it would keep users' texts after their requests.
+        value: object = jiter.from_json(
+            body, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="none"
         )
-    except json.JSONDecodeError as error:
-        raise MalformedBody(
-            f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
-        ) from None
-    except RecursionError:
-        raise _too_deep() from None
-    except ValueError:  # Python's own limit on the digits of an integer
-        raise MalformedBody("the body holds a number with too many digits") from None
+    except ValueError as error:
+        raise _malformed(body, str(error)) from None
     check_value(value)
     return value
 
 
-def _check_size(text: str, max_texts: int) -> None:
-    """Raises for JSON of too many values, or too deep a nest of them; makes none for that."""
-    limit = _OTHER_VALUES + _VALUES_PER_TEXT * max_texts
-    # Each value but the first stands behind one of these, and few texts have so many of them.
-    if sum(map(text.count, ",[{")) < limit:
+def _check_num_values(body: bytes, limits: Limits) -> None:
+    """Raises RequestTooLarge for JSON of too many values, without building any."""
+    limit = limits.max_values
+    # Each value but the first stands after one of these, and few texts have so many of them.
+    if sum(map(body.count, (b",", b"[", b"{"))) < limit:
         return
-    num_values, depth = 1, 0
-    for token in _TOKEN.finditer(text):
-        sign = text[token.start()]
-        num_values += sign in ",[{"
-        depth += (sign in "[{") - (sign in "]}")
-        if depth > MAX_DEPTH:
-            raise _too_deep()
+    num_values = 1
+    for token in _TOKEN.finditer(body):
+        num_values += body[token.start()] != ord('"')
         if num_values > limit:
-            raise RequestTooLarge(
-                f"the body holds more than {limit} values, far more than the {max_texts} texts "
-                "that a request may have (max_texts) need; send them in several requests"
-            )
+            raise limits.too_many_values()
 
 
-def _too_deep() -> MalformedBody:
-    return MalformedBody(f"the body is nested deeper than {MAX_DEPTH} levels")
+def _malformed(body: bytes, message: str) -> MalformedBody:
+    """The error for what the parser refused; never quotes the body, as its message may."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return MalformedBody(f"the body is not UTF-8: bad byte at offset {error.start}")
+    reason, _, place = message.rpartition(" at ")  # "line 1 column 7"
+    told = next((text for start, text in _REASONS.items() if reason.startswith(start)), None)
+    return MalformedBody(f"{told or f'the body is not JSON: {reason}'} ({place})")
 
 
 def plain_name(key: object) -> str | None:
@@ -119,61 +104,14 @@ def _parsed(content_type: str) -> tuple[str, str]:
     return header.get_content_type(), header.get_content_charset("utf-8")
 
 
-class StrictRoute(APIRoute):
-    """A route whose JSON body went through `parse_json` before FastAPI sees it.
-
-    The application's state says how many texts a request may have: `max_texts`.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-        if self.body_field is None:
-            return handler
-
-        async def strict_handler(request: Request) -> Response:
-            check_charset(request)
-            if media_type(request) != "application/json":
-                raise UnsupportedMediaType(
-                    "the body's type is not JSON; send it with Content-Type: application/json"
-                )
-            strict = _ParsedRequest(request.scope, request.receive)
-            strict.parsed = parse_json(await strict.body(), request.app.state.max_texts)
-            return await handler(strict)
-
-        return strict_handler
-
-
-class _ParsedRequest(Request):
-    parsed: object = None
-
-    async def json(self) -> Any:
-        return self.parsed
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise MalformedBody("the body has the same key twice in one object")
-    return value
-
-
-def _refuse_constant(_name: str) -> object:
-    raise MalformedBody("the body holds NaN or Infinity, which are not JSON")
-
-
-def _finite_float(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise MalformedBody("the body holds a number too large for a float")
-    return value
-
-
 def check_value(value: object, *, path: str = "", depth: int = 1) -> None:
-    """Raises for nesting too deep, and for strings with a NUL or half of a surrogate pair."""
+    """Raises for nesting too deep, numbers too large for a float, and strings with a NUL."""
     if isinstance(value, str):
         _check_string(value, path)
-    elif isinstance(value, (list, dict)) and depth > MAX_DEPTH:
-        raise _too_deep()
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise MalformedBody("the body holds a number too large for a float")
+    elif isinstance(value, (list, dict)) and depth > MAX_JSON_DEPTH:
+        raise Limits.nested_too_deep()
     elif isinstance(value, list):
         for index, item in enumerate(value):
             check_value(item, path=f"{path}[{index}]", depth=depth + 1)
@@ -185,11 +123,7 @@ def check_value(value: object, *, path: str = "", depth: int = 1) -> None:
 
 
 def _check_string(text: str, path: str) -> None:
-    where, field = (path, path) if path else ("the body", None)
     if "\0" in text:
-        raise InvalidRequest(f"{where} holds a NUL character; remove it", field=field)
-    if not text.isascii() and _SURROGATE.search(text):
         raise InvalidRequest(
-            f"{where} holds half of a surrogate pair, which is no character; send whole characters",
-            field=field,
+            f"{path or 'the body'} holds a NUL character; remove it", field=path or None
         )

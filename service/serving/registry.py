@@ -1,114 +1,116 @@
-"""The models that are served, each with its own thread, chosen by name or by language pair.
+"""The models that are served, chosen by name or by language pair.
 
-How they are exchanged while the service runs stands in `reload.py`.
+`reload.py` replaces them while the service runs.
 """
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from service.errors import InvalidRequest, ModelLoading, UnknownLanguagePair, UnknownModel
-from service.serving.in_flight import Visits
 from service.serving.model_folder import ModelFolder
-from service.serving.reload import ModelSource, Reloader
 from service.serving.route import Route, through_third
-from service.serving.served_model import Dispatcher, ModelInfo, ModelState
-from service.settings import Settings
+from service.serving.served_model import ModelInfo, ModelState, ServedModel
 from service.text.languages import wider_codes, wider_pairs
 
 
 class Registry:
-    """All models of the service. A list in name order; where two serve one pair, the first does.
+    """All models of the service, in name order; of two for one language pair the first is chosen.
 
-    Changed by the event loop only, a whole list at a time.
+    Belongs to the event loop.
     """
 
-    def __init__(
-        self,
-        dispatchers: Sequence[Dispatcher],
-        source: ModelSource | None = None,
-        *,
-        drain_s: float = 9.0,
-    ) -> None:
-        """`source`: where models come from later; a replaced one gets `drain_s` to finish."""
-        self.dispatchers = _in_order(dispatchers)
-        self.visits = Visits()
-        self.reloader = Reloader(self, source, drain_s)
+    def __init__(self, served_models: Sequence[ServedModel]) -> None:
+        self.served_models = _in_order(served_models)
+        self.replacements: dict[str, ServedModel] = {}  # loading, by name
+        self.failed_replacements: dict[str, str | None] = {}  # version, by name
+        self.retired: set[ServedModel] = set()  # finish the requests that hold a lease of them
+        self.was_reloaded = False
 
     def start(self) -> None:
         """Begins loading all models, each in its own thread."""
-        for dispatcher in self.dispatchers:
-            dispatcher.start()
+        for served_model in self.served_models:
+            served_model.start()
 
     def close(self, timeout_s: float) -> bool:
-        """Ends all threads; False when one of them is still busy after `timeout_s` in all."""
+        """Ends the threads of all models; False when one is still busy after `timeout_s` in all."""
         deadline = time.monotonic() + timeout_s
         closed = [
-            dispatcher.close(max(deadline - time.monotonic(), 0.01))
-            for dispatcher in {*self.dispatchers, *self.reloader.dispatchers}
+            served_model.close(max(deadline - time.monotonic(), 0.01))
+            for served_model in {
+                *self.served_models,
+                *self.replacements.values(),
+                *self.retired,
+            }
         ]
         return all(closed)
 
-    def get(self, name: str) -> Dispatcher | None:
-        """The model of this name, in any state."""
-        return next((each for each in self.dispatchers if each.name == name), None)
+    @property
+    def num_leases(self) -> int:
+        """Leases that requests in flight hold of models."""
+        return sum(model.num_leases for model in {*self.served_models, *self.retired})
 
-    def put(self, dispatcher: Dispatcher) -> Dispatcher | None:
-        """Gives its name to a model, in one step; the one that had it."""
-        old = self.get(dispatcher.name)
-        self.dispatchers = _in_order(
-            [*(each for each in self.dispatchers if each is not old), dispatcher]
+    def get(self, name: str) -> ServedModel | None:
+        """The model of this name, in any state."""
+        return next((each for each in self.served_models if each.name == name), None)
+
+    def put(self, served_model: ServedModel) -> ServedModel | None:
+        """Lists a model under its name; returns the model that it replaces, if any."""
+        old = self.get(served_model.name)
+        self.served_models = _in_order(
+            [*(each for each in self.served_models if each is not old), served_model]
         )
         return old
 
-    def drop(self, dispatcher: Dispatcher) -> None:
-        """Takes a model off the list; whoever has chosen it may still use it."""
-        self.dispatchers = [each for each in self.dispatchers if each is not dispatcher]
+    def drop(self, served_model: ServedModel) -> None:
+        """Removes a model from the list; requests that hold a lease of it may still use it."""
+        self.served_models = [each for each in self.served_models if each is not served_model]
 
     @property
     def loading(self) -> bool:
-        """True until the last model is ready or has failed."""
-        return any(model.state is ModelState.LOADING for model in self.dispatchers)
+        """True while a model is neither ready nor failed."""
+        return any(model.state is ModelState.LOADING for model in self.served_models)
 
     @property
     def ready(self) -> bool:
-        """True when every model that could be loaded has translated a sentence, and still can.
+        """True when every model that did not fail to load has translated a sentence and still can.
 
-        One that is added to others does not turn this red while it loads.
+        Models that a reload is adding do not count until they have loaded.
         """
-        newcomers = set(self.reloader.newcomers.values())
-        states = {model.state for model in self.dispatchers if model not in newcomers}
+        replacements = set(self.replacements.values())
+        states = {model.state for model in self.served_models if model not in replacements}
         return states - {ModelState.FAILED} == {ModelState.READY}
 
     @property
     def none_loads(self) -> bool:
-        """True when all models failed to load at the start: there is nothing to serve."""
-        states = {model.state for model in self.dispatchers}
-        return states == {ModelState.FAILED} and not self.reloader.has_begun
+        """True when all models failed to load at the start, so that there is nothing to serve."""
+        states = {model.state for model in self.served_models}
+        return states == {ModelState.FAILED} and not self.was_reloaded
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Source and target of every model that is ready, as its checkpoint writes them."""
+        """Source and target language of every ready model, as its checkpoint writes them."""
         infos = [model.known_info for model in self._ready]
         return [(info.source_language, info.target_language) for info in infos if info]
 
-    def choose(self, *, model: str | None, source: str | None, target: str | None) -> Dispatcher:
-        """The model asked for by name, by languages, or by both when they agree.
+    def choose(self, *, model: str | None, source: str | None, target: str | None) -> ServedModel:
+        """The model of this name, of these languages, or of both when they agree.
 
-        Codes match in any case, and a narrower one falls back to the wider: en-US to en.
+        Language codes match in any case; a narrower code falls back to a wider one: en-US to en.
+        Raises InvalidRequest, UnknownModel, UnknownLanguagePair or ModelLoading.
         """
         if model is None:
             if source is None or target is None:
-                raise InvalidRequest("no model is chosen; give source and target, or model")
+                raise InvalidRequest("no model is chosen; send source and target, or model")
             return self._by_languages(source, target)
-        named = [dispatcher for dispatcher in self.dispatchers if dispatcher.name == model]
+        named = [served_model for served_model in self.served_models if served_model.name == model]
         if not named:
-            names = ", ".join(dispatcher.name for dispatcher in self.dispatchers)
-            raise UnknownModel(f"no model has this name; there are: {names}", field="model")
+            names = ", ".join(served_model.name for served_model in self.served_models)
+            raise UnknownModel(f"no model has this name; use one of: {names}", field="model")
         info = named[0].info
         if source and target and not _matches(info, source, target):
             raise UnknownLanguagePair(
-                f"model {named[0].name} translates {_pair(info)}, not what source and target say",
+                f"model {named[0].name} translates {_pair(info)}, which differs from source and "
+                "target; leave them out or choose another model",
                 field="model",
             )
         return named[0]
@@ -116,59 +118,53 @@ class Registry:
     def route(
         self, *, model: str | None, source: str | None, target: str | None, pivot: bool
     ) -> Route:
-        """The model that `choose` finds; where there is none, with `pivot`, two of them.
+        """The model that `choose` returns; with `pivot`, where there is none, two models in turn.
 
-        A model that is asked for by name always works alone.
+        A model that is chosen by name always works alone.
         """
         if pivot and model is None and source is not None and target is not None:
-            found = None
+            pivoted = None
             if self._direct(source, target) is None:
-                found = through_third(self._ready, source, target)
-            if found is not None:
-                return found
+                pivoted = through_third(self._ready, source, target)
+            if pivoted is not None:
+                return pivoted
         return Route((self.choose(model=model, source=source, target=target),))
 
     @property
-    def _ready(self) -> list[Dispatcher]:
-        return [model for model in self.dispatchers if model.state is ModelState.READY]
+    def _ready(self) -> list[ServedModel]:
+        return [model for model in self.served_models if model.state is ModelState.READY]
 
-    def _direct(self, source: str, target: str) -> Dispatcher | None:
+    def _direct(self, source: str, target: str) -> ServedModel | None:
         ready = self._ready
         for pair in wider_pairs(source, target):
-            for dispatcher in ready:
-                if _languages(dispatcher.info) == pair:
-                    return dispatcher
+            for served_model in ready:
+                if _languages(served_model.info) == pair:
+                    return served_model
         return None
 
-    def _by_languages(self, source: str, target: str) -> Dispatcher:
-        found = self._direct(source, target)
-        if found is not None:
-            return found
+    def _by_languages(self, source: str, target: str) -> ServedModel:
+        model = self._direct(source, target)
+        if model is not None:
+            return model
         if self.loading:
-            raise ModelLoading("models are still loading; try again soon")
+            raise ModelLoading("models are still loading; retry after a few seconds")
         pairs = ", ".join(sorted({_pair(model.info) for model in self._ready})) or "none"
         raise UnknownLanguagePair(
-            f"no model translates between these languages; there are: {pairs}", field="target"
+            f"no model translates between these languages; served: {pairs}", field="target"
         )
 
 
-def open_models(models: Path, settings: Settings) -> Registry:
+def open_models(folder: ModelFolder) -> Registry:
     """The registry of a models folder (or of one checkpoint), not yet loading.
 
     Raises CheckpointError when there is nothing to load.
     """
-    folder = ModelFolder(models, settings)
-    found = folder.look()
-    return Registry(
-        [folder.dispatcher(each, len(found)) for each in found],
-        folder,
-        # No request may hold a model for longer; what is rendered then has a moment more.
-        drain_s=settings.deadline_s + 1.0,
-    )
+    checkpoints = folder.look()
+    return Registry([folder.served_model(each, len(checkpoints)) for each in checkpoints])
 
 
-def _in_order(dispatchers: Sequence[Dispatcher]) -> list[Dispatcher]:
-    return sorted(dispatchers, key=lambda dispatcher: dispatcher.name)
+def _in_order(served_models: Sequence[ServedModel]) -> list[ServedModel]:
+    return sorted(served_models, key=lambda served_model: served_model.name)
 
 
 def _languages(info: ModelInfo) -> tuple[str, str]:

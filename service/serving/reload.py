@@ -1,10 +1,10 @@
-"""Models exchanged while the service runs: added, replaced and removed as their folder says.
+"""Replaces models while the service runs: adds, replaces and removes them as their folder says.
 
-A newcomer loads beside the model whose name it wants, which serves until the newcomer has
-translated a sentence; then the name changes hands in one step of the event loop. The old one
-finishes what it accepted and gives back its memory and its engines. A newcomer that cannot be
-loaded changes nothing. One that takes too long, as on a disk that has failed, goes on loading
-beside the others, and takes its name when it is done.
+A replacement loads beside the model of its name, which serves until the replacement has translated
+a sentence. Then the registry exchanges them in one step of the event loop. The old model finishes
+the requests that hold a lease of it and frees its memory and engines. A replacement that cannot be
+loaded changes nothing. One that loads slowly, as from a failing disk, does not delay the others: it
+takes its name when it is ready.
 """
 
 import asyncio
@@ -17,33 +17,31 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from model.errors import CheckpointError, DragomanError
 from model.system.process import give_back_memory
 from service.errors import describe
-from service.serving.served_model import Dispatcher, ModelState
-
-if TYPE_CHECKING:
-    from service.serving.model_folder import Found
-    from service.serving.registry import Registry
+from service.serving.model_folder import FoundCheckpoint
+from service.serving.registry import Registry
+from service.serving.served_model import ModelState, ServedModel
 
 logger = logging.getLogger("dragoman.reload")
 
-_PATIENCE_S = 30.0  # with the folder, and with each model in turn
-_POLL_S = 0.02  # models say how far they are from threads of their own, not to the event loop
+_TIMEOUT_S = 30.0  # for listing the folder, and for each model
+_POLL_S = 0.02  # a model loads in its own thread, which does not notify the event loop
 
 
 class ModelSource(Protocol):
-    """Where models come from: see ModelFolder."""
+    """Lists checkpoints and opens models of them; ModelFolder is the one that is not a fake."""
 
-    def look(self, served: Collection[str]) -> "list[Found]": ...
+    def look(self, served: Collection[str]) -> list[FoundCheckpoint]: ...
 
-    def dispatcher(self, found: "Found", num_models: int) -> Dispatcher: ...
+    def served_model(self, found: FoundCheckpoint, num_models: int) -> ServedModel: ...
 
 
-class Result(StrEnum):
-    """What became of a name. FAILED, and as yet LOADING: what was there before is there still."""
+class ReloadResult(StrEnum):
+    """What a reload did with one name. After FAILED and LOADING the former model still serves."""
 
     ADDED = "added"
     REPLACED = "replaced"
@@ -55,66 +53,61 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """One name's part in a reload."""
+    """What a reload did with one name, and why."""
 
     name: str
-    result: Result
-    version: str | None  # the newcomer's; of what is unchanged or removed its own
-    previous: str | None = None  # version that had the name before
-    reason: str | None = None  # why it failed, or is not done
+    result: ReloadResult
+    version: str | None  # of the replacement; of the model where it is unchanged or removed
+    previous: str | None = None  # version that the replacement took over from
+    reason: str | None = None  # why loading failed, or is not finished
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a reload came to."""
+class ReloadReport:
+    """The outcome of one reload."""
 
     changes: Sequence[Change] = ()
-    problem: str | None = None  # why the folder could not be read, and nothing was changed
+    problem: str | None = None  # why the folder could not be read, so that nothing changed
 
     @property
     def ok(self) -> bool:
-        """True when what the folder holds is what is served."""
-        failed = any(change.result is Result.FAILED for change in self.changes)
+        """True when every checkpoint of the folder is served in its newest version."""
+        failed = any(change.result is ReloadResult.FAILED for change in self.changes)
         return self.problem is None and self.done and not failed
 
     @property
     def done(self) -> bool:
-        """False while something that it began goes on."""
-        return all(change.result is not Result.LOADING for change in self.changes)
+        """False while a model that this reload found is still loading."""
+        return all(change.result is not ReloadResult.LOADING for change in self.changes)
 
 
 class Reloader:
     """Brings a registry up to date with its source, one reload at a time."""
 
-    def __init__(self, registry: "Registry", source: ModelSource | None, drain_s: float) -> None:
-        self.has_begun = False  # ever
-        self.newcomers: dict[str, Dispatcher] = {}  # that are loading, by name
-        self.failed_versions: dict[str, str | None] = {}  # of newcomers whose name another serves
-        self.results: Counter[Result] = Counter()
-        # Told the name and version of each model that has closed.
+    def __init__(
+        self, registry: Registry, source: ModelSource | None, *, drain_s: float = 9.0
+    ) -> None:
+        """`drain_s`: how long a replaced model may take to finish its requests."""
+        self.registry = registry
+        self.results: Counter[ReloadResult] = Counter()
+        # Called with the name and version of each model that has closed.
         self.when_closed: list[Callable[[str, str | None], None]] = []
-        self._registry = registry
         self._source = source
         self._drain_s = drain_s
-        self.patience_s = _PATIENCE_S
-        self._looking: asyncio.Future[list[Found]] | None = None
-        self._arrivals: dict[str, asyncio.Task[Change]] = {}  # of newcomers
-        self._late: set[str] = set()  # names that a reload has stopped to wait for
-        self._leaving: dict[Dispatcher, asyncio.Task[None]] = {}
+        self.timeout_s = _TIMEOUT_S
+        self._listing: asyncio.Future[list[FoundCheckpoint]] | None = None
+        self._loads: dict[str, asyncio.Task[Change]] = {}  # by name
+        self._late: set[str] = set()  # names whose load a reload has stopped waiting for
+        self._drains: dict[ServedModel, asyncio.Task[None]] = {}
         self._one_at_a_time = asyncio.Lock()
-        self._reloads: set[asyncio.Task[Report]] = set()
-        self._ended = False
-        self._next: asyncio.Task[Report] | None = None  # has not looked at the source yet
+        self._reloads: set[asyncio.Task[ReloadReport]] = set()
+        self._stopped = False
+        self._next: asyncio.Task[ReloadReport] | None = None  # has not listed the folder yet
 
-    @property
-    def dispatchers(self) -> list[Dispatcher]:
-        """Models that are on their way in or out."""
-        return [*self.newcomers.values(), *self._leaving]
+    def reload(self) -> asyncio.Task[ReloadReport]:
+        """Schedules a reload that lists the folder after this call; returns its task.
 
-    def reload(self) -> asyncio.Task[Report]:
-        """Has the source looked at after this moment, behind a reload that is under way.
-
-        Whoever asks while one waits for its turn is given that one: the last wish is in it.
+        Reloads run one after the other. Calls while one waits for its turn share that one.
         """
         if self._next is None:
             self._next = asyncio.create_task(self._take_turn())
@@ -123,232 +116,242 @@ class Reloader:
         return self._next
 
     async def stop(self) -> None:
-        """Leaves everything as it is now; the models are closed by others."""
-        self._ended = True
-        tasks = [*self._reloads, *self._arrivals.values(), *self._leaving.values()]
+        """Cancels all reloads; closing the models is the registry's task."""
+        self._stopped = True
+        tasks = [*self._reloads, *self._loads.values(), *self._drains.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take_turn(self) -> Report:
+    async def _take_turn(self) -> ReloadReport:
         async with self._one_at_a_time:
             self._next = None
             try:
                 return await self._reload()
-            except Exception as error:  # noqa: BLE001 - whatever it is, what is served goes on
-                logger.error("models could not be exchanged: %s", describe(error))
-                return Report(problem="the service failed on this; the log says why")
+            except Exception as error:  # noqa: BLE001 - no fault of a reload may stop the service
+                logger.error("reload failed: %s", describe(error))
+                return ReloadReport(
+                    problem="the reload failed with an internal error; the log says why"
+                )
 
-    async def _reload(self) -> Report:
+    async def _reload(self) -> ReloadReport:
         if self._source is None:
-            return Report(problem="these models come from no folder; nothing was changed")
-        served = [dispatcher.name for dispatcher in self._registry.dispatchers]
+            return ReloadReport(problem="the models come from no folder; nothing was changed")
+        served = [served_model.name for served_model in self.registry.served_models]
         try:
-            found = await self._look(self._source, served)
+            found = await self._list(self._source, served)
         except DragomanError as error:
-            logger.error("no model was exchanged: %s", error)
-            return Report(problem=str(error))
-        self.has_begun = True
+            logger.error("reload: no model was changed: %s", error)
+            return ReloadReport(problem=str(error))
+        self.registry.was_reloaded = True
         changes: list[Change] = []
         names = {each.name for each in found}
-        # Under a new name may come what shall do the work of one that goes.
+        # A model that disappeared may be about to return under a new name: keep it until the new
+        # one has loaded.
         if not names - set(served) and not names & self._new_names():
             changes += self._remove_all_but(names)
         for each in found:
-            changes.append(await self._bring(each, len(found)))
+            changes.append(await self._update(each, len(found)))
         still_new = names & self._new_names()
-        changes += self._keep(names, still_new) if still_new else self._remove_all_but(names)
+        changes += (
+            self._keep_for_now(names, still_new) if still_new else self._remove_all_but(names)
+        )
         self.results.update(change.result for change in changes)
-        if all(change.result is Result.UNCHANGED for change in changes):
-            logger.info("looked for other models: nothing has changed")
-        return Report(sorted(changes, key=lambda change: change.name))
+        if all(change.result is ReloadResult.UNCHANGED for change in changes):
+            logger.info("reload: every model is up to date")
+        return ReloadReport(sorted(changes, key=lambda change: change.name))
 
-    async def _look(self, source: ModelSource, served: Collection[str]) -> "list[Found]":
-        """What the source holds; CheckpointError when it cannot say, or not soon enough."""
-        if self._looking is None or self._looking.done():
-            self._looking = _in_thread(lambda: source.look(served))
-            await asyncio.wait({self._looking}, timeout=self.patience_s)
-        looking = self._looking
-        if not looking.done():  # it may be ready one day, with what is old news by then
+    async def _list(self, source: ModelSource, served: Collection[str]) -> list[FoundCheckpoint]:
+        """The checkpoints of the source; CheckpointError when it cannot list them in time."""
+        if self._listing is None or self._listing.done():
+            self._listing = _in_thread(lambda: source.look(served))
+            await asyncio.wait({self._listing}, timeout=self.timeout_s)
+        listing = self._listing
+        if not listing.done():
             raise CheckpointError(
-                f"the models folder has not answered within {self.patience_s:g} s; nothing was "
-                "changed; look at its disk, and reload again"
+                f"the models folder could not be listed within {self.timeout_s:g} s; nothing was "
+                "changed; check its disk and reload again"
             )
-        return looking.result()
+        return listing.result()
 
-    async def _bring(self, found: "Found", num_models: int) -> Change:
-        """Has the name serve what was found under it, unless it does already."""
+    async def _update(self, found: FoundCheckpoint, num_models: int) -> Change:
+        """Loads a checkpoint and serves it under its name, unless that version is served."""
         name = found.name
-        if name not in self._arrivals:
-            current = self._registry.get(name)
+        if name not in self._loads:
+            current = self.registry.get(name)
             if current is not None and not await self._loaded(current):
-                return self._still_loading(found)  # since the start of the service
+                return self._still_loading(found)  # the service started with it
             if current is not None and _serves(current, found):
-                self.failed_versions.pop(name, None)
-                return Change(name, Result.UNCHANGED, found.version)
-            arrival = asyncio.create_task(self._arrive(found, num_models))
-            self._arrivals[name] = arrival
-            arrival.add_done_callback(lambda arrival: self._has_arrived(name, arrival))
-            await asyncio.wait({arrival}, timeout=self.patience_s)
-            if arrival.done():
-                return arrival.result()
+                self.registry.failed_replacements.pop(name, None)
+                return Change(name, ReloadResult.UNCHANGED, found.version)
+            load = asyncio.create_task(self._replace(found, num_models))
+            self._loads[name] = load
+            load.add_done_callback(lambda load: self._handle_loaded(name, load))
+            await asyncio.wait({load}, timeout=self.timeout_s)
+            if load.done():
+                return load.result()
         return self._still_loading(found)
 
-    async def _loaded(self, model: Dispatcher) -> bool:
-        """Whether a model of the start has loaded or failed; one that has is waited for once."""
-        until = time.monotonic() + (0.0 if model.name in self._late else self.patience_s)
-        while model.state is ModelState.LOADING:  # what was asked for at the start may be the same
+    async def _loaded(self, model: ServedModel) -> bool:
+        """Waits until a model that the service started with has loaded or failed; False if late."""
+        until = time.monotonic() + (0.0 if model.name in self._late else self.timeout_s)
+        while model.state is ModelState.LOADING:  # it may be the version that the folder holds now
             if time.monotonic() >= until:
                 return False
             await asyncio.sleep(_POLL_S)
         self._late.discard(model.name)
         return True
 
-    def _still_loading(self, found: "Found") -> Change:
+    def _still_loading(self, found: FoundCheckpoint) -> Change:
         name = found.name
         if name not in self._late:
             self._late.add(name)
-            told = "model %s: not loaded after %g s; it goes on beside the others"
-            logger.warning(told, name, self.patience_s)
-        current = self._registry.get(name)
+            logger.warning(
+                "model %s: still loading after %g s; the reload goes on without it",
+                name,
+                self.timeout_s,
+            )
+        current = self.registry.get(name)
         return Change(
             name,
-            Result.LOADING,
+            ReloadResult.LOADING,
             found.version,
             None if current is None else _version(current),
-            f"it has been loading for more than {self.patience_s:g} s and takes over once it is "
-            "done; if its disk has failed, restart the service",
+            f"still loading after {self.timeout_s:g} s; it takes over when it has loaded; "
+            "if its disk has failed, restart the service",
         )
 
-    async def _arrive(self, found: "Found", num_models: int) -> Change:
-        """Loads what was found and gives it the name."""
+    async def _replace(self, found: FoundCheckpoint, num_models: int) -> Change:
+        """Loads a checkpoint and exchanges the model of its name."""
         assert self._source is not None
         name = found.name
-        await self._wait_for_the_last(name)
-        newcomer = self._source.dispatcher(found, num_models)
-        current = self._registry.get(name)
+        await self._wait_for_retired(name)
+        replacement = self._source.served_model(found, num_models)
+        current = self.registry.get(name)
         previous = None if current is None else _version(current)
-        if not await self._load(newcomer, listed=current is None):
+        if not await self._load(replacement, listed=current is None):
             if current is not None and current.state is ModelState.FAILED:
-                self._registry.put(newcomer)  # it knows the latest reason
+                self.registry.put(replacement)  # its failure is the newer one
             elif current is not None:
-                self.failed_versions[name] = found.version
-                logger.warning("model %s: version %s goes on", name, previous)
-            return Change(name, Result.FAILED, found.version, previous, newcomer.failure)
-        version = _version(newcomer)
-        self._registry.put(newcomer)
-        self.failed_versions.pop(name, None)
+                self.registry.failed_replacements[name] = found.version
+                logger.warning("model %s: version %s keeps serving", name, previous)
+            return Change(name, ReloadResult.FAILED, found.version, previous, replacement.failure)
+        version = _version(replacement)
+        self.registry.put(replacement)
+        self.registry.failed_replacements.pop(name, None)
         if current is None:
             logger.info("model %s: version %s added", name, version)
-            return Change(name, Result.ADDED, version)
-        self._let_go(current)
+            return Change(name, ReloadResult.ADDED, version)
+        self._retire(current)
         logger.info("model %s: version %s replaced by %s", name, previous, version)
-        return Change(name, Result.REPLACED, version, previous)
+        return Change(name, ReloadResult.REPLACED, version, previous)
 
-    def _has_arrived(self, name: str, arrival: "asyncio.Task[Change]") -> None:
-        """Settles what a reload that did not wait for it has left."""
-        if self._arrivals.get(name) is arrival:
-            del self._arrivals[name]
-        if arrival.cancelled() or name not in self._late:
+    def _handle_loaded(self, name: str, load: asyncio.Task[Change]) -> None:
+        """Counts a load that its reload did not wait for, and reloads once more after it."""
+        if self._loads.get(name) is load:
+            del self._loads[name]
+        if load.cancelled() or name not in self._late:
             return
         self._late.discard(name)
-        error = arrival.exception()
+        error = load.exception()
         if error is not None:
-            logger.error("model %s could not be exchanged: %s", name, describe(error))
+            logger.error("model %s could not be replaced: %s", name, describe(error))
             return
-        result = arrival.result().result
+        result = load.result().result
         self.results[result] += 1
-        if result is not Result.FAILED and not self._ended:
-            self.reload()  # there may be newer ones by now, and some to be removed
+        if result is not ReloadResult.FAILED and not self._stopped:
+            self.reload()  # the folder may have changed while this one was loading
 
-    async def _load(self, newcomer: Dispatcher, *, listed: bool) -> bool:
-        """False when it could not be loaded. `listed`: it is shown while it loads."""
-        self.newcomers[newcomer.name] = newcomer
+    async def _load(self, replacement: ServedModel, *, listed: bool) -> bool:
+        """Loads a replacement; False when that failed. `listed`: it is shown while it loads."""
+        self.registry.replacements[replacement.name] = replacement
         if listed:
-            self._registry.put(newcomer)
+            self.registry.put(replacement)
         try:
-            newcomer.start()
+            replacement.start()
         except RuntimeError as error:  # no more threads
-            newcomer.state, newcomer.failure = ModelState.FAILED, describe(error)
-            logger.error("model %s failed to load: %s", newcomer.name, newcomer.failure)
-        while newcomer.state is ModelState.LOADING:
+            replacement.state, replacement.failure = ModelState.FAILED, describe(error)
+            logger.error("model %s failed to load: %s", replacement.name, replacement.failure)
+        while replacement.state is ModelState.LOADING:
             await asyncio.sleep(_POLL_S)
-        del self.newcomers[newcomer.name]
-        return newcomer.state is ModelState.READY
+        del self.registry.replacements[replacement.name]
+        return replacement.state is ModelState.READY
 
     def _new_names(self) -> set[str]:
-        """Those whose first model is loading."""
-        listed = set(self._registry.dispatchers)
-        return {name for name, newcomer in self.newcomers.items() if newcomer in listed}
+        """Names whose first model is loading."""
+        listed = set(self.registry.served_models)
+        replacements = self.registry.replacements.items()
+        return {name for name, replacement in replacements if replacement in listed}
 
     def _remove_all_but(self, names: Collection[str]) -> list[Change]:
         changes = []
-        for name in self._arrivals.keys() - names:  # which may never be done
-            self._arrivals[name].cancel()
+        for name in self._loads.keys() - names:  # a load may never end
+            self._loads[name].cancel()
             self._late.discard(name)
-            newcomer = self.newcomers.pop(name, None)
-            if newcomer is not None and self._registry.get(name) is not newcomer:
-                self._let_go(newcomer)
-        for dispatcher in self._registry.dispatchers:
-            if dispatcher.name in names:
+            replacement = self.registry.replacements.pop(name, None)
+            if replacement is not None and self.registry.get(name) is not replacement:
+                self._retire(replacement)
+        for served_model in self.registry.served_models:
+            if served_model.name in names:
                 continue
-            version = _version(dispatcher)
-            self._registry.drop(dispatcher)
-            self.failed_versions.pop(dispatcher.name, None)
-            self._late.discard(dispatcher.name)
-            self._let_go(dispatcher)
-            logger.info("model %s: version %s removed", dispatcher.name, version)
-            changes.append(Change(dispatcher.name, Result.REMOVED, version))
+            version = _version(served_model)
+            self.registry.drop(served_model)
+            self.registry.failed_replacements.pop(served_model.name, None)
+            self._late.discard(served_model.name)
+            self._retire(served_model)
+            logger.info("model %s: version %s removed", served_model.name, version)
+            changes.append(Change(served_model.name, ReloadResult.REMOVED, version))
         return changes
 
-    def _keep(self, names: Collection[str], awaited: Collection[str]) -> list[Change]:
-        """What is said of those to be removed while others, which may replace them, still load."""
-        reason = f"it goes when {', '.join(sorted(awaited))} has loaded"
+    def _keep_for_now(self, names: Collection[str], awaited: Collection[str]) -> list[Change]:
+        """Reports the models that are kept until other names, which may replace them, load."""
+        reason = f"it is removed when {', '.join(sorted(awaited))} has loaded"
         return [
-            Change(dispatcher.name, Result.UNCHANGED, _version(dispatcher), reason=reason)
-            for dispatcher in self._registry.dispatchers
-            if dispatcher.name not in names
+            Change(served_model.name, ReloadResult.UNCHANGED, _version(served_model), reason=reason)
+            for served_model in self.registry.served_models
+            if served_model.name not in names
         ]
 
-    async def _wait_for_the_last(self, name: str) -> None:
-        """Until no older model of this name holds memory: two versions are enough at a time."""
-        leaving = [task for dispatcher, task in self._leaving.items() if dispatcher.name == name]
-        if leaving:
-            await asyncio.wait(leaving)
+    async def _wait_for_retired(self, name: str) -> None:
+        """Waits until no retired model of this name holds memory: two versions are enough."""
+        drains = [task for model, task in self._drains.items() if model.name == name]
+        if drains:
+            await asyncio.wait(drains)
 
-    def _let_go(self, old: Dispatcher) -> None:
-        age = self._registry.visits.end_age()
-        self._leaving[old] = asyncio.create_task(self._drain(old, age))
+    def _retire(self, old: ServedModel) -> None:
+        self.registry.retired.add(old)
+        self._drains[old] = asyncio.create_task(self._drain(old))
 
-    async def _drain(self, old: Dispatcher, age: int) -> None:
-        """Closes a model when no request that may have chosen it is left."""
+    async def _drain(self, old: ServedModel) -> None:
+        """Closes a model when no request holds a lease of it, or after the drain timeout."""
         until = time.monotonic() + self._drain_s
-        while old.admission.num_texts or not self._registry.visits.over(age):
-            if time.monotonic() > until:
-                break
+        while (old.num_leases or old.queue_limits.num_texts) and time.monotonic() <= until:
             await asyncio.sleep(_POLL_S)
         while not old.close(0.0):
             await asyncio.sleep(_POLL_S)
         name, version = old.name, _version(old)
-        del self._leaving[old]
-        del old  # the last that holds its weights
-        for tell in self.when_closed:
-            tell(name, version)
+        self.registry.retired.discard(old)
+        del self._drains[old]
+        del old  # the last reference to its weights
+        for notify in self.when_closed:
+            notify(name, version)
         await asyncio.to_thread(give_back_memory)
         logger.info("model %s: version %s closed", name, version)
 
 
-def _in_thread(look: "Callable[[], list[Found]]") -> "asyncio.Future[list[Found]]":
-    """What a look finds, in a thread that does not keep the process from ending if it hangs."""
+def _in_thread(
+    list_checkpoints: Callable[[], list[FoundCheckpoint]],
+) -> asyncio.Future[list[FoundCheckpoint]]:
+    """Lists checkpoints in a daemon thread: a listing that hangs does not block the exit."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[list[Found]] = loop.create_future()
-    future.add_done_callback(asyncio.Future.exception)  # maybe nobody waits for it any more
+    future: asyncio.Future[list[FoundCheckpoint]] = loop.create_future()
+    future.add_done_callback(asyncio.Future.exception)  # the reload may have timed out
 
     def run() -> None:
         settle: Callable[[], None]
         try:
-            settle = partial(future.set_result, look())
-        except Exception as error:  # noqa: BLE001 - whoever waits is to judge it
+            settle = partial(future.set_result, list_checkpoints())
+        except Exception as error:  # noqa: BLE001 - the reload that waits for it handles it
             settle = partial(future.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle)
@@ -357,9 +360,9 @@ def _in_thread(look: "Callable[[], list[Found]]") -> "asyncio.Future[list[Found]
     return future
 
 
-def _version(dispatcher: Dispatcher) -> str | None:
-    return None if dispatcher.known_info is None else dispatcher.known_info.version
+def _version(served_model: ServedModel) -> str | None:
+    return None if served_model.known_info is None else served_model.known_info.version
 
 
-def _serves(current: Dispatcher, found: "Found") -> bool:
+def _serves(current: ServedModel, found: FoundCheckpoint) -> bool:
     return current.state is ModelState.READY and _version(current) == found.version

@@ -6,13 +6,10 @@ still be wrong.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from model.quality import Sign, least_word_confidence
+from model.translation import Translation
 from service.text.number_values import same_numbers
-
-if TYPE_CHECKING:
-    from model.translation import Translation
 
 _LOOP_REPEATS = 4  # of the same pieces one after another; real text hardly ever does that
 _LONGEST_PERIOD = 8  # pieces that may make up what is repeated
@@ -22,11 +19,11 @@ _SHORTEST, _LONGEST = 0.35, 2.5
 
 
 def warnings_of(
-    text: str, translation: "Translation", *, unsure_below: float | None
+    text: str, translation: Translation, *, unsure_below: float | None
 ) -> tuple[Sign, ...]:
-    """The signs that a text's translation shows, each at most once.
+    """Warnings about a text's translation, each at most once.
 
-    `unsure_below` is the model's own bound of confidence; without one, `unsure` is never found.
+    `unsure_below` is the model's own bound of confidence; without one, `unsure` is never given.
     """
     found: list[Sign] = []
     if any(map(str.isalpha, text)) and translation.text.strip() == text.strip():

@@ -1,4 +1,3 @@
 """The application over fakes, for what has to agree with it."""
 
-from tests.service.conftest import anyio_backend as anyio_backend
 from tests.service.conftest import serving as serving

@@ -1,4 +1,4 @@
-"""Checkpoints of small networks, and what stands in their folders."""
+"""Small checkpoints for tests, and the content of their folders."""
 
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,8 @@ def log_probs(network: Seq2Seq) -> torch.Tensor:
         return logits.log_softmax(-1)
 
 
-def saved_again(folder: Path, loaded: Checkpoint, card: str = "# new\n") -> None:
-    save(folder, loaded.network, loaded.tokenizers, config=loaded.config, card=card)
+def saved_again(folder: Path, loaded: Checkpoint, card: str = "# new\n", **more: Any) -> None:
+    save(folder, loaded.network, loaded.tokenizers, config=loaded.config, card=card, **more)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

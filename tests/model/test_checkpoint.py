@@ -1,16 +1,24 @@
-"""What is saved is what is loaded."""
+"""A loaded checkpoint equals the saved one."""
 
 import hashlib
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.checkpoint import WEIGHTS, check_replaceable, load_checkpoint, read_description
-from model.errors import ConfigError
+from model.checkpoint import (
+    WEIGHTS,
+    CheckpointDescription,
+    check_replaceable,
+    load_checkpoint,
+    read_description,
+)
+from model.errors import CheckpointError, ConfigError
 from model.inference.shortlist import Shortlist
 from model.text.tokenizer import EOS, JOINT_FILE, SOURCE_FILE, TARGET_FILE, TokenizerPair
 from model.version import SUMS
@@ -136,21 +144,44 @@ def test_equal_content_has_an_equal_version(tiny_checkpoint: Path, tmp_path: Pat
 
 def test_a_description_needs_no_weights_to_be_built(tiny_checkpoint: Path) -> None:
     loaded = load_checkpoint(tiny_checkpoint)
-    assert read_description(tiny_checkpoint) == (loaded.config, loaded.metrics, loaded.version)
+    assert read_description(tiny_checkpoint) == CheckpointDescription(
+        loaded.config, loaded.metrics, loaded.version
+    )
 
 
-@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
 def test_all_files_have_the_mode_that_the_umask_gives(
     mask: int, mode: int, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     loaded = load_checkpoint(tiny_checkpoint)
+    size = loaded.tokenizers.source.size
+    shortlist = Shortlist(torch.full((size, 1), 7, dtype=torch.int32), torch.tensor([7]).int())
     before = os.umask(mask)
     try:
-        saved_again(tmp_path / "new", loaded)
+        saved_again(tmp_path / "new", loaded, shortlist=shortlist)
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
-    assert modes == dict.fromkeys(names(tiny_checkpoint), mode)
+    assert modes == dict.fromkeys([*names(tiny_checkpoint), "shortlist.safetensors"], mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_reads_a_checkpoint_or_learns_what_to_do(
+    tiny_checkpoint: Path, request: pytest.FixtureRequest
+) -> None:
+    shared = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    request.addfinalizer(lambda: shutil.rmtree(shared))
+    shared.chmod(0o755)
+    folder = shared / "tiny"
+    saved_again(folder, load_checkpoint(tiny_checkpoint))
+    request.addfinalizer(lambda: os.seteuid(0))
+    os.seteuid(65534)
+    load_checkpoint(folder)
+    os.seteuid(0)
+    (folder / "weights.safetensors").chmod(0o600)
+    os.seteuid(65534)
+    with pytest.raises(CheckpointError, match=f"weights.safetensors cannot be read.*a.rX {folder}"):
+        load_checkpoint(folder)
 
 
 def test_a_shortlist_travels_with_the_checkpoint(

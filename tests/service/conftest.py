@@ -13,6 +13,7 @@ from service.access.keys import Key, KeysFile, Scope, digest_of, new_key, read_k
 from service.http.app import create_app
 from service.lifecycle import Lifecycle
 from service.serving.registry import Registry
+from service.serving.reload import Reloader
 from service.settings import Settings
 from tests.service.echo_translator import EchoModel
 from tests.service.files.file_jobs import ODD_LINES, long_lines, write_lines
@@ -22,21 +23,18 @@ AddKey = Callable[..., str]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def serving() -> Serving:
     @asynccontextmanager
     async def serve(
-        registry: Registry,
+        models: Registry | Reloader,
         settings: Settings | None = None,
         lifecycle: Lifecycle | None = None,
         *,
         wait: bool = True,
     ) -> AsyncIterator[httpx.AsyncClient]:
-        app = create_app(registry, settings or Settings(), lifecycle)
+        reloader = models if isinstance(models, Reloader) else Reloader(models, None)
+        registry = reloader.registry
+        app = create_app(registry, settings or Settings(), lifecycle, reloader).asgi
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
@@ -92,7 +90,8 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> EchoModel:
     translator = EchoModel()
     for module in ("translate", "score"):
         monkeypatch.setattr(
-            f"service.commands.{module}.load_translator", lambda loading, much=False: translator
+            f"service.commands.{module}.load_translator",
+            lambda loading, many_texts=False: translator,
         )
     monkeypatch.setattr(
         "service.commands.translate.search_settings", lambda translator, chosen: None

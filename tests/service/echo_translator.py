@@ -9,17 +9,15 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from model.decoding.search_config import SearchConfig
 from model.errors import InputError
 from model.text.segmenter import Segmentation
+from model.translation import Translation
 from service.files.lines import survey
 from service.files.output_format import LineFormat
 from service.files.translate_file import FileJob, JobReport, translate_file
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.translation import Translation
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class EchoTranslator:
     def add(
         self,
         text: str,
-        search: "SearchConfig | None" = None,
+        search: SearchConfig | None = None,
         *,
         alignments: bool = False,
         segmentation: Segmentation = "line",
@@ -66,7 +64,7 @@ class EchoTranslator:
     def num_waiting(self) -> int:
         return max(0, len(self.waiting) - self.slots)
 
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
         time.sleep(self.delay_s)
         busy = list(self.waiting)[: self.slots]
         return [

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.decoding.request import Usage
+from model.decoding.request import EngineUsage
 from model.errors import InputError
 from model.quality import Sign
 from model.text.segmenter import Segmentation, Span
 from service.serving.registry import Registry
-from service.serving.served_model import Dispatcher, LoadedModel, ModelInfo
+from service.serving.served_model import LoadedModel, ModelInfo, ServedModel
 from service.settings import Settings
 
 NOWHERE = Span(0, 0)
@@ -137,8 +137,8 @@ class FakeTranslator:
         return len(self.waiting)
 
     @property
-    def usage(self) -> Usage:
-        return Usage(self.slots, len(self.busy), self.num_steps, 0.0)
+    def usage(self) -> EngineUsage:
+        return EngineUsage(self.slots, len(self.busy), self.num_steps, 0.0)
 
     def add(
         self,
@@ -207,6 +207,7 @@ def fake_info(source: str, target: str) -> ModelInfo:
         source_language=source,
         target_language=target,
         version="0123456789ab",
+        exact=True,
         precision="fp32",
         max_source_tokens=200,
         search=FakeSearch(),  # type: ignore[arg-type]
@@ -224,8 +225,8 @@ def fake_model(
     *,
     translator: FakeTranslator | None = None,
     before: Callable[[], None] = lambda: None,
-) -> Dispatcher:
-    """A dispatcher over a fake translator; `name` is its language pair, `en-de` or `en-de-v2`."""
+) -> ServedModel:
+    """A served_model over a fake translator; `name` is its language pair, `en-de` or `en-de-v2`."""
     source, target = name.split("-")[:2]
 
     def load() -> LoadedModel:
@@ -235,7 +236,7 @@ def fake_model(
             fake_info(source, target),
         )
 
-    return Dispatcher(name, load, settings)
+    return ServedModel(name, load, settings)
 
 
 def fake_registry(settings: Settings, *names: str) -> Registry:

@@ -35,7 +35,8 @@ def calibration(
         for hypothesis, reference in zip(hypotheses, references, strict=True)
     ]
     right_from = median_low(scores)
-    right, others = [], []
+    right: list[float] = []
+    others: list[float] = []
     for confidence, score in zip(confidences, scores, strict=True):
         (right if score >= right_from else others).append(confidence)
     right.sort()

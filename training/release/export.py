@@ -1,4 +1,4 @@
-"""A run's best state -> the checkpoint folder that is served, with its scores and model card."""
+"""`dragoman export`: writes a run state as a checkpoint, with scores, shortlist and model card."""
 
 import json
 import platform
@@ -11,23 +11,23 @@ import torch
 from rich.console import Console
 
 from model.checkpoint import Checkpoint, check_replaceable, load_weights, save_checkpoint
-from model.decoding.beam_search import SearchConfig
+from model.decoding.search_config import SearchConfig
 from model.inference.shortlist import Shortlist
 from model.system.atomic_files import write_json
 from model.translator import Translator
-from training.config import TrainingConfig
-from training.data.prepared import PreparedCorpus, open_prepared
+from training.config import ResolvedConfig
+from training.data.prepared_corpus import PreparedCorpus, open_corpus
 from training.data.readers import Pair
 from training.errors import RunError
 from training.evaluation.metrics import corpus_scores, translate_with_confidence
 from training.loop.build_network import build_network, checkpoint_config
-from training.loop.state import LAST, load_run_state_place, load_weights_file
+from training.loop.state import LAST, load_progress, load_weights_file
 from training.release.calibration import calibration
 from training.release.learn_shortlist import learn_shortlist
 from training.release.model_card import write_card
 from training.run.folder import RunFolder
 
-Which = Literal["best", "average", "last"]
+StateName = Literal["best", "average", "last"]
 
 MAX_SHORTLIST_COST = 0.5  # BLEU on dev; chance alone moves it by some tenths
 
@@ -36,68 +36,62 @@ def export(
     run: Path,
     checkpoint: Path,
     *,
-    which: Which = "best",
+    which: StateName = "best",
     with_shortlist: bool = True,
     parent_shortlist: Shortlist | None = None,
     console: Console | None = None,
 ) -> None:
-    """Writes the checkpoint folder, whole or not at all, after scoring it on dev and test.
+    """Scores a run state on dev and test and writes it as a checkpoint, whole or not at all.
 
-    A shortlist is learnt from the run's pairs and, for a retrained model, put together with its
-    parent's; it is left out if it costs BLEU on dev.
-
-    `best` takes the state with the highest dev score, `average` the mean of the kept best states,
-    `last` the weights of the last run state. Scores are kept in the run, so a second export of the
-    same weights does not compute them again.
+    `which`: `best` is the state with the highest dev score, `average` the mean of the kept best
+    states, `last` the last run state. The shortlist is learnt from the run's pairs and, for a
+    retrained model, merged with its parent's; it is left out if it lowers BLEU on dev too much.
+    Scores are saved in the run, so a second export of the same weights does not compute them again.
     """
     console = console or Console(stderr=True)
     check_replaceable(checkpoint)  # before the scoring, which may take minutes
     folder = RunFolder(run)
-    asked, config = folder.read_config("asked"), folder.read_config("resolved")
-    if asked is None or config is None:
-        raise RunError(f"{run} stopped before training began; resume it first")
-    corpus = open_prepared(
+    asked, config = folder.asked_config(), folder.resolved_config()
+    corpus = open_corpus(
         folder.data,
         asked.data,
         tokenizer=None if folder.parent() else asked.tokenizer,
-        report=lambda message: None,  # that inputs were changed since does not matter any more
+        report=lambda message: None,  # changes of the input files do not matter any more
     )
     torch.set_num_threads(config.threads or 1)
-    place = load_run_state_place(folder.states / LAST)
-    files = [best.file for best in place.best]
+    progress = load_progress(folder.states / LAST)
+    files = [best.file for best in progress.best]
     if which == "best":
         files = files[:1]
     elif which == "last":
         files = [LAST]
     if not files:
-        raise RunError(
-            f"{run} has no validated state yet; let it train longer, or use --which last"
-        )
+        raise RunError(f"run {run} has no validated state yet; train longer, or use --which last")
     weights = mean_weights([load_weights_file(folder.states / file) for file in files])
     exported = _checkpoint(run.resolve().name, config, corpus, weights)
-    # `last` is written again and again, so its name alone does not say which weights were scored.
-    key = "+".join(files) if which != "last" else f"{LAST} of step {place.step}"
+    # `last` is overwritten in training, so its key needs the step to identify the weights.
+    key = "+".join(files) if which != "last" else f"{LAST} of step {progress.step}"
     scores = _scores(folder, key, exported, corpus, console)
     shortlist, about_shortlist = None, None
     measured = scores.pop("calibration")
     if with_shortlist and (folder.parent() is None or parent_shortlist is not None):
         learnt = _shortlist(exported, corpus, scores, parent_shortlist, config.seed, console)
         about_shortlist = learnt.about
-        if learnt.kept:  # with fewer pieces to choose from, each is likelier
+        if learnt.kept:  # with fewer pieces to choose from, each is more likely
             shortlist, measured = learnt.shortlist, learnt.calibration
-    best = {"file": files[0], "step": place.step}
+    best = {"file": files[0], "step": progress.step}
     if which != "last":
-        best = {"step": place.best[0].step, "dev_score": place.best[0].score}
+        best = {"step": progress.best[0].step, "dev_score": progress.best[0].score}
     metrics: dict[str, Any] = {
         **scores,
         **({} if measured is None else {"calibration": measured}),
         "training": {
             "state": which,
             **best,
-            "updates": place.step,
-            "target_tokens": place.target_tokens,
-            "minutes": round(place.seconds / 60, 1),
-            "finished": place.finished or "not finished",
+            "updates": progress.step,
+            "target_tokens": progress.target_tokens,
+            "minutes": round(progress.seconds / 60, 1),
+            "finished": progress.finished or "not finished",
             "hardware": hardware(),
             "torch": torch.__version__,
         },
@@ -114,7 +108,7 @@ def export(
 def write_exported(
     folder: Path, exported: Checkpoint, weights: dict[str, torch.Tensor], metrics: dict[str, Any]
 ) -> None:
-    """Saves a checkpoint with the card that its metrics call for."""
+    """Saves a checkpoint with a model card made from its metrics."""
     save_checkpoint(
         folder,
         config=exported.config,
@@ -127,20 +121,20 @@ def write_exported(
 
 
 def mean_weights(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The average of several states' weights."""
+    """Returns the average of several states' weights."""
     return {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
 
 
 @dataclass(frozen=True)
 class SplitScores:
-    """A checkpoint's translations of a split, judged by the references; both as metrics.json."""
+    """Scores of a checkpoint's translations of a split; both as in metrics.json."""
 
     scores: dict[str, Any]  # BLEU, chrF and TER with signatures
     calibration: dict[str, Any] | None  # None for a split that is too small
 
 
 def score_pairs(checkpoint: Checkpoint, pairs: list[Pair]) -> SplitScores:
-    """Translates a split with the checkpoint's own search settings and scores the result."""
+    """Scores a checkpoint on pairs, with its own search settings."""
     search = SearchConfig(**checkpoint.config.search.model_dump())
     sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
     hypotheses, confidences = translate_with_confidence(Translator(checkpoint), sources, search)
@@ -153,7 +147,7 @@ def score_pairs(checkpoint: Checkpoint, pairs: list[Pair]) -> SplitScores:
 
 
 def hardware() -> str:
-    """Processor (or GPU) and cores, for the record."""
+    """Describes the GPU, or the processor and its threads, for the model card."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     name = platform.processor() or platform.machine()
@@ -167,7 +161,7 @@ def hardware() -> str:
 
 
 def _checkpoint(
-    name: str, config: TrainingConfig, corpus: PreparedCorpus, weights: dict[str, torch.Tensor]
+    name: str, config: ResolvedConfig, corpus: PreparedCorpus, weights: dict[str, torch.Tensor]
 ) -> Checkpoint:
     network = build_network(config, corpus.tokenizers)
     load_weights(network, weights)
@@ -204,10 +198,10 @@ def _scores(
 
 @dataclass(frozen=True)
 class _LearntShortlist:
-    """A shortlist, and how the checkpoint does on dev with it."""
+    """A shortlist, and the checkpoint's results on dev with it."""
 
     shortlist: Shortlist
-    kept: bool  # False: it would cost too much there
+    kept: bool  # False: it lowers BLEU on dev too much
     about: dict[str, Any]  # for metrics.json
     calibration: dict[str, Any] | None
 
@@ -220,6 +214,7 @@ def _shortlist(
     seed: int,
     console: Console,
 ) -> _LearntShortlist:
+    """Learns a shortlist and measures it on dev."""
     console.print("learning a shortlist of likely words", markup=False, highlight=False)
     model = checkpoint.config.model
     shortlist = learn_shortlist(
@@ -236,8 +231,7 @@ def _shortlist(
     kept = after > before - MAX_SHORTLIST_COST
     if not kept:
         console.print(
-            f"the shortlist is left out: it would lower BLEU on dev from {before:.2f} to "
-            f"{after:.2f}",
+            f"no shortlist: it would lower BLEU on dev from {before:.2f} to {after:.2f}",
             markup=False,
             highlight=False,
         )
@@ -246,5 +240,5 @@ def _shortlist(
 
 
 def _examples(corpus: PreparedCorpus) -> list[str]:
-    """A few held-out sources: what a test of speed or readiness can translate."""
+    """Returns a few dev sources, which tests of speed and readiness translate."""
     return [pair.source for pair in corpus.dev_pairs[:20]]

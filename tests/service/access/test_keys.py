@@ -15,17 +15,9 @@ import pytest
 from model.errors import ConfigError
 from service.access import keyring as keyring_module
 from service.access.keyring import Keyring
-from service.access.keys import (
-    Key,
-    KeysFile,
-    Scope,
-    digest_of,
-    new_key,
-    parse_rate,
-    read_keys,
-    write_keys,
-)
+from service.access.keys import Key, KeysFile, Scope, digest_of, new_key, read_keys, write_keys
 from service.cli import run
+from service.rates import parse_rate
 from tests.service.conftest import AddKey
 
 

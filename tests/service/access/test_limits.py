@@ -100,11 +100,11 @@ async def test_what_is_refused_costs_no_rate(serving: Serving) -> None:
             return [(await client.post("/translate", json=body)).status_code for _ in range(4)]
 
         assert 429 not in await statuses(target="xx")
-        (model,) = registry.dispatchers
-        model.admission.num_texts += settings.max_queue_texts  # there is no room
+        (model,) = registry.served_models
+        model.queue_limits.num_texts += settings.max_queue_texts  # there is no room
         full = await client.post("/v1/translate", json=NATIVE)
         assert full.json()["error"]["code"] == "queue_full"
-        model.admission.num_texts -= settings.max_queue_texts
+        model.queue_limits.num_texts -= settings.max_queue_texts
         assert await statuses() == [200, 200, 429, 429]
 
 
@@ -146,7 +146,7 @@ def client_at(app: FastAPI, address: str) -> httpx.AsyncClient:
 async def test_forwarded_addresses(proxies: str | None, address: str, expected: int) -> None:
     settings = Settings(rate_limit="30/hour", trusted_proxies=proxies)
     registry = fake_registry(settings, "en-de")
-    app = create_app(registry, settings)
+    app = create_app(registry, settings).asgi
     passed = 0
     async with app.router.lifespan_context(app), client_at(app, address) as client:
         while registry.loading:
@@ -166,7 +166,10 @@ async def test_what_a_trusted_proxy_was_told_is_not_believed() -> None:
     registry = fake_registry(settings, "en-de")
     app = create_app(registry, settings)
     passed = 0
-    async with app.router.lifespan_context(app), client_at(app, "10.0.0.1") as client:
+    async with (
+        app.asgi.router.lifespan_context(app.asgi),
+        client_at(app.asgi, "10.0.0.1") as client,
+    ):
         while registry.loading:
             await client.get("/health/live")
         for number in range(100):  # the client's own lie, then its address as the proxy saw it

@@ -12,11 +12,12 @@ import pytest
 from model.errors import ConfigError
 from service.access import quota_storage as counters_module
 from service.access import quotas as allowance_module
-from service.access.addresses import client_of
-from service.access.keys import Key, parse_rate
+from service.access.callers import client_of
+from service.access.keys import Key
 from service.access.quota_storage import CounterStorage
-from service.access.quotas import Allowance
+from service.access.quotas import QuotaTracker
 from service.errors import QuotaExceeded, RateLimited, RequestTooLarge
+from service.rates import parse_rate
 
 KEY = Key(name="a", sha256="0" * 64, characters_per_month=100, characters_per_day=60)
 
@@ -53,12 +54,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def allowance() -> Any:
-    allowance = Allowance(None)
+    allowance = QuotaTracker(None)
     yield allowance
     allowance.close()
 
 
-def test_the_text_after_the_last_is_refused(allowance: Allowance, clock: Clock) -> None:
+def test_the_text_after_the_last_is_refused(allowance: QuotaTracker, clock: Clock) -> None:
     rate = parse_rate("100/minute")
     allowance.take_texts(rate, "a", 50)
     for _ in range(49):
@@ -76,24 +77,24 @@ def test_the_text_after_the_last_is_refused(allowance: Allowance, clock: Clock) 
     allowance.take_texts(rate, "a", 100)
 
 
-def test_more_at_once_than_ever_allowed_is_not_told_to_wait(allowance: Allowance) -> None:
+def test_more_at_once_than_ever_allowed_is_not_told_to_wait(allowance: QuotaTracker) -> None:
     with pytest.raises(RequestTooLarge, match="100 in 2 minutes"):
         allowance.take_texts(parse_rate("100/2 minutes"), "a", 101)
 
 
-def test_a_refused_request_gets_its_texts_back(allowance: Allowance, clock: Clock) -> None:
+def test_a_refused_request_gets_its_texts_back(allowance: QuotaTracker, clock: Clock) -> None:
     rate = parse_rate("100/minute")
     allowance.take_texts(rate, "a", 40)
     clock.now += 30
-    fare = allowance.take_texts(rate, "a", 60)
-    allowance.give_texts_back(fare)
-    fare = allowance.take_texts(rate, "a", 60)
+    charge = allowance.take_texts(rate, "a", 60)
+    allowance.return_texts(charge)
+    charge = allowance.take_texts(rate, "a", 60)
     with pytest.raises(RateLimited) as refusal:
         allowance.take_texts(rate, "a", 1)
     assert refusal.value.retry_after_s == 30  # it ends when it did
     clock.now += 31  # another count has begun
     allowance.take_texts(rate, "a", 100)
-    allowance.give_texts_back(fare)
+    allowance.return_texts(charge)
     with pytest.raises(RateLimited):
         allowance.take_texts(rate, "a", 1)
 
@@ -107,7 +108,7 @@ def test_no_count_is_below_zero() -> None:
     storage.close()
 
 
-def test_quotas_are_of_the_calendar(allowance: Allowance, clock: Clock) -> None:
+def test_quotas_are_of_the_calendar(allowance: QuotaTracker, clock: Clock) -> None:
     allowance.take_characters(KEY, 60)
     with pytest.raises(QuotaExceeded, match=r"60 characters a day has 0 left.*2027-02-01"):
         allowance.take_characters(KEY, 1)
@@ -121,19 +122,19 @@ def test_quotas_are_of_the_calendar(allowance: Allowance, clock: Clock) -> None:
     assert (allowance.usage(KEY).num_characters, allowance.usage(KEY).limit) == (100, 100)
 
 
-def test_a_failed_request_gets_its_characters_back(allowance: Allowance, clock: Clock) -> None:
-    expense = allowance.take_characters(KEY, 60)
-    assert expense is not None
-    allowance.give_back(expense)
+def test_a_failed_request_gets_its_characters_back(allowance: QuotaTracker, clock: Clock) -> None:
+    charge = allowance.take_characters(KEY, 60)
+    assert charge is not None
+    allowance.return_characters(charge)
     assert allowance.usage(KEY).num_characters == 0
-    expense = allowance.take_characters(KEY, 60)
-    assert expense is not None
+    charge = allowance.take_characters(KEY, 60)
+    assert charge is not None
     clock.now += 40 * 24 * 3600  # its month is over meanwhile
-    allowance.give_back(expense)
+    allowance.return_characters(charge)
     allowance.take_characters(KEY, 60)
 
 
-def test_a_changed_quota_keeps_its_count(allowance: Allowance, clock: Clock) -> None:
+def test_a_changed_quota_keeps_its_count(allowance: QuotaTracker, clock: Clock) -> None:
     allowance.take_characters(KEY, 60)
     larger = KEY.model_copy(update={"characters_per_day": None, "characters_per_month": 1000})
     assert allowance.usage(larger).num_characters == 60
@@ -141,7 +142,7 @@ def test_a_changed_quota_keeps_its_count(allowance: Allowance, clock: Clock) -> 
 
 def test_the_usage_file_survives_a_restart(tmp_path: Path, clock: Clock) -> None:
     for expected in (0, 30):
-        allowance = Allowance(tmp_path / "usage.sqlite")
+        allowance = QuotaTracker(tmp_path / "usage.sqlite")
         assert allowance.usage(KEY).num_characters == expected
         allowance.take_characters(KEY, 30)
         allowance.close()
@@ -151,11 +152,11 @@ def test_a_usage_file_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is no database" * 100)
     for path in (tmp_path / "no" / "usage.sqlite", tmp_path / "text", tmp_path):
         with pytest.raises(ConfigError, match="DRAGOMAN_USAGE_FILE"):
-            Allowance(path)
+            QuotaTracker(path)
 
 
 def test_a_full_disk_stops_no_translation(
-    allowance: Allowance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    allowance: QuotaTracker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> int:
         raise sqlite3.OperationalError("database or disk is full")
@@ -169,14 +170,14 @@ def test_a_full_disk_stops_no_translation(
 def test_a_file_that_somebody_holds_is_not_waited_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    allowance = Allowance(tmp_path / "usage.sqlite")
-    expense = allowance.take_characters(KEY, 1)
-    assert expense is not None
+    allowance = QuotaTracker(tmp_path / "usage.sqlite")
+    charge = allowance.take_characters(KEY, 1)
+    assert charge is not None
     other = sqlite3.connect(tmp_path / "usage.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     started = time.monotonic()
     assert allowance.take_characters(KEY, 1) is None
-    allowance.give_back(expense)
+    allowance.return_characters(charge)
     assert time.monotonic() - started < 0.5
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "locked" in caplog.text

@@ -30,7 +30,7 @@ async def test_the_admin_route_answers_with_what_became_of_each(
 ) -> None:
     settings, key = admin
     folder = FakeFolder({"en-de": "1", "en-fr": "2"}, damaged={"4"})
-    async with serving(folder.registry(), settings) as client:
+    async with serving(folder.reloader(), settings) as client:
         client.headers.update(key)
         folder.versions = {"en-de": "3", "en-fr": "2"}
         answer = await client.post("/admin/reload")
@@ -58,7 +58,7 @@ async def test_the_admin_route_waits_as_long_as_it_is_told(serving: Serving, adm
     settings, key = admin
     folder = FakeFolder({"en-de": "1"})
     lifecycle = Lifecycle()
-    async with serving(folder.registry(), settings, lifecycle) as client:
+    async with serving(folder.reloader(), settings, lifecycle) as client:
         client.headers.update(key)
         folder.versions["en-de"] = "2"
         folder.loading.clear()
@@ -85,7 +85,7 @@ async def test_the_admin_route_waits_as_long_as_it_is_told(serving: Serving, adm
 async def test_the_admin_route_tells_what_is_still_loading(serving: Serving, admin: Admin) -> None:
     settings, key = admin
     folder = FakeFolder({"en-de": "1"}, hanging={"2": threading.Event()})
-    async with serving(impatient(folder.registry()), settings) as client:
+    async with serving(impatient(folder.reloader()), settings) as client:
         client.headers.update(key)
         folder.versions["en-de"] = "2"
         answer = await client.post("/admin/reload")
@@ -101,7 +101,7 @@ async def test_the_admin_route_wants_a_key_of_its_scope(
     settings, _ = admin
     usual = add_key("website")
     folder = FakeFolder({"en-de": "1"})
-    async with serving(folder.registry(), settings) as client:
+    async with serving(folder.reloader(), settings) as client:
         looks = folder.num_looks
         for authorization, status, code in (
             (None, 401, "key_missing"),
@@ -116,7 +116,7 @@ async def test_the_admin_route_wants_a_key_of_its_scope(
 
 
 async def test_without_keys_there_is_no_admin_route(serving: Serving) -> None:
-    async with serving(FakeFolder({"en-de": "1"}).registry(), SETTINGS) as client:
+    async with serving(FakeFolder({"en-de": "1"}).reloader(), SETTINGS) as client:
         for method in ("GET", "POST"):
             answer = await client.request(method, "/admin/reload")
             assert answer.status_code == 404

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.api.azure.dialect import AZURE_3
 from service.errors import KeyRefused
 from service.protocol.dialects import error_response
 from service.settings import Settings
@@ -87,8 +88,7 @@ async def test_bodies_that_are_none(serving: Serving) -> None:
 
 
 def test_a_refused_key_is_unauthorized() -> None:
-    scope = {"type": "http", "method": "POST", "path": "/translate", "query_string": V3.encode()}
-    assert error_response(scope, KeyRefused("no")).status_code == 401
+    assert error_response(AZURE_3, KeyRefused("no")).status_code == 401
 
 
 async def test_the_documentation_has_both_versions(serving: Serving) -> None:

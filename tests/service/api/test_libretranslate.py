@@ -140,7 +140,7 @@ def check(answer: httpx.Response, status: int, words: str) -> None:
         ({"source": "en", "target": "de"}, 400, "q is missing"),
         ({**ASKED, "q": 5}, 400, "q: "),
         ({**ASKED, "q": ["a", 5]}, 400, "q[1]"),
-        ({**ASKED, "q": ["a", "\ud800"]}, 400, "q[1]"),
+        ({**ASKED, "q": ["a", "\ud800"]}, 400, "surrogate"),
         ({**ASKED, "q": "a\0"}, 400, "q holds a NUL"),
         ({**ASKED, "source": MARK}, 400, "source language is not supported; there are: en"),
         ({**ASKED, "source": MARK * 9}, 400, "source: "),
@@ -149,11 +149,11 @@ def check(answer: httpx.Response, status: int, words: str) -> None:
         ({**ASKED, "format": MARK}, 400, "format: "),
         ({**ASKED, "alternatives": -1}, 400, "alternatives: "),
         ({**ASKED, "alternatives": "many"}, 400, "alternatives: "),
-        ({**ASKED, "colour": MARK}, 400, "colour is no field"),
+        ({**ASKED, "colour": MARK}, 400, "colour is not a field"),
         ({**ASKED, "q": ["a"] * 5}, 413, "max_texts"),
         ({**ASKED, "q": MARK * 20}, 413, "max_characters"),
         ({**ASKED, "q": MARK * 1000}, 413, "max_body_bytes"),
-        ([MARK], 400, "no object"),
+        ([MARK], 400, "not an object"),
     ],
 )
 async def test_refusals(serving: Serving, body: Any, status: int, words: str) -> None:

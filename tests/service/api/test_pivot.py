@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from service.serving.registry import Registry
-from service.serving.served_model import Dispatcher, LoadedModel, ModelState
+from service.serving.reload import Reloader
+from service.serving.served_model import LoadedModel, ModelState, ServedModel
 from service.settings import Settings
 from tests.service.conftest import Serving
 from tests.service.fakes import (
@@ -28,7 +29,7 @@ PAIR = {"source": "fr", "target": "de"}
 GERMAN = "Ich weiß nicht, wo der Bahnhof ist."
 
 
-def telling(name: str, version: str = "1", beam_size: int = 5, **kind: Any) -> Dispatcher:
+def telling(name: str, version: str = "1", beam_size: int = 5, **kind: Any) -> ServedModel:
     """A model that adds its name to what it reads; `name` is `en-de`."""
     source, target = name.split("-")
 
@@ -44,7 +45,7 @@ def telling(name: str, version: str = "1", beam_size: int = 5, **kind: Any) -> D
         )
         return LoadedModel(FakeTranslator(answer=answer, **kind), info)  # type: ignore[arg-type]
 
-    return Dispatcher(name, load, SETTINGS)
+    return ServedModel(name, load, SETTINGS)
 
 
 def registry(*names: str) -> Registry:
@@ -103,7 +104,7 @@ async def test_what_two_models_cannot_tell_is_refused(serving: Serving, name: st
         answer = await client.post("/v1/translate", json={**PAIR, "text": "a", name: True})
         error = answer.json()["error"]
         assert (answer.status_code, error["field"]) == (422, name)
-        assert f"{name} cannot be told of a translation through en" in error["message"]
+        assert f"{name} is not available for a translation through en" in error["message"]
         body = {"text": "a", "model": "en-de", name: True}
         assert (await client.post("/v1/translate", json=body)).status_code == 200
 
@@ -147,8 +148,8 @@ async def test_one_deadline_for_both(serving: Serving) -> None:
         )
         assert answer.status_code == 504
         assert "no answer within 0.3 s" in answer.json()["error"]["message"]
-        last = models.dispatchers[0]
-        while last.admission.num_texts:
+        last = models.served_models[0]
+        while last.queue_limits.num_texts:
             await asyncio.sleep(0.001)
 
 
@@ -187,26 +188,28 @@ async def test_a_leg_that_is_replaced_meanwhile_answers_still(serving: Serving) 
     held = FakeTranslator(answer=lambda *asked: replace(translated(*asked), text="between"))
     old = [telling("fr-en"), telling("en-de")]
     old[0]._load = lambda: LoadedModel(held, fake_info("fr", "en"))  # type: ignore[arg-type]
-    async with serving(models := Registry(old), SETTINGS) as client:
+    models = Registry(old)
+    reloader = Reloader(models, None)
+    async with serving(reloader, SETTINGS) as client:
         held.running.clear()
         asking = asyncio.create_task(translate(client, text="a"))
-        while not old[0].admission.num_texts:
+        while not old[0].queue_limits.num_texts:
             await asyncio.sleep(0.001)
         newer = telling("en-de", version="2")
         newer.start()
         while newer.state is ModelState.LOADING:
             await asyncio.sleep(0.001)
         models.put(newer)
-        models.reloader._let_go(old[1])  # it has nothing to do yet, and is wanted soon
+        reloader._retire(old[1])  # it has nothing to do yet, and is wanted soon
         await asyncio.sleep(0.1)
-        assert old[1].admission.num_texts == 0
-        assert models.reloader.dispatchers == [old[1]]  # not closed yet
+        assert old[1].queue_limits.num_texts == 0
+        assert models.retired == {old[1]}  # not closed yet
         held.running.set()
         answer = await asking
         assert answer["translations"][0]["text"] == "between en-de"
         assert answer["model"]["version"] == "en-de 1"
         assert (await translate(client, text="b"))["model"]["version"] == "en-de 2"
-        while models.reloader.dispatchers:
+        while models.retired:
             await asyncio.sleep(0.001)
         assert old[1].state is ModelState.STOPPED
 

@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.decoding.beam_search import SearchConfig
+from model.decoding.search_config import SearchConfig
 from model.quality import least_word_confidence
 from model.translator import Translator
+from service.serving.model_folder import ModelFolder
 from service.serving.registry import open_models
 from service.settings import Settings
 from tests.service.conftest import Serving
@@ -42,7 +43,7 @@ async def test_http_gives_what_the_translator_gives(
     serving: Serving, tiny_checkpoint: Path
 ) -> None:
     expected = Translator.load(tiny_checkpoint).translate(TEXTS, segmentation="sentence")
-    async with serving(open_models(tiny_checkpoint, SETTINGS), SETTINGS) as client:
+    async with serving(open_models(ModelFolder(tiny_checkpoint, SETTINGS)), SETTINGS) as client:
         assert (await client.get("/health/ready")).status_code == 200
         together = (await post(client, "/v1/translate", {"text": TEXTS}))["translations"]
         others = [
@@ -95,7 +96,7 @@ async def test_engines_in_processes_translate_alike_and_can_be_lost(
     with Translator.load(tiny_checkpoint) as translator:
         found = translator.translate(TEXTS, segmentation="sentence")
         expected = [translation.text for translation in found]
-    registry = open_models(tiny_checkpoint, settings)
+    registry = open_models(ModelFolder(tiny_checkpoint, settings))
     async with serving(registry, settings) as client:
 
         async def ask(number: int) -> str:
@@ -103,7 +104,7 @@ async def test_engines_in_processes_translate_alike_and_can_be_lost(
             answer = await post(client, "/v1/translate", body)
             return str(answer["translations"][0]["text"])
 
-        worker = registry.dispatchers[0]._worker
+        worker = registry.served_models[0]._worker
         assert worker is not None
         engines = worker._translator.process_ids  # type: ignore[attr-defined]
         assert len(engines) == 2
@@ -128,7 +129,7 @@ async def test_details_of_a_translation(serving: Serving, tiny_checkpoint: Path)
         "alignments": True,
         "token_log_probs": True,
     }
-    async with serving(open_models(tiny_checkpoint, SETTINGS), SETTINGS) as client:
+    async with serving(open_models(ModelFolder(tiny_checkpoint, SETTINGS)), SETTINGS) as client:
         (translation,) = (await post(client, "/v1/translate", body))["translations"]
     others = [other.text for other in expected.alternatives]
     assert [other["text"] for other in translation["alternatives"]] == others
@@ -145,7 +146,7 @@ async def test_segments_rebuild_text_and_translation(
 ) -> None:
     text = " Ten apples. 👍 Two\u2028pears!\r\n\u200b\n\n3. seven\u3000"
     body = {"text": text, "offsets": True, "words": True}
-    async with serving(open_models(tiny_checkpoint, SETTINGS), SETTINGS) as client:
+    async with serving(open_models(ModelFolder(tiny_checkpoint, SETTINGS)), SETTINGS) as client:
         answers = {
             mode: (await post(client, "/v1/translate", {**body, "segmentation": mode}))[
                 "translations"
@@ -183,7 +184,7 @@ async def test_scores_of_given_translations(serving: Serving, tiny_checkpoint: P
     pairs = [("We have two apples.", "Wir haben zwei Äpfel."), ("ten", "zehn"), ("ten", "")]
     expected = Translator.load(tiny_checkpoint).score(pairs)
     bodies = [{"source": source, "target": target} for source, target in pairs]
-    async with serving(open_models(tiny_checkpoint, SETTINGS), SETTINGS) as client:
+    async with serving(open_models(ModelFolder(tiny_checkpoint, SETTINGS)), SETTINGS) as client:
         scores = (await post(client, "/v1/score", {"pairs": bodies}))["scores"]
         long = {"source": "pear " * 100, "target": "x"}
         refused = await client.post(
@@ -196,7 +197,7 @@ async def test_scores_of_given_translations(serving: Serving, tiny_checkpoint: P
 
 
 async def test_impossible_lengths_are_refused(serving: Serving, tiny_checkpoint: Path) -> None:
-    async with serving(open_models(tiny_checkpoint, SETTINGS), SETTINGS) as client:
+    async with serving(open_models(ModelFolder(tiny_checkpoint, SETTINGS)), SETTINGS) as client:
         body = {"source": "en", "target": "de", "text": "a", "min_length_ratio": 5}
         answer = await client.post("/v1/translate", json=body)
     assert answer.status_code == 422
@@ -210,7 +211,7 @@ async def test_a_damaged_checkpoint_does_not_stop_the_others(
     shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
     weights = tmp_path / "damaged" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    async with serving(open_models(tmp_path, SETTINGS), SETTINGS) as client:
+    async with serving(open_models(ModelFolder(tmp_path, SETTINGS)), SETTINGS) as client:
         ready = await client.get("/health/ready")
         answer = await post(client, "/v1/translate", {"text": "ten"})
     assert ready.json() == {"status": "ready", "models": {"damaged": "failed", "good": "ready"}}

@@ -90,7 +90,7 @@ ECHO_PROCESS = """
 import sys
 from tests.service.echo_translator import EchoModel
 import service.commands.translate as command
-command.load_translator = lambda loading, much: EchoModel()
+command.load_translator = lambda loading, many_texts: EchoModel()
 command.search_settings = lambda translator, chosen: None
 from service.cli import main
 main()
@@ -257,7 +257,7 @@ from service.files.lines import survey
 
 def run(checkpoint, source, output, resume):
     torch.set_num_threads(1)
-    # bf16 promises less than fp32: a sentence may depend on its company, which windows keep.
+    # In bf16 a sentence may depend on its batch, which is the same in the same window.
     translator = Translator.load(Path(checkpoint), precision="bf16")
     job = FileJob(Path(source), Path(output), LineFormat(), window_lines=40)
     found = survey(job.source)
@@ -278,8 +278,8 @@ def test_a_killed_job_of_a_real_translator_resumes_to_the_same_bytes(
     job["run"](tiny_checkpoint, source, whole, resume=False)
     command = [sys.executable, "-c", TRANSLATOR_JOB, str(tiny_checkpoint), str(source), str(output)]
     with subprocess.Popen(command) as process:
-        journal = tmp_path / "out.txt.journal"
-        while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
+        part = tmp_path / "out.txt.part"
+        while not part.exists() or part.read_bytes().count(b"\n") < 80:
             assert process.poll() is None
             time.sleep(0.002)
         process.kill()

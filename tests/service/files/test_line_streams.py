@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from model.errors import InputError
-from service.files.lines import FileLines, PipeLines, read_lines
+from model.text.text_file import read_lines
+from service.files.lines import FileLines, PipeLines
 from service.files.output_format import LineFormat
 from service.files.translate_file import translate_stream, write_whole
 from tests.service.echo_translator import EchoTranslator

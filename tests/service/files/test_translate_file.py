@@ -1,4 +1,4 @@
-"""File jobs: every line kept, whatever it holds; bad input named, nothing half-written."""
+"""File jobs: every line is kept; bad input is named and leaves nothing half-written."""
 
 import gzip
 import json
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from model.errors import InputError
+from model.text.text_file import read_lines
 from service.files.journal import JobError
-from service.files.lines import read_lines, survey
+from service.files.lines import survey
 from service.files.output_format import LineFormat
 from service.files.translate_file import FileJob, translate_file
 from tests.service.echo_translator import EchoTranslator, reverse, run_job
@@ -118,6 +119,14 @@ def test_gzip_in_and_out(odd_file: Path, tmp_path: Path) -> None:
     content = (tmp_path / "out.txt.gz").read_bytes()
     assert gzip.decompress(content) == translated(ODD_LINES)
     assert content == (tmp_path / "again.txt.gz").read_bytes()
+
+
+def test_no_lines_make_an_empty_gzip_file(tmp_path: Path) -> None:
+    source = tmp_path / "in.txt"
+    source.write_bytes(b"")
+    run_job(source, tmp_path / "out.txt.gz")
+    assert gzip.decompress((tmp_path / "out.txt.gz").read_bytes()) == b""
+    assert survey(tmp_path / "out.txt.gz").num_lines == 0
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "not gzip"])

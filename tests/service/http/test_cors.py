@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.translation_service import Gate
+from service.api.translation_service import TranslationService
 from service.settings import Settings
 from tests.service.conftest import AddKey, Serving
 from tests.service.fakes import fake_registry
@@ -81,7 +81,7 @@ async def test_answers_and_errors_of_every_layer_can_be_read(
         def broken(*_: object, **__: object) -> None:
             raise LookupError
 
-        monkeypatch.setattr(Gate, "served", broken)
+        monkeypatch.setattr(TranslationService, "served", broken)
         answers.append(await post(json={**BODY, "api_key": key}))  # nobody's
     assert [answer.status_code for answer in answers] == [200, 403, 413, 400, 500]
     for answer in answers:

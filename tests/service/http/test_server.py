@@ -122,7 +122,7 @@ def test_a_second_signal_leaves_at_once(start: Start) -> None:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=2)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "WARNING asked to end again: leaving at once, requests dropped: 3\n" in errors
+    assert "WARNING second signal: exiting at once, requests dropped: 3\n" in errors
     for connection in connections:
         with contextlib.suppress(ConnectionError):
             assert receive(connection) == b""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from service.monitoring.logs import LogFormat, formatter
-from service.settings import Settings
+from service.monitoring.logs import formatter
+from service.settings import LogFormat, Settings
 from tests.service.conftest import Serving
 from tests.service.fakes import fake_registry
 

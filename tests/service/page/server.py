@@ -21,7 +21,7 @@ _GUARDED = (*_TRANSLATING, "/v1/models", "/detect")
 
 
 @dataclass
-class Guard:
+class AuthenticationMiddleware:
     """Refuses requests without `key`, as long as there is one, as the service itself does."""
 
     app: ASGIApp
@@ -63,15 +63,15 @@ class PageServer:
 
     url: str
     faults: Faults
-    guard: Guard
+    guard: AuthenticationMiddleware
     translators: dict[str, FakeTranslator] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
 def serve(registry: Registry, settings: Settings, *, wait: bool = True) -> Iterator[PageServer]:
     """Serves `registry` until the block ends."""
-    faults = Faults(create_app(registry, settings))
-    guard = Guard(faults)
+    faults = Faults(create_app(registry, settings).asgi)
+    guard = AuthenticationMiddleware(faults)
     server = uvicorn.Server(uvicorn.Config(guard, log_config=None, ws="none"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: server.run(sockets=[listener]))

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 
 from model.errors import CheckpointError
-from service.serving.model_folder import Found
+from service.serving.model_folder import FoundCheckpoint
 from service.serving.registry import Registry
-from service.serving.reload import Report
-from service.serving.served_model import Dispatcher, LoadedModel
+from service.serving.reload import Reloader, ReloadReport
+from service.serving.served_model import LoadedModel, ServedModel
 from service.settings import Settings
 from tests.service.fakes import FakeSearch, FakeTranslation, FakeTranslator, fake_info, translated
 
@@ -38,14 +38,16 @@ class FakeFolder:
         self.loading.set()
         self.looking.set()
 
-    def look(self, served: Collection[str] = ()) -> list[Found]:
+    def look(self, served: Collection[str] = ()) -> list[FoundCheckpoint]:
         self.num_looks += 1
         self.looking.wait()
         if self.unreadable:
             raise CheckpointError("models cannot be read")
-        return [Found(name, Path(name), version) for name, version in self.versions.items()]
+        return [
+            FoundCheckpoint(name, Path(name), version) for name, version in self.versions.items()
+        ]
 
-    def dispatcher(self, found: Found, num_models: int) -> Dispatcher:
+    def served_model(self, found: FoundCheckpoint, num_models: int) -> ServedModel:
         version = str(found.version)
         self.opened.append((found.name, version, num_models))
         source, target = found.name.split("-")[:2]
@@ -63,11 +65,11 @@ class FakeFolder:
             info = replace(fake_info(source, target), version=version)
             return LoadedModel(translator, info)  # type: ignore[arg-type]
 
-        return Dispatcher(found.name, load, SETTINGS)
+        return ServedModel(found.name, load, SETTINGS)
 
-    def registry(self, drain_s: float = 5.0) -> Registry:
-        models = [self.dispatcher(each, len(self.versions)) for each in self.look()]
-        return Registry(models, self, drain_s=drain_s)
+    def reloader(self, drain_s: float = 5.0) -> Reloader:
+        models = [self.served_model(each, len(self.versions)) for each in self.look()]
+        return Reloader(Registry(models), self, drain_s=drain_s)
 
 
 async def ask(client: httpx.AsyncClient, text: str = "a", model: str = "en-de") -> Any:
@@ -85,7 +87,7 @@ async def until(done: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-def results(report: Report) -> dict[str, str]:
+def results(report: ReloadReport) -> dict[str, str]:
     return {change.name: change.result.value for change in report.changes}
 
 
@@ -99,6 +101,6 @@ async def swaps(client: httpx.AsyncClient) -> dict[str, float]:
     return {name.split('"')[1]: float(value) for name, value in found}
 
 
-def impatient(registry: Registry) -> Registry:
-    registry.reloader.patience_s = 0.3
-    return registry
+def impatient(reloader: Reloader) -> Reloader:
+    reloader.timeout_s = 0.3
+    return reloader

@@ -4,22 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from service.serving.cache import CacheKey, ResultCache
+from service.serving.cache import TranslationCache, TranslationKey
 from service.serving.registry import Registry
 from service.settings import Settings
 from tests.service.conftest import Serving
 from tests.service.fakes import FakeSearch, FakeTranslator, fake_model, translated
 from tests.service.monitoring.test_metrics import read
 
-KEY = CacheKey("v1", "fp32", FakeSearch(), "line", "a b")  # type: ignore[arg-type]
+KEY = TranslationKey("v1", "fp32", FakeSearch(), "line", "a b")  # type: ignore[arg-type]
 
 
-def put(cache: ResultCache, key: CacheKey, text: str) -> None:
+def put(cache: TranslationCache, key: TranslationKey, text: str) -> None:
     cache.put(key, translated(text, FakeSearch(), alignments=False))  # type: ignore[arg-type]
 
 
 def test_another_model_setting_or_text_is_another_question() -> None:
-    cache = ResultCache(10_000)
+    cache = TranslationCache(10_000)
     put(cache, KEY, "a b")
     remembered = cache.get(KEY)
     assert remembered is not None
@@ -35,14 +35,12 @@ def test_another_model_setting_or_text_is_another_question() -> None:
 
 
 def test_what_was_used_last_stays() -> None:
-    cache = ResultCache(1_000)
+    cache = TranslationCache(1_000)
     keys = [replace(KEY, text=f"{number:02}") for number in range(20)]
     put(cache, keys[0], keys[0].text)
-    size = cache.num_characters
     for key in keys[1:]:
         assert cache.get(keys[0]) is not None
         put(cache, key, key.text)
-    assert cache.num_texts == 1_000 // size
     assert cache.num_characters <= 1_000
     assert cache.get(keys[0]) is not None
     assert cache.get(keys[1]) is None
@@ -50,14 +48,15 @@ def test_what_was_used_last_stays() -> None:
 
 
 def test_a_text_that_would_push_out_the_others_is_not_remembered() -> None:
-    cache = ResultCache(1_000)
+    cache = TranslationCache(1_000)
     put(cache, KEY, "a b")
     put(cache, replace(KEY, text="x" * 300), "x" * 300)
-    assert cache.num_texts == 1
+    assert cache.get(KEY) is not None
+    assert cache.get(replace(KEY, text="x" * 300)) is None
 
 
 def test_none_is_remembered_without_room() -> None:
-    cache = ResultCache(0)
+    cache = TranslationCache(0)
     put(cache, KEY, "a b")
     assert cache.get(KEY) is None
 

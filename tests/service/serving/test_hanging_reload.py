@@ -25,19 +25,20 @@ async def test_a_load_that_hangs_does_not_keep_others_from_being_exchanged(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = FakeFolder({"en-de": "1", "en-fr": "a"}, hanging={"2": threading.Event()})
-    async with serving(registry := impatient(folder.registry()), SETTINGS) as client:
+    async with serving(reloader := impatient(folder.reloader()), SETTINGS) as client:
         folder.versions = {"en-de": "2", "en-fr": "b"}
-        report = await registry.reloader.reload()
+        report = await reloader.reload()
         assert results(report) == {"en-de": "loading", "en-fr": "replaced"}
         assert (report.ok, report.done) == (False, False)
         (late,) = [change for change in report.changes if change.name == "en-de"]
         assert (late.version, late.previous) == ("2", "1")
-        assert "takes over once it is done" in str(late.reason)
+        assert "takes over when it has loaded" in str(late.reason)
         assert (
-            "model en-de: not loaded after 0.3 s; it goes on beside the others" in caplog.messages
+            "model en-de: still loading after 0.3 s; the reload goes on without it"
+            in caplog.messages
         )
         folder.versions["en-fr"] = "c"
-        report = await registry.reloader.reload()
+        report = await reloader.reload()
         assert results(report) == {"en-de": "loading", "en-fr": "replaced"}
         assert (await models(client))["en-de"]["replacement"] == "loading"
         assert await ask(client) == "1"
@@ -47,58 +48,58 @@ async def test_a_load_that_hangs_does_not_keep_others_from_being_exchanged(
         folder.versions["en-de"] = "3"  # seen when the late one has come
         folder.hanging["2"].set()
         await until(lambda: folder.translators.get("3"))
-        await until(lambda: not registry.reloader.newcomers)
+        await until(lambda: not reloader.registry.replacements)
         assert await ask(client) == "3"
         assert (await swaps(client))["replaced"] == 4
-        assert (await registry.reloader.reload()).ok
+        assert (await reloader.reload()).ok
 
 
 async def test_none_is_removed_before_the_one_that_may_replace_it_has_loaded(
     serving: Serving,
 ) -> None:
     folder = FakeFolder({"en-de-monday": "1"}, hanging={"2": threading.Event()})
-    async with serving(registry := impatient(folder.registry()), SETTINGS) as client:
+    async with serving(reloader := impatient(folder.reloader()), SETTINGS) as client:
         folder.versions = {"en-de-tuesday": "2"}
         for _ in range(2):
-            report = await registry.reloader.reload()
+            report = await reloader.reload()
             assert results(report) == {"en-de-monday": "unchanged", "en-de-tuesday": "loading"}
-            assert report.changes[0].reason == "it goes when en-de-tuesday has loaded"
+            assert report.changes[0].reason == "it is removed when en-de-tuesday has loaded"
             assert await ask(client, model="en-de-monday") == "1"
         folder.hanging["2"].set()
-        await until(lambda: len(registry.dispatchers) == 1)
+        await until(lambda: len(reloader.registry.served_models) == 1)
         assert await ask(client, model="en-de-tuesday") == "2"
 
 
 @pytest.mark.parametrize("name", ["en-de", "en-fr"])
 async def test_what_hangs_can_be_taken_back(serving: Serving, name: str) -> None:
     folder = FakeFolder({"en-de": "1", "fr-de": "a"}, hanging={"2": threading.Event()})
-    async with serving(registry := impatient(folder.registry()), SETTINGS) as client:
+    async with serving(reloader := impatient(folder.reloader()), SETTINGS) as client:
         folder.versions[name] = "2"
-        assert results(await registry.reloader.reload())[name] == "loading"
-        newcomer = registry.reloader.newcomers[name]
+        assert results(await reloader.reload())[name] == "loading"
+        replacement = reloader.registry.replacements[name]
         del folder.versions[name]
-        assert results(await registry.reloader.reload())[name] == "removed"
-        assert not registry.reloader.newcomers
+        assert results(await reloader.reload())[name] == "removed"
+        assert not reloader.registry.replacements
         assert name not in await models(client)
         folder.hanging["2"].set()
-        await until(lambda: newcomer.state is ModelState.STOPPED)
-        await until(lambda: not registry.reloader.dispatchers)
+        await until(lambda: replacement.state is ModelState.STOPPED)
+        await until(lambda: not reloader.registry.retired)
         assert name not in await models(client)
 
 
 async def test_a_model_of_the_start_that_hangs_is_waited_for_once(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1", "en-fr": "a"}, hanging={"1": threading.Event()})
-    registry = impatient(folder.registry())
-    async with serving(registry, SETTINGS, wait=False) as client:
-        await until(lambda: registry.dispatchers[1].state is ModelState.READY)
+    reloader = impatient(folder.reloader())
+    async with serving(reloader, SETTINGS, wait=False) as client:
+        await until(lambda: reloader.registry.served_models[1].state is ModelState.READY)
         for version in ("b", "c"):
             folder.versions["en-fr"] = version
-            report = await registry.reloader.reload()
+            report = await reloader.reload()
             assert results(report) == {"en-de": "loading", "en-fr": "replaced"}
             assert await ask(client, model="en-fr") == version
         folder.hanging["1"].set()
-        await until(lambda: not registry.loading)
-        assert (await registry.reloader.reload()).ok
+        await until(lambda: not reloader.registry.loading)
+        assert (await reloader.reload()).ok
         assert await ask(client) == "1"
 
 
@@ -106,43 +107,43 @@ async def test_a_late_one_that_fails_is_told_and_not_tried_again(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = FakeFolder({"en-de": "1"}, damaged={"2"}, hanging={"2": threading.Event()})
-    async with serving(registry := impatient(folder.registry()), SETTINGS) as client:
+    async with serving(reloader := impatient(folder.reloader()), SETTINGS) as client:
         folder.versions["en-de"] = "2"
-        await registry.reloader.reload()
+        await reloader.reload()
         looks = folder.num_looks
         folder.hanging["2"].set()
-        await until(lambda: not registry.reloader.newcomers)
+        await until(lambda: not reloader.registry.replacements)
         await asyncio.sleep(0.05)
         assert folder.num_looks == looks
-        assert "model en-de: version 1 goes on" in caplog.messages
+        assert "model en-de: version 1 keeps serving" in caplog.messages
         assert (await models(client))["en-de"]["replacement"] == "failed"
         assert (await swaps(client))["failed"] == 1
 
 
 async def test_a_folder_that_does_not_answer_is_told_so(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
-    async with serving(registry := impatient(folder.registry()), SETTINGS) as client:
+    async with serving(reloader := impatient(folder.reloader()), SETTINGS) as client:
         looks = folder.num_looks
         folder.looking.clear()
         folder.versions["en-de"] = "2"
         for _ in range(2):
-            report = await registry.reloader.reload()
-            assert "the models folder has not answered within 0.3 s" in str(report.problem)
+            report = await reloader.reload()
+            assert "the models folder could not be listed within 0.3 s" in str(report.problem)
         assert folder.num_looks == looks + 1  # no second thread hangs
         assert await ask(client) == "1"
         folder.looking.set()
-        await until(lambda: registry.reloader._looking.done())  # type: ignore[union-attr]
-        assert results(await registry.reloader.reload()) == {"en-de": "replaced"}
+        await until(lambda: reloader._listing.done())  # type: ignore[union-attr]
+        assert results(await reloader.reload()) == {"en-de": "replaced"}
 
 
 async def test_the_service_ends_while_all_of_it_hangs(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"}, hanging={"2": threading.Event()})
-    registry = impatient(folder.registry())
-    async with serving(registry, SETTINGS):
+    reloader = impatient(folder.reloader())
+    async with serving(reloader, SETTINGS):
         folder.versions["en-de"] = "2"
-        await registry.reloader.reload()
+        await reloader.reload()
         folder.looking.clear()
-        reloading = registry.reloader.reload()
+        reloading = reloader.reload()
         asyncio.get_running_loop().call_later(0.1, folder.hanging["2"].set)
     assert reloading.cancelled() or reloading.done()
     folder.looking.set()

@@ -7,7 +7,6 @@ import weakref
 
 import pytest
 
-from service.serving.in_flight import Visits
 from service.serving.served_model import ModelState
 from tests.service.conftest import Serving
 from tests.service.serving.reloads import SETTINGS, FakeFolder, ask, models, results, swaps, until
@@ -17,21 +16,21 @@ pytestmark = pytest.mark.anyio
 
 async def test_nothing_new_changes_nothing(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
-    async with serving(registry := folder.registry(), SETTINGS):
-        (before,) = registry.dispatchers
-        assert results(await registry.reloader.reload()) == {"en-de": "unchanged"}
-        assert registry.dispatchers == [before]
+    async with serving(reloader := folder.reloader(), SETTINGS):
+        (before,) = reloader.registry.served_models
+        assert results(await reloader.reload()) == {"en-de": "unchanged"}
+        assert reloader.registry.served_models == [before]
 
 
 async def test_added_ones_are_seen_while_they_load_and_readiness_stays_green(
     serving: Serving,
 ) -> None:
     folder = FakeFolder({"en-de": "1"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.versions["en-fr"] = "2"
         folder.loading.clear()
-        reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomers)
+        reloading = reloader.reload()
+        await until(lambda: reloader.registry.replacements)
         assert (await client.get("/health/ready")).status_code == 200
         assert (await models(client))["en-fr"]["status"] == "loading"
         answer = await client.post("/v1/translate", json={"text": "a", "model": "en-fr"})
@@ -48,19 +47,19 @@ async def test_the_old_one_serves_until_the_new_one_can_and_finishes_what_it_acc
     serving: Serving,
 ) -> None:
     folder = FakeFolder({"en-de": "1"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
-        (old,) = registry.dispatchers
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
+        (old,) = reloader.registry.served_models
         folder.versions["en-de"] = "2"
         folder.loading.clear()
-        reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomers)
+        reloading = reloader.reload()
+        await until(lambda: reloader.registry.replacements)
         assert (await models(client))["en-de"]["replacement"] == "loading"
         assert (await models(client))["en-de"]["version"] == "1"
         assert (await client.get("/health/ready")).status_code == 200
         assert await ask(client) == "1"
         folder.translators["1"].running.clear()
         held = asyncio.create_task(ask(client, "held"))
-        await until(lambda: old.admission.num_texts)
+        await until(lambda: old.queue_limits.num_texts)
         folder.loading.set()
         assert results(await reloading) == {"en-de": "replaced"}
         assert "replacement" not in (await models(client))["en-de"]
@@ -70,21 +69,21 @@ async def test_the_old_one_serves_until_the_new_one_can_and_finishes_what_it_acc
         folder.translators["1"].running.set()
         assert await held == "1"
         await until(lambda: old.state is ModelState.STOPPED)
-        await until(lambda: not registry.reloader.dispatchers)
+        await until(lambda: not reloader.registry.retired)
         assert (await swaps(client))["replaced"] == 1
 
 
 async def test_a_request_that_has_chosen_the_old_one_is_answered_by_it(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
-    async with serving(registry := folder.registry(), SETTINGS):
-        with registry.visits.visit():
-            chosen = registry.choose(model=None, source="en", target="de")
+    async with serving(reloader := folder.reloader(), SETTINGS):
+        chosen = reloader.registry.choose(model=None, source="en", target="de")
+        with chosen.lease():
             folder.versions["en-de"] = "2"
-            await registry.reloader.reload()
-            assert registry.choose(model=None, source="en", target="de") is not chosen
+            await reloader.reload()
+            assert reloader.registry.choose(model=None, source="en", target="de") is not chosen
             await asyncio.sleep(0.1)  # time to close it by mistake
             answer = await chosen.translate(
-                ["a"], None, alignments=False, segmentation="line", deadline_s=5, name_of=str
+                ["a"], None, alignments=False, segmentation="line", deadline_s=5
             )
             (translation,) = answer.translations
             assert translation.text == "a by 1"
@@ -94,22 +93,22 @@ async def test_a_request_that_has_chosen_the_old_one_is_answered_by_it(serving: 
 
 async def test_a_request_that_never_ends_does_not_keep_the_old_one(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
-    async with serving(registry := folder.registry(drain_s=0.1), SETTINGS):
-        (old,) = registry.dispatchers
-        with registry.visits.visit():
+    async with serving(reloader := folder.reloader(drain_s=0.1), SETTINGS):
+        (old,) = reloader.registry.served_models
+        with old.lease():
             folder.versions["en-de"] = "2"
-            await registry.reloader.reload()
+            await reloader.reload()
             await until(lambda: old.state is ModelState.STOPPED)
 
 
 async def test_removed_ones_leave_at_once_and_finish_what_they_accepted(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1", "en-fr": "2"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.translators["2"].running.clear()
         held = asyncio.create_task(ask(client, "held", "en-fr"))
-        await until(lambda: registry.dispatchers[1].admission.num_texts)
+        await until(lambda: reloader.registry.served_models[1].queue_limits.num_texts)
         del folder.versions["en-fr"]
-        report = await registry.reloader.reload()
+        report = await reloader.reload()
         assert results(report) == {"en-de": "unchanged", "en-fr": "removed"}
         assert list(await models(client)) == ["en-de"]
         answer = await client.post("/v1/translate", json={"text": "a", "model": "en-fr"})
@@ -128,11 +127,11 @@ async def test_removed_ones_leave_at_once_and_finish_what_they_accepted(serving:
 
 async def test_under_another_name_there_is_no_gap(serving: Serving) -> None:
     folder = FakeFolder({"en-de-monday": "1"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.versions = {"en-de-tuesday": "2"}
         folder.loading.clear()
-        reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomers)
+        reloading = reloader.reload()
+        await until(lambda: reloader.registry.replacements)
         assert await ask(client, model="en-de-monday") == "1"
         folder.loading.set()
         assert results(await reloading) == {"en-de-monday": "removed", "en-de-tuesday": "added"}
@@ -143,33 +142,33 @@ async def test_a_newcomer_that_cannot_be_loaded_leaves_the_old_one(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = FakeFolder({"en-de": "1"}, damaged={"2"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.versions["en-de"] = "2"
-        report = await registry.reloader.reload()
+        report = await reloader.reload()
         (change,) = report.changes
         assert not report.ok
         assert (change.result, change.version, change.previous) == ("failed", "2", "1")
         assert change.reason == "weights.safetensors is damaged"
         assert "model en-de failed to load: weights.safetensors is damaged" in caplog.messages
-        assert "model en-de: version 1 goes on" in caplog.messages
+        assert "model en-de: version 1 keeps serving" in caplog.messages
         found = (await models(client))["en-de"]
         assert (found["status"], found["version"], found["replacement"]) == ("ready", "1", "failed")
         assert await ask(client) == "1"
         assert (await client.get("/health/ready")).status_code == 200
         assert (await swaps(client))["failed"] == 1
         folder.versions["en-de"] = "1"  # taken back
-        assert (await registry.reloader.reload()).ok
+        assert (await reloader.reload()).ok
         assert "replacement" not in (await models(client))["en-de"]
 
 
 async def test_a_failed_model_is_loaded_again(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1", "en-fr": "2"}, damaged={"2"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
         assert (await models(client))["en-fr"]["status"] == "failed"
-        assert results(await registry.reloader.reload())["en-fr"] == "failed"  # still
+        assert results(await reloader.reload())["en-fr"] == "failed"  # still
         assert (await models(client))["en-fr"]["status"] == "failed"
         folder.damaged.clear()
-        assert results(await registry.reloader.reload())["en-fr"] == "replaced"
+        assert results(await reloader.reload())["en-fr"] == "replaced"
         assert await ask(client, model="en-fr") == "2"
 
 
@@ -177,32 +176,32 @@ async def test_an_unreadable_folder_changes_nothing(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = FakeFolder({"en-de": "1"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.unreadable = True
-        report = await registry.reloader.reload()
+        report = await reloader.reload()
         assert report.problem == "models cannot be read"
-        assert "no model was exchanged: models cannot be read" in caplog.messages
+        assert "reload: no model was changed: models cannot be read" in caplog.messages
         assert await ask(client) == "1"
 
 
 async def test_no_model_left_is_no_end_of_the_service(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"}, damaged={"2"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.versions = {"en-fr": "2"}
-        await registry.reloader.reload()
-        assert not registry.none_loads  # at which the process would leave
+        await reloader.reload()
+        assert not reloader.registry.none_loads  # at which the process would leave
         assert (await client.get("/health/ready")).json()["status"] == "no model"
 
 
 async def test_reloads_at_once_are_one_and_the_last_wish_wins(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
         looks = folder.num_looks
         folder.looking.clear()
-        first = registry.reloader.reload()
+        first = reloader.reload()
         await until(lambda: folder.num_looks > looks)
         folder.versions["en-de"] = "2"
-        later = [registry.reloader.reload() for _ in range(5)]
+        later = [reloader.reload() for _ in range(5)]
         assert len({first, *later}) == 2
         folder.versions["en-de"] = "3"
         folder.looking.set()
@@ -213,14 +212,14 @@ async def test_reloads_at_once_are_one_and_the_last_wish_wins(serving: Serving) 
 
 async def test_a_third_version_waits_until_the_first_is_gone(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
-        (first,) = registry.dispatchers
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
+        (first,) = reloader.registry.served_models
         folder.translators["1"].running.clear()
         held = asyncio.create_task(ask(client))
-        await until(lambda: first.admission.num_texts)
+        await until(lambda: first.queue_limits.num_texts)
         for version in ("2", "3"):
             folder.versions["en-de"] = version
-            reloading = registry.reloader.reload()
+            reloading = reloader.reload()
             await asyncio.wait({reloading}, timeout=0.2)
         assert not reloading.done()
         assert [version for _, version, _ in folder.opened] == ["1", "2"]
@@ -234,8 +233,8 @@ async def test_a_third_version_waits_until_the_first_is_gone(serving: Serving) -
 async def test_a_model_that_still_loads_is_waited_for(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     folder.loading.clear()
-    async with serving(registry := folder.registry(), SETTINGS, wait=False) as client:
-        reloading = registry.reloader.reload()
+    async with serving(reloader := folder.reloader(), SETTINGS, wait=False) as client:
+        reloading = reloader.reload()
         await asyncio.sleep(0.05)
         folder.loading.set()
         assert results(await reloading) == {"en-de": "unchanged"}
@@ -245,17 +244,17 @@ async def test_a_model_that_still_loads_is_waited_for(serving: Serving) -> None:
 
 async def test_the_service_ends_in_the_middle_of_a_swap(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
-    registry = folder.registry()
-    async with serving(registry, SETTINGS):
+    reloader = folder.reloader()
+    async with serving(reloader, SETTINGS):
         folder.versions["en-de"] = "2"
         folder.loading.clear()
-        reloading = registry.reloader.reload()
-        await until(lambda: registry.reloader.newcomers)
-        newcomer = registry.reloader.newcomers["en-de"]
+        reloading = reloader.reload()
+        await until(lambda: reloader.registry.replacements)
+        replacement = reloader.registry.replacements["en-de"]
         asyncio.get_running_loop().call_later(0.1, folder.loading.set)
     assert reloading.cancelled()
-    await until(lambda: newcomer.state is ModelState.STOPPED)
-    assert all(model.state is ModelState.STOPPED for model in registry.dispatchers)
+    await until(lambda: replacement.state is ModelState.STOPPED)
+    assert all(model.state is ModelState.STOPPED for model in reloader.registry.served_models)
 
 
 def model_threads() -> int:
@@ -264,19 +263,19 @@ def model_threads() -> int:
 
 async def test_nothing_is_kept_of_a_model_that_is_gone(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "0"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
         gone: list[weakref.ref[object]] = []
         others = model_threads()  # of tests before this one
         gc.disable()  # a frozen heap is never looked at: no cycle may be left
         try:
             for number in range(1, 6):
-                gone.append(weakref.ref(registry.dispatchers[0]))
+                gone.append(weakref.ref(reloader.registry.served_models[0]))
                 gone.append(weakref.ref(folder.translators.popitem()[1]))
                 folder.versions["en-de"] = str(number)
-                await registry.reloader.reload()
+                await reloader.reload()
                 await ask(client)
             num_threads = model_threads() - others
-            await until(lambda: not registry.reloader.dispatchers)
+            await until(lambda: not reloader.registry.retired)
             await until(lambda: not any(reference() for reference in gone))
             assert num_threads <= 1
         finally:
@@ -285,7 +284,7 @@ async def test_nothing_is_kept_of_a_model_that_is_gone(serving: Serving) -> None
 
 async def test_the_series_of_a_version_go_with_it(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1", "zh-de": "1"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
 
         async def told() -> str:
             return (await client.get("/metrics")).text
@@ -295,9 +294,9 @@ async def test_the_series_of_a_version_go_with_it(serving: Serving) -> None:
         assert 'dragoman_source_pieces_per_word_count{model="en-de",version="1"}' in await told()
         assert 'dragoman_source_pieces_per_word_count{model="zh-de"' not in await told()
         folder.versions = {"en-de": "2"}
-        await registry.reloader.reload()
+        await reloader.reload()
         await ask(client)
-        await until(lambda: not registry.reloader.dispatchers)
+        await until(lambda: not reloader.registry.retired)
         text = await told()
         assert 'dragoman_texts_total{model="en-de",version="2"} 1.0' in text
         assert 'dragoman_stage_seconds_count{model="en-de",stage="queue"} 2.0' in text
@@ -307,7 +306,7 @@ async def test_the_series_of_a_version_go_with_it(serving: Serving) -> None:
 
 async def test_load_that_goes_on_through_swaps_meets_no_refusal(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "0"})
-    async with serving(registry := folder.registry(), SETTINGS) as client:
+    async with serving(reloader := folder.reloader(), SETTINGS) as client:
         stop = asyncio.Event()
 
         async def keep_asking() -> list[str]:
@@ -319,22 +318,8 @@ async def test_load_that_goes_on_through_swaps_meets_no_refusal(serving: Serving
         asking = [asyncio.create_task(keep_asking()) for _ in range(8)]
         for number in range(1, 11):
             folder.versions["en-de"] = str(number)
-            assert (await registry.reloader.reload()).ok
+            assert (await reloader.reload()).ok
             assert await ask(client) == str(number)
         stop.set()
         for seen in await asyncio.gather(*asking):
             assert seen == sorted(seen, key=int)
-
-
-def test_an_age_is_over_when_its_last_request_is() -> None:
-    visits = Visits()
-    first, second = visits.visit(), visits.visit()
-    first.__enter__()
-    age = visits.end_age()
-    second.__enter__()
-    assert not visits.over(age)
-    first.__exit__(None, None, None)
-    assert visits.over(age)
-    assert not visits.over(visits.end_age())
-    second.__exit__(None, None, None)
-    assert visits.over(visits.end_age())

@@ -9,7 +9,7 @@ from model.errors import CheckpointError
 from service.errors import ModelLoading, RequestError, UnknownLanguagePair, UnknownModel
 from service.serving.registry import Registry
 from service.serving.route import joined, pivoted_pairs
-from service.serving.served_model import Dispatcher, LoadedModel, ModelState
+from service.serving.served_model import LoadedModel, ModelState, ServedModel
 from service.settings import Settings
 from service.text.languages import ServedPairs
 from tests.service.fakes import FakeSearch, fake_info, translated
@@ -17,18 +17,18 @@ from tests.service.fakes import FakeSearch, fake_info, translated
 SETTINGS = Settings()
 
 
-def model(pair: str, state: ModelState = ModelState.READY) -> Dispatcher:
+def model(pair: str, state: ModelState = ModelState.READY) -> ServedModel:
     """One that is in this state and has no thread; `pair` is `en:zh-Hans`."""
     source, target = pair.split(":")
 
     def load() -> LoadedModel:
         raise CheckpointError("never asked for")
 
-    dispatcher = Dispatcher(pair, load, SETTINGS)
-    dispatcher.state = state
+    served_model = ServedModel(pair, load, SETTINGS)
+    served_model.state = state
     if state is ModelState.READY:
-        dispatcher._info = fake_info(source, target)
-    return dispatcher
+        served_model._info = fake_info(source, target)
+    return served_model
 
 
 def route(pairs: str, source: str, target: str, *, pivot: bool = True) -> str:
@@ -81,7 +81,7 @@ def test_no_way(pairs: str, source: str, target: str) -> None:
 
 def test_off_unless_wished() -> None:
     assert Settings().pivot is False
-    with pytest.raises(UnknownLanguagePair, match="there are: en to de, fr to en"):
+    with pytest.raises(UnknownLanguagePair, match="served: en to de, fr to en"):
         route("fr:en en:de", "fr", "de", pivot=False)
 
 

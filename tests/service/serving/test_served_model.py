@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -18,33 +19,38 @@ from service.errors import (
     TranslationFailed,
 )
 from service.lifecycle import Lifecycle, Phase
+from service.serving.cache import TranslationCache
 from service.serving.registry import Registry
-from service.serving.served_model import Dispatcher, ModelState
+from service.serving.served_model import LoadedModel, ModelState, ServedModel
 from service.settings import Settings
 from tests.service.conftest import Serving
-from tests.service.fakes import FakeTranslator, fake_model, fake_registry
+from tests.service.fakes import FakeSearch, FakeTranslator, fake_info, fake_model, fake_registry
 
 pytestmark = pytest.mark.anyio
 
 
-async def started(translator: FakeTranslator, settings: Settings | None = None) -> Dispatcher:
-    dispatcher = fake_model("en-de", settings or Settings(), translator=translator)
-    dispatcher.start()
-    while dispatcher.state is ModelState.LOADING:
+async def started(translator: FakeTranslator, settings: Settings | None = None) -> ServedModel:
+    served_model = fake_model("en-de", settings or Settings(), translator=translator)
+    served_model.start()
+    while served_model.state is ModelState.LOADING:
         await asyncio.sleep(0.001)
-    return dispatcher
+    return served_model
 
 
-async def texts(dispatcher: Dispatcher, *texts: str, deadline_s: float = 5.0) -> list[str]:
-    answer = await dispatcher.translate(
+CACHE = TranslationCache(0)  # remembers nothing; requests for the same texts share their work
+
+
+async def texts(served_model: ServedModel, *texts: str, deadline_s: float = 5.0) -> list[str]:
+    cached = await CACHE.translate(
+        served_model,
         texts,
-        None,
+        FakeSearch(),  # type: ignore[arg-type]
         alignments=False,
         segmentation="line",
         deadline_s=deadline_s,
         name_of=lambda i: f"text[{i}]",
     )
-    return [translation.text for translation in answer.translations]
+    return [translation.text for translation in cached.translations]
 
 
 async def until(condition: Any) -> None:
@@ -54,144 +60,158 @@ async def until(condition: Any) -> None:
 
 
 async def test_concurrent_requests_get_the_sequential_answers() -> None:
-    dispatcher = await started(FakeTranslator())
+    served_model = await started(FakeTranslator())
     requests = [[f"{i} {'w ' * (i * j % 5)}" for j in range(i % 7 + 1)] for i in range(60)]
-    answers = await asyncio.gather(*(texts(dispatcher, *request) for request in requests))
+    answers = await asyncio.gather(*(texts(served_model, *request) for request in requests))
     assert answers == [[text.upper() for text in request] for request in requests]
-    assert dispatcher.close(5)
+    assert served_model.close(5)
+
+
+async def test_a_model_that_is_not_exact_here_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    inexact = replace(fake_info("en", "de"), exact=False, precision="bf16")
+    loaded = LoadedModel(FakeTranslator(), inexact)  # type: ignore[arg-type]
+    served_model = ServedModel("en-de", lambda: loaded, Settings())
+    served_model.start()
+    await until(lambda: served_model.state is ModelState.READY)
+    assert not served_model.info.exact
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "model en-de is not exact on this machine (exact: false): in bf16" in warnings[0]
+    assert served_model.close(5)
 
 
 async def test_a_short_request_does_not_wait_for_a_long_list() -> None:
     translator = FakeTranslator(delay_s=0.001)
-    dispatcher = await started(translator, Settings(max_slots=4))
-    long = asyncio.ensure_future(texts(dispatcher, *["a b c d e"] * 200))
+    served_model = await started(translator, Settings(max_slots=4))
+    long = asyncio.ensure_future(texts(served_model, *["a b c d e"] * 200))
     await until(lambda: translator.busy)
-    await texts(dispatcher, "short")
+    await texts(served_model, "short")
     assert not long.done()
     assert len(await long) == 200
-    assert dispatcher.close(5)
+    assert served_model.close(5)
 
 
 async def test_full_queue_refuses_at_once_and_takes_again_later() -> None:
     translator = FakeTranslator()
     settings = Settings(max_texts=2, max_queue_texts=4, max_characters=50, max_queue_characters=60)
-    dispatcher = await started(translator, settings)
+    served_model = await started(translator, settings)
     translator.running.clear()
-    first = [asyncio.ensure_future(texts(dispatcher, f"a{i}", "b")) for i in range(2)]
-    await until(lambda: dispatcher.admission.num_texts == 4)
+    first = [asyncio.ensure_future(texts(served_model, f"a{i}", "b")) for i in range(2)]
+    await until(lambda: served_model.queue_limits.num_texts == 4)
     loop = asyncio.get_running_loop()
     before = loop.time()
     with pytest.raises(QueueFull, match=r"4 texts are waiting.*max_queue_texts") as refusal:
-        await texts(dispatcher, "c")
+        await texts(served_model, "c")
     assert loop.time() - before < 0.05
     assert refusal.value.retry_after_s is not None
     assert 1 <= refusal.value.retry_after_s <= 60
     translator.running.set()
     await asyncio.gather(*first)
-    assert await texts(dispatcher, "c") == ["C"]
+    assert await texts(served_model, "c") == ["C"]
 
     translator.running.clear()
-    long = asyncio.ensure_future(texts(dispatcher, "x" * 50))
-    await until(lambda: dispatcher.admission.num_texts == 1)
+    long = asyncio.ensure_future(texts(served_model, "x" * 50))
+    await until(lambda: served_model.queue_limits.num_texts == 1)
     with pytest.raises(QueueFull, match=r"50 characters are waiting.*max_queue_characters"):
-        await texts(dispatcher, "y" * 11)
+        await texts(served_model, "y" * 11)
     translator.running.set()
     await long
-    assert dispatcher.close(5)
+    assert served_model.close(5)
 
 
 async def test_requests_for_the_same_share_one_translation() -> None:
     translator = FakeTranslator()
-    dispatcher = await started(translator)
+    served_model = await started(translator)
     translator.running.clear()
-    same = [asyncio.ensure_future(texts(dispatcher, "a b", "c")) for _ in range(6)]
-    other = asyncio.ensure_future(texts(dispatcher, "a b"))
-    await until(lambda: dispatcher.admission.num_texts == 3)
+    same = [asyncio.ensure_future(texts(served_model, "a b", "c")) for _ in range(6)]
+    other = asyncio.ensure_future(texts(served_model, "a b"))
+    await until(lambda: served_model.queue_limits.num_texts == 3)
     translator.running.set()
     assert await asyncio.gather(*same) == [["A B", "C"]] * 6
     assert await other == ["A B"]
     assert translator.num_tickets == 1 + 2 + 1  # the first sentence, the same, the other
-    assert dispatcher.admission.num_texts == dispatcher.admission.num_characters == 0
-    assert dispatcher.close(5)
+    assert served_model.queue_limits.num_texts == served_model.queue_limits.num_characters == 0
+    assert served_model.close(5)
 
 
 async def test_who_shares_goes_by_a_deadline_of_its_own_and_harms_nobody() -> None:
     translator = FakeTranslator()
-    dispatcher = await started(translator)
+    served_model = await started(translator)
     translator.running.clear()
-    hasty = asyncio.ensure_future(texts(dispatcher, "a b", deadline_s=0.05))
-    gone = asyncio.ensure_future(texts(dispatcher, "a b"))
-    patient = asyncio.ensure_future(texts(dispatcher, "a b"))
-    await until(lambda: dispatcher.admission.num_texts == 1)
+    hasty = asyncio.ensure_future(texts(served_model, "a b", deadline_s=0.05))
+    gone = asyncio.ensure_future(texts(served_model, "a b"))
+    patient = asyncio.ensure_future(texts(served_model, "a b"))
+    await until(lambda: served_model.queue_limits.num_texts == 1)
     gone.cancel()
     with pytest.raises(DeadlineExceeded):
         await hasty
     translator.running.set()
     assert await patient == ["A B"]
     assert not translator.cancelled
-    assert dispatcher.num_cancelled_texts == 0
-    assert dispatcher.close(5)
+    assert served_model.num_cancelled_texts == 0
+    assert served_model.close(5)
 
 
 async def test_who_shares_is_not_refused_for_anothers_hurry() -> None:
     translator = FakeTranslator()
-    dispatcher = await started(translator, Settings(queue_wait_s=0.2))
-    dispatcher.admission.speed = lambda: 10.0
+    served_model = await started(translator, Settings(queue_wait_s=0.2))
+    served_model.queue_limits.speed = lambda: 10.0
     translator.running.clear()
-    first = asyncio.create_task(texts(dispatcher, "w" * 9))
-    await until(lambda: dispatcher.admission.num_texts == 1)
-    hasty = asyncio.create_task(texts(dispatcher, "same", deadline_s=0.1))
+    first = asyncio.create_task(texts(served_model, "w" * 9))
+    await until(lambda: served_model.queue_limits.num_texts == 1)
+    hasty = asyncio.create_task(texts(served_model, "same", deadline_s=0.1))
     await asyncio.sleep(0.01)
-    patient = asyncio.create_task(texts(dispatcher, "same", deadline_s=5.0))
+    patient = asyncio.create_task(texts(served_model, "same", deadline_s=5.0))
     with pytest.raises((QueueFull, DeadlineExceeded)):
         await hasty
     translator.running.set()
     assert await patient == ["SAME"]
     await first
-    assert dispatcher.close(5)
+    assert served_model.close(5)
 
 
 async def test_speed_is_known_when_all_slots_were_busy_and_not_before() -> None:
     translator = FakeTranslator(delay_s=0.01)
-    dispatcher = await started(translator)
+    served_model = await started(translator)
     for number in range(3):  # alone, for more than a second
-        await texts(dispatcher, f"{number} " + "w " * 40)
-    assert dispatcher.admission.speed() is None
+        await texts(served_model, f"{number} " + "w " * 40)
+    assert served_model.queue_limits.speed() is None
     started_at = time.monotonic()
-    requests = [texts(dispatcher, f"{number} " + "w " * 9) for number in range(60)]
+    requests = [texts(served_model, f"{number} " + "w " * 9) for number in range(60)]
     assert len(await asyncio.gather(*requests)) == 60
     seconds = time.monotonic() - started_at
-    speed = dispatcher.admission.speed()
+    speed = served_model.queue_limits.speed()
     assert speed is not None
     assert 0.5 < speed / (60 * 20 / seconds) < 2
     # One long text takes a slot for long and finishes nothing meanwhile.
-    long = asyncio.create_task(texts(dispatcher, "w " * 100))
-    others = [texts(dispatcher, f"again {number}") for number in range(8)]
+    long = asyncio.create_task(texts(served_model, "w " * 100))
+    others = [texts(served_model, f"again {number}") for number in range(8)]
     await asyncio.gather(long, *others)
-    assert dispatcher.close(5)
+    assert served_model.close(5)
 
 
 async def test_when_all_who_share_have_left_the_work_stops() -> None:
     translator = FakeTranslator(delay_s=0.001)
-    dispatcher = await started(translator)
-    same = [asyncio.ensure_future(texts(dispatcher, "w " * 10_000)) for _ in range(5)]
+    served_model = await started(translator)
+    same = [asyncio.ensure_future(texts(served_model, "w " * 10_000)) for _ in range(5)]
     await until(lambda: translator.busy)
     for request in same:
         request.cancel()
     await asyncio.gather(*same, return_exceptions=True)
     await until(lambda: translator.idle)
-    assert len(translator.cancelled) == dispatcher.num_cancelled_texts == 1
-    assert dispatcher.close(5)
+    assert len(translator.cancelled) == served_model.num_cancelled_texts == 1
+    assert served_model.close(5)
 
 
 async def test_an_error_that_is_shared_names_the_text_as_everybody_calls_it() -> None:
-    dispatcher = await started(FakeTranslator())
+    served_model = await started(FakeTranslator())
 
     async def refused(name: str) -> None:
         with pytest.raises(InvalidRequest, match=f"{name} 1: this cannot be cut") as refusal:
-            await dispatcher.translate(
+            await CACHE.translate(
+                served_model,
                 ["fine", "REFUSE"],
-                None,
+                FakeSearch(),  # type: ignore[arg-type]
                 alignments=False,
                 segmentation="line",
                 deadline_s=5,
@@ -200,18 +220,18 @@ async def test_an_error_that_is_shared_names_the_text_as_everybody_calls_it() ->
         assert refusal.value.field == f"{name} 1"
 
     await asyncio.gather(refused("text"), refused("q"))
-    assert dispatcher.close(5)
+    assert served_model.close(5)
 
 
 async def test_deadline_ends_the_request_and_frees_its_slots() -> None:
     translator = FakeTranslator(delay_s=0.01)
-    dispatcher = await started(translator)
+    served_model = await started(translator)
     with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s \(deadline_s\)"):
-        await texts(dispatcher, "w " * 1000, "w " * 1000, "w " * 1000, deadline_s=0.1)
+        await texts(served_model, "w " * 1000, "w " * 1000, "w " * 1000, deadline_s=0.1)
     await until(lambda: translator.idle)
     assert len(translator.cancelled) == 3
-    assert await texts(dispatcher, "next") == ["NEXT"]
-    assert dispatcher.close(5)
+    assert await texts(served_model, "next") == ["NEXT"]
+    assert served_model.close(5)
 
 
 async def test_a_request_may_ask_for_an_earlier_deadline(serving: Serving) -> None:
@@ -236,27 +256,27 @@ async def test_a_request_may_ask_for_an_earlier_deadline(serving: Serving) -> No
 
 async def test_a_cancelled_request_leaves_the_engine() -> None:
     translator = FakeTranslator(delay_s=0.001)
-    dispatcher = await started(translator)
-    requests = [asyncio.ensure_future(texts(dispatcher, f"{i} {'w ' * 9999}")) for i in range(20)]
+    served_model = await started(translator)
+    requests = [asyncio.ensure_future(texts(served_model, f"{i} {'w ' * 9999}")) for i in range(20)]
     await until(lambda: len(translator.busy) == 4)
     for request in requests:
         request.cancel()
     await asyncio.gather(*requests, return_exceptions=True)
     await until(lambda: translator.idle)
-    assert await texts(dispatcher, "next") == ["NEXT"]
-    assert dispatcher.close(5)
+    assert await texts(served_model, "next") == ["NEXT"]
+    assert served_model.close(5)
 
 
 async def test_a_text_that_fails_inside_the_model_fails_alone() -> None:
     translator = FakeTranslator(delay_s=0.001)
-    dispatcher = await started(translator)
-    good = [asyncio.ensure_future(texts(dispatcher, "a b c", f"d {i}")) for i in range(10)]
-    bad = asyncio.ensure_future(texts(dispatcher, "a", "POISON b c", "c"))
+    served_model = await started(translator)
+    good = [asyncio.ensure_future(texts(served_model, "a b c", f"d {i}")) for i in range(10)]
+    bad = asyncio.ensure_future(texts(served_model, "a", "POISON b c", "c"))
     with pytest.raises(TranslationFailed, match=r"text\[1\]"):
         await bad
     assert await asyncio.gather(*good) == [["A B C", f"D {i}"] for i in range(10)]
-    assert await texts(dispatcher, "next") == ["NEXT"]
-    assert dispatcher.close(5)
+    assert await texts(served_model, "next") == ["NEXT"]
+    assert served_model.close(5)
 
 
 async def test_a_model_without_engines_says_so_and_is_not_ready() -> None:
@@ -266,29 +286,29 @@ async def test_a_model_without_engines_says_so_and_is_not_ready() -> None:
                 raise NoEngine("no memory")
             return super().step(timeout_s)
 
-    dispatcher = await started(Forsaken())
-    assert await texts(dispatcher, "fine") == ["FINE"]
+    served_model = await started(Forsaken())
+    assert await texts(served_model, "fine") == ["FINE"]
     with pytest.raises(ModelUnavailable):
-        await texts(dispatcher, "FORSAKEN")
-    await until(lambda: dispatcher.state is ModelState.STOPPED)
-    assert dispatcher.close(5)
+        await texts(served_model, "FORSAKEN")
+    await until(lambda: served_model.state is ModelState.STOPPED)
+    assert served_model.close(5)
 
 
 async def test_a_pair_that_fails_inside_the_model_is_named() -> None:
-    dispatcher = await started(FakeTranslator())
+    served_model = await started(FakeTranslator())
     pairs = [("a", "b")] * 20 + [("POISON", "b")] + [("a", "b")] * 20
     with pytest.raises(TranslationFailed, match=r"pairs\[20\]"):
-        await dispatcher.score(pairs, deadline_s=5)
-    assert len(await dispatcher.score(pairs[:20], deadline_s=5)) == 20
-    assert dispatcher.close(5)
+        await served_model.score(pairs, deadline_s=5)
+    assert len(await served_model.score(pairs[:20], deadline_s=5)) == 20
+    assert served_model.close(5)
 
 
 async def test_closing_answers_what_is_still_there() -> None:
     translator = FakeTranslator(delay_s=0.001)
-    dispatcher = await started(translator)
-    waiting = asyncio.ensure_future(texts(dispatcher, "w " * 100_000))
+    served_model = await started(translator)
+    waiting = asyncio.ensure_future(texts(served_model, "w " * 100_000))
     await until(lambda: translator.busy)
-    assert await asyncio.to_thread(dispatcher.close, 5)
+    assert await asyncio.to_thread(served_model.close, 5)
     with pytest.raises(ShuttingDown):
         await waiting
 
@@ -298,7 +318,7 @@ PAIR = {"source": "en", "target": "de", "text": "a"}
 
 async def test_health_while_loading_failed_and_leaving(serving: Serving) -> None:
     settings = Settings()
-    gate = threading.Event()
+    release = threading.Event()
     lifecycle = Lifecycle()
 
     def broken() -> None:
@@ -306,7 +326,7 @@ async def test_health_while_loading_failed_and_leaving(serving: Serving) -> None
 
     registry = Registry(
         [
-            fake_model("en-de", settings, before=lambda: (gate.wait(), None)[1]),
+            fake_model("en-de", settings, before=lambda: (release.wait(), None)[1]),
             fake_model("en-fr", settings, before=broken),
         ]
     )
@@ -317,7 +337,7 @@ async def test_health_while_loading_failed_and_leaving(serving: Serving) -> None
         assert int(answer.headers["retry-after"]) >= 1
         answer = await client.post("/v1/translate", json=PAIR)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
-        gate.set()
+        release.set()
         await until(lambda: not registry.loading)
 
         answer = await client.get("/health/ready")
@@ -351,7 +371,7 @@ async def test_not_ready_when_no_model_loads(serving: Serving) -> None:
         answer = await client.get("/health/ready")
         assert (answer.status_code, answer.json()["status"]) == (503, "no model")
     assert registry.none_loads
-    assert registry.dispatchers[0].failure == "RuntimeError: out of memory"
+    assert registry.served_models[0].failure == "RuntimeError: out of memory"
 
 
 async def test_a_model_that_cannot_translate_is_not_ready() -> None:
@@ -359,9 +379,9 @@ async def test_a_model_that_cannot_translate_is_not_ready() -> None:
         def step(self, timeout_s: float | None = None) -> Any:
             raise RuntimeError("no kernel")
 
-    dispatcher = fake_model("en-de", Settings(), translator=Broken())
-    dispatcher.start()
-    await until(lambda: dispatcher.state is ModelState.FAILED)
+    served_model = fake_model("en-de", Settings(), translator=Broken())
+    served_model.start()
+    await until(lambda: served_model.state is ModelState.FAILED)
 
 
 async def test_a_translator_that_cannot_even_cancel_stops_its_model_only(serving: Serving) -> None:

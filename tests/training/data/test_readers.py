@@ -1,4 +1,4 @@
-"""What the readers accept, and the sentence each damaged file gets."""
+"""Tests which files the readers accept, and the error for each damaged file."""
 
 import gzip
 import json
@@ -6,12 +6,10 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from model.errors import DragomanError, InputError
+from model.text import text_file
 from training.config import CorpusConfig
-from training.data import line_blocks
-from training.data.line_blocks import read_lines
 from training.data.readers import Pair, read_pairs
 from training.errors import CorpusError
 
@@ -33,116 +31,6 @@ def pairs(
 def write(path: Path, content: bytes | str) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
-
-
-# -- lines
-
-
-def test_lines_end_at_newlines_only(tmp_path: Path) -> None:
-    text = "one\u2028still one\x0b\x0c\x85\ttab\n\r\n  two \r\nthree\rthree"
-    assert list(read_lines(write(tmp_path / "text", text))) == [
-        "one\u2028still one\x0b\x0c\x85\ttab",
-        "",
-        "  two ",
-        "three\rthree",
-    ]
-
-
-def test_a_byte_order_mark_is_taken_off_once(tmp_path: Path) -> None:
-    path = write(tmp_path / "text", b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n")
-    assert list(read_lines(path)) == ["one", "\ufefftwo"]
-
-
-def test_an_empty_file_has_no_lines(tmp_path: Path) -> None:
-    assert list(read_lines(write(tmp_path / "text", ""))) == []
-
-
-@pytest.mark.parametrize("name", ["text.gz", "text.en", "text.GZ"])
-def test_gzip_is_known_by_its_content(tmp_path: Path, name: str) -> None:
-    # two members one after the other, as `cat a.gz b.gz` makes them
-    path = write(tmp_path / name, gzip.compress(b"eins\nzwei") + gzip.compress(b"!\ndrei"))
-    assert list(read_lines(path)) == ["eins", "zwei!", "drei"]
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(CorpusError) as caught:
-        list(read_lines(path))
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(path) in message
-    return message
-
-
-def test_latin_1_is_refused_with_file_and_line(tmp_path: Path) -> None:
-    path = write(tmp_path / "text", b"fine\n" * 1200 + "für\n".encode("latin-1"))
-    message = refused(path)
-    assert "line 1201: not UTF-8 (byte 0xfc at position 2)" in message
-    assert "iconv" in message
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_utf_16_is_refused_by_name(tmp_path: Path, encoding: str) -> None:
-    path = write(tmp_path / "text", "Guten Tag\nWelt\n".encode(encoding))
-    assert "UTF-16" in refused(path)
-
-
-def test_a_nul_byte_is_refused_with_file_and_line(tmp_path: Path) -> None:
-    assert "line 2: holds a NUL byte" in refused(write(tmp_path / "text", "one\ntw\0o\n"))
-
-
-def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
-    assert "there is no file" in refused(tmp_path / "nothing")
-    assert "is a folder" in refused(tmp_path)
-
-
-def test_gzip_by_name_only_is_refused(tmp_path: Path) -> None:
-    assert "holds no gzip data" in refused(write(tmp_path / "text.gz", "plain text\n"))
-    assert "holds no gzip data" in refused(write(tmp_path / "empty.gz", b""))
-
-
-def test_truncated_gzip_is_refused_after_the_lines_that_were_whole(tmp_path: Path) -> None:
-    whole = gzip.compress("".join(f"line {n}\n" for n in range(20_000)).encode())
-    path = write(tmp_path / "text.gz", whole[: len(whole) // 2])
-    assert "the gzip data ends too early after line" in refused(path)
-
-
-@pytest.mark.parametrize("place", [-6, 400])  # the checksum; the compressed data
-def test_damaged_gzip_is_refused(tmp_path: Path, place: int) -> None:
-    damaged = bytearray(gzip.compress("".join(f"{n * n}\n" for n in range(5000)).encode()))
-    for offset in range(4):
-        damaged[place + offset - 2] ^= 0xFF
-    assert "the gzip data is damaged" in refused(write(tmp_path / "text.gz", bytes(damaged)))
-
-
-def test_a_file_without_line_ends_is_not_read_into_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(line_blocks, "MAX_LINE_BYTES", 1 << 20)
-    path = write(tmp_path / "bomb.gz", gzip.compress(b"short\n" + b"x" * (3 << 20)))
-    assert "line 2: longer than 1 MiB" in refused(path)
-    path = write(tmp_path / "just.fits", b"x" * (1 << 20) + b"\n")
-    assert [len(line) for line in read_lines(path)] == [1 << 20]
-
-
-texts = st.text(st.characters(codec="utf-8", exclude_characters="\0\n\r"), max_size=12)
-
-
-@settings(max_examples=50, deadline=None)
-@given(lines=st.lists(texts, max_size=30), end=st.sampled_from(["\n", "\r\n"]), last=st.booleans())
-def test_blocks_of_any_size_give_the_same_lines(
-    tmp_path_factory: pytest.TempPathFactory, lines: list[str], end: str, last: bool
-) -> None:
-    text = end.join(lines) + (end if last and lines else "")
-    path = write(tmp_path_factory.mktemp("text") / "text", text)
-    expected = text.removeprefix("\ufeff").split("\n")
-    if text.endswith("\n") or not text:
-        expected.pop()
-    if text == "\ufeff":
-        expected = [""]
-    for block_bytes in (1, 20, 1 << 20):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(line_blocks, "BLOCK_BYTES", block_bytes)
-            assert list(read_lines(path)) == [line.removesuffix("\r") for line in expected]
 
 
 # -- two aligned files
@@ -169,10 +57,10 @@ def test_unequal_line_counts_are_both_named(
     assert f"{source} has {num_source:,} lines but {target} has {num_target:,}" in str(caught.value)
 
 
-def test_lines_stay_aligned_whatever_their_lengths(
+def test_lines_stay_aligned_for_any_lengths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 50)
+    monkeypatch.setattr(text_file, "BLOCK_BYTES", 50)
     expected = [Pair("s" * (n * 7 % 30), "t" * (n * 11 % 41)) for n in range(200)]
     source = write(tmp_path / "a.en", "".join(pair.source + "\n" for pair in expected))
     target = write(tmp_path / "a.de", "\n".join(pair.target for pair in expected))
@@ -195,14 +83,14 @@ def test_the_first_damage_of_two_files_is_named(
 
     source = write(tmp_path / "a.en", damaged(source_damage))
     target = write(tmp_path / "a.de", damaged(target_damage))
-    with pytest.raises(CorpusError, match=culprit):
+    with pytest.raises(InputError, match=culprit):
         pairs(source=source, target=target)
 
 
 # -- TSV
 
 
-def test_tsv_takes_the_columns_asked_for_and_no_quoting(tmp_path: Path) -> None:
+def test_tsv_uses_the_given_columns_and_no_quoting(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tsv", '7\t"Hi\tHallo"\tmore\n\n8\tBye\tTschüss\n')
     assert pairs(path, source_column=2, target_column=1) == [
         Pair('Hallo"', '"Hi'),
@@ -219,14 +107,14 @@ def test_a_tsv_line_with_too_few_columns_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.tsv", "a.jsonl"])
 @pytest.mark.parametrize(
     ("line", "reason"),
-    [(b"\xff", "not UTF-8"), (b"\0", "holds a NUL byte"), (b"{", r"not valid JSON|1 tab-sep")],
+    [(b"\xff", "not UTF-8"), (b"\0", "holds a NUL character"), (b"{", r"not valid JSON|1 tab-sep")],
 )
 def test_lines_are_counted_through_all_blocks(
     tmp_path: Path, name: str, line: bytes, reason: str
 ) -> None:
     good = b"a\tb\n" if name.endswith("tsv") else b'{"en": "a", "de": "b"}\n'
     path = write(tmp_path / name, good * 12_344 + line + b"\n" + good)
-    with pytest.raises(CorpusError, match=f"{name}, line 12345: ({reason})"):
+    with pytest.raises(DragomanError, match=f"{name}, line 12345: ({reason})"):
         pairs(path)
 
 
@@ -303,7 +191,7 @@ def test_tmx_matches_languages_exactly_then_by_primary_subtag(tmp_path: Path) ->
     assert pairs(path, "en-GB", "de-AT")[1] == Pair("carrier bag", "Sackerl")
 
 
-def test_tmx_variants_of_one_language_are_told_apart(tmp_path: Path) -> None:
+def test_tmx_distinguishes_variants_of_one_language(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tmx", tmx(unit(zh_CN="软件"), unit(zh_CN="软件", zh_TW="軟體")))
     assert pairs(path, "zh-CN", "zh-TW") == [Pair("软件", "軟體")]
 
@@ -318,7 +206,7 @@ def test_tmx_keeps_text_and_drops_formatting_codes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_tmx_says_its_own_encoding_and_may_be_gzip(tmp_path: Path, encoding: str) -> None:
+def test_tmx_may_declare_its_encoding_and_may_be_gzip(tmp_path: Path, encoding: str) -> None:
     head = HEADER.replace("UTF-8", encoding.removesuffix("-sig").upper())
     content = tmx(unit(en="Hi", de="Grüße"), head=head).encode(encoding)
     assert pairs(write(tmp_path / "a.tmx", content)) == [Pair("Hi", "Grüße")]
@@ -353,7 +241,7 @@ def test_tmx_never_reads_an_external_dtd(tmp_path: Path) -> None:
     assert "line 2: declares the XML entity 'all'" in message
 
 
-def test_tmx_refuses_billions_of_laughs(tmp_path: Path) -> None:
+def test_tmx_refuses_the_billion_laughs_attack(tmp_path: Path) -> None:
     laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10 if n else "ha"}">\n' for n in range(12))
     message = tmx_refused(
         tmp_path, tmx(unit(en="&l11;", de="x"), head=f"<!DOCTYPE tmx [\n{laughs}]>")
@@ -361,7 +249,7 @@ def test_tmx_refuses_billions_of_laughs(tmp_path: Path) -> None:
     assert "line 2: declares the XML entity 'l0'" in message
 
 
-def test_tmx_cut_off_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_incomplete_tmx_is_refused_with_its_line(tmp_path: Path) -> None:
     content = tmx(*[unit(en="Hi", de="Hallo")] * 100_000)
     path = write(tmp_path / "a.tmx", content[: len(content) // 2])
     reader = read_pairs(CorpusConfig(path=path), source_language="en", target_language="de")
@@ -373,7 +261,7 @@ def test_tmx_cut_off_is_refused_with_its_line(tmp_path: Path) -> None:
 def test_truncated_gzip_of_tmx_is_refused(tmp_path: Path) -> None:
     content = gzip.compress(tmx(*[unit(en=f"{n * n}", de=f"{n}") for n in range(9000)]).encode())
     path = write(tmp_path / "a.tmx.gz", content[: len(content) // 2])
-    with pytest.raises(CorpusError, match=r"a\.tmx\.gz: the gzip data ends too early; fetch"):
+    with pytest.raises(InputError, match=r"a\.tmx\.gz: the gzip data ends too early; fetch"):
         pairs(path)
 
 
@@ -400,7 +288,7 @@ def test_other_broken_tmx(tmp_path: Path, content: bytes | str, reason: str) -> 
 
 
 @pytest.mark.parametrize("what", ["<seg>{}</seg>", '<seg x="{}"/>', "<!-- {} -->"])
-def test_tmx_bounds_what_one_unit_may_take(tmp_path: Path, what: str) -> None:
+def test_tmx_limits_the_size_of_a_unit(tmp_path: Path, what: str) -> None:
     path = tmp_path / "a.tmx.gz"
     body = what.format("x" * (40 << 20))
     path.write_bytes(
@@ -421,7 +309,7 @@ def test_tmx_bounds_what_one_unit_may_take(tmp_path: Path, what: str) -> None:
         ("tatoeba-zh-en/train.zh.gz", "tatoeba-zh-en/train.en.gz", 25_453),
     ],
 )
-def test_real_corpora_are_read_whole(source: str, target: str, count: int) -> None:
+def test_real_corpora_are_read_completely(source: str, target: str, count: int) -> None:
     found = pairs(source=DATA / source, target=DATA / target)
     lines = gzip.decompress((DATA / target).read_bytes()).decode().split("\n")
     assert len(found) == count
