@@ -1,4 +1,4 @@
-"""The examples in docs/api.md are run: every command succeeds, every answer has the shown fields."""
+"""The examples in docs/api.md run, and every answer has the fields that the page shows."""
 
 import json
 import re
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ PROGRAMS = [code for language, code in BLOCKS if language == "python"]
 # An answer is shown behind the command that gets it.
 ANSWERED = [
     (command, json.loads(answer))
-    for (first, command), (second, answer) in zip(BLOCKS, BLOCKS[1:], strict=False)
+    for (first, command), (second, answer) in pairwise(BLOCKS)
     if (first, second) == ("sh", "json")
 ]
 
