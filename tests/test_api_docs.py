@@ -1,4 +1,4 @@
-"""Runs the examples of docs/api.md: commands succeed, answers have the shown fields."""
+"""The examples in docs/api.md run, and every answer has the fields that the page shows."""
 
 import json
 import re
