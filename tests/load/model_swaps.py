@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model.checkpoint import read_description
 from model.errors import InputError
 from service.bench.latency import LatencySummary
 from tests.load.client import Connections, body_of
@@ -203,13 +204,13 @@ def swaps(
     options: Sequence[str] = (),
 ) -> tuple[Swaps, int]:
     """Returns the report and the exit status of the service, started with `options`."""
+    if read_description(old)[2] == read_description(new)[2]:
+        raise InputError(f"{old} and {new} have the same version; choose two that differ")
     expected, checkpoints = {}, []
     for checkpoint in (old, new):
         version, texts = expected_translations(checkpoint, sentences, precision)
         expected[version] = texts
         checkpoints.append((version, checkpoint))
-    if len(expected) < 2:
-        raise InputError("both checkpoints have the same version; choose two that differ")
     report = Swaps(num_clients, precision)
     with serve_link(old, ["--precision", precision, *options]) as swapped:
         address = swapped.service.address

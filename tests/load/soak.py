@@ -66,7 +66,7 @@ async def soak(
                 known = randomly.random() < _KNOWN
                 texts = sentences.known(1) if known else sentences.new(1)
                 if kind < _BAD:
-                    reply = await connections.send(b'{"text": 5, "model": "\\ud800"}')
+                    reply = await connections.send(b'{"text": 5}')
                 elif kind < _ABANDONED:
                     await _abandon(service, body_of(texts, model))
                     report.abandoned += 1

@@ -1,12 +1,14 @@
 """Each load test for a moment against a real service, and the command line."""
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -28,31 +30,70 @@ def service(tiny_checkpoint: Path) -> Iterator[Served]:
         yield service
 
 
-@PROC
-def test_overload(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("_CLIENTS", 8), ("_WARM_UP_S", 0.1), ("_CAPACITY_S", 0.4), ("_REST_S", 0)):
+class SlowService:
+    """Stands for Served: answers one request at a time in 50 ms and refuses those above a limit."""
+
+    def __init__(self, status: bytes, max_in_flight: int) -> None:
+        self.address = ("127.0.0.1", 0)
+        self._status = status
+        self._max_in_flight = max_in_flight
+        self._in_flight = 0
+        self._lock = asyncio.Lock()
+
+    def memory_mb(self) -> float:
+        return 100.0
+
+    def run(self, work: Callable[[Served], Awaitable[overload.Overload]]) -> overload.Overload:
+        async def run() -> overload.Overload:
+            async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
+                self.address = server.sockets[0].getsockname()[:2]
+                return await work(cast(Served, self))
+
+        return asyncio.run(run())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(head.split(b"Content-Length: ")[1].split(b"\r")[0]))
+                status = b"429 Too Many Requests\r\nRetry-After: 1"
+                if self._in_flight < self._max_in_flight:
+                    self._in_flight += 1
+                    async with self._lock:
+                        await asyncio.sleep(0.05)
+                    self._in_flight -= 1
+                    status = self._status
+                writer.write(b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\n{}" % status)
+        writer.close()
+
+
+def short_overload(service: SlowService, monkeypatch: pytest.MonkeyPatch) -> overload.Overload:
+    for name, value in (("_CLIENTS", 2), ("_WARM_UP_S", 0.1), ("_CAPACITY_S", 0.5), ("_REST_S", 0)):
         monkeypatch.setattr(overload, name, value)
-    report = asyncio.run(
-        overload.overload(service, Sentences(ENGLISH), "tiny", factor=3.0, seconds=0.5, texts=2)
+    return service.run(
+        lambda served: overload.overload(
+            served, Sentences(ENGLISH), "tiny", factor=4.0, seconds=0.5, texts=2
+        )
     )
-    assert report.accepted is not None
-    assert report.refused is not None
+
+
+def test_overload_counts_answers_and_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = short_overload(SlowService(b"200 OK", max_in_flight=2), monkeypatch)
+    assert 0 < report.capacity_per_s[0] <= 1 / 0.05
     assert set(report.statuses) == {"200", "429"}
+    assert report.accepted is not None
     assert report.accepted.num_requests == report.statuses["200"]
+    assert report.accepted.p50_ms >= 50
+    assert report.refused is not None
+    assert report.refused.num_requests == report.statuses["429"]
     assert report.refusals_without_retry_after == 0
-    assert min(report.memory_mb) > 10
+    assert report.memory_mb == (100.0, 100.0, 100.0, 100.0)
 
 
-def test_overload_of_a_missing_model_is_an_error(
-    service: Served, monkeypatch: pytest.MonkeyPatch
+def test_overload_of_a_service_that_answers_nothing_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("_WARM_UP_S", "_CAPACITY_S"):
-        monkeypatch.setattr(overload, name, 0.05)
-    work = overload.overload(
-        service, Sentences(ENGLISH), "missing", factor=3.0, seconds=0.1, texts=1
-    )
     with pytest.raises(InputError, match="404"):
-        asyncio.run(work)
+        short_overload(SlowService(b"404 Not Found", max_in_flight=9), monkeypatch)
 
 
 def test_abandoned(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +101,7 @@ def test_abandoned(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(abandoned, "_CONNECTED_S", 0.02)
     report = asyncio.run(abandoned.abandoned(service, Sentences(ENGLISH), "tiny", clients=5))
     assert report.clients == 5
-    assert report.seconds_until_idle < 10
+    assert report.seconds_until_idle < 60
     assert report.texts_cancelled <= 5 * 20
     assert report.alone_after.num_requests > 0
 
@@ -95,15 +136,15 @@ def test_soak(
             Sentences(ENGLISH),
             "tiny",
             clients=4,
-            requests=60,
-            seconds=10.0,
+            requests=40,
+            seconds=300.0,
             warm_up=20,
             state_every_s=0.1,
         )
     )
-    assert report.requests == 60
+    assert report.requests == 40
     assert report.abandoned > 0
-    assert sum(report.statuses.values()) + report.abandoned == 60
+    assert sum(report.statuses.values()) + report.abandoned == 40
     assert set(report.statuses) == {"200", "422"}
     numbers = [state.requests for state in report.states]
     assert numbers == sorted(numbers)

@@ -108,7 +108,7 @@ def test_the_command_measures_in_another_process_and_draws(
         (["--picture", "bench.bmp"], 1, "ends in .png or .svg"),
         (["--picture", "nowhere/bench.png"], 1, "the folder nowhere of --picture does not exist"),
         (["--source", "nothing.txt"], 1, "there is no file"),
-        (["--precision", "fp3", "--precision", "fp4"], 1, "'fp3' is unknown"),
+        (["--precision", "fp3", "--precision", "fp4", "--threads", "1"], 1, "'fp3' is unknown"),
     ],
 )
 def test_a_wrong_option_gives_one_line(
