@@ -196,7 +196,7 @@ def test_unknown_host_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_models_folder_must_hold_something(tmp_path: Path) -> None:
-    for folder, words in ((tmp_path / "none", "no models folder"), (tmp_path, "no checkpoint")):
+    for folder, words in ((tmp_path / "none", "does not exist"), (tmp_path, "no checkpoint")):
         with pytest.raises(CheckpointError, match=words):
             serve(folder, host="127.0.0.1", port=0, settings=Settings())
 
