@@ -1,6 +1,4 @@
-"""Quality estimation without a reference: names of warnings, and the confidence of words.
-
-service/text/quality_warnings.py finds the warnings.
+"""Quality estimation without a reference: the confidence of words.
 
 A word's confidence is the product of its pieces' probabilities, which the search has computed
 already (service/text/words.py gives the same numbers with positions). Only the smallest one is
@@ -11,20 +9,16 @@ training/release/calibration.py measures the bound below which a translation is 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from model.text.languages import UNSPACED_CHARACTER
-
-if TYPE_CHECKING:
-    from model.translation import Translation
-
-Sign = Literal["copied", "loop", "cut", "too_short", "too_long", "numbers", "unsure"]
+from model.translation import Translation
 
 _SPACE = "\u2581"  # SentencePiece's sign for the space before a word
 _BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
 
 
-def least_word_confidence(translation: "Translation") -> float:
+def least_word_confidence(translation: Translation) -> float:
     """The confidence of the word that the network was least sure of, 0 to 1; 1 without words."""
     log_probs = (
         log_prob

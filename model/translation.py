@@ -5,14 +5,18 @@ A PendingText is one text being translated: its segments, and their hypotheses s
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from model.decoding.search_config import Hypothesis, SearchConfig, length_penalty
-from model.quality import Sign
 from model.text.segmenter import JoinedText, Span, SplitText, join
 from model.text.tokenizer import Tokenizer, TokenizerPair
 
 # Stands for the hypothesis of a segment without tokens, which the network does not get.
 _UNCHANGED = Hypothesis((), 0.0, 0.0, (), attention=None, finished=True)
+
+
+# Warnings about a translation; service/text/quality_warnings.py gives them.
+Sign = Literal["copied", "loop", "cut", "too_short", "too_long", "numbers", "unsure"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import contextlib
 import re
 import time
 import uuid
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +42,7 @@ class RequestRecord:
     key: str = "-"  # its name
     model: str = "-"
     pivot: str = "-"  # languages between two models
-    warnings: str = "-"  # "cut": a translation ended at the length limit
+    warnings: str = "-"  # warnings about translations, separated by commas
     num_texts: int = 0
     num_characters: int = 0
     refusal: str = "-"  # code of the error in the answer
@@ -62,6 +62,7 @@ class RequestContext:
     stage: Callable[[str], AbstractContextManager[None]] = lambda name: contextlib.nullcontext()
     response_headers: dict[str, str] = field(default_factory=dict)  # to be added to the answer
     _translated_at: float | None = None
+    _warnings: set[str] = field(default_factory=set)
 
     def note_work(self, model: str, num_texts: int, num_characters: int) -> None:
         """Notes which model does the work, and its size."""
@@ -75,9 +76,12 @@ class RequestContext:
         if names:
             self.record.pivot = self.response_headers[PIVOT_HEADER] = names
 
-    def note_cut(self) -> None:
-        """Notes that a translation ended at the length limit."""
-        self.record.warnings = self.response_headers[WARNINGS_HEADER] = "cut"
+    def note_warnings(self, warnings: Iterable[str]) -> None:
+        """Adds warnings about translations to the log line and to a response header."""
+        self._warnings.update(warnings)
+        if self._warnings:
+            text = ", ".join(sorted(self._warnings))
+            self.record.warnings = self.response_headers[WARNINGS_HEADER] = text
 
     def note_translated(self) -> None:
         """Notes that all translations are there, so that only the answer is left to be written."""

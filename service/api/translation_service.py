@@ -231,6 +231,5 @@ class TranslationService:
 
 def _note_translated(context: RequestContext, translations: Sequence[Translation]) -> None:
     # A header, because only /v1 has a field in its bodies for it.
-    if any(translation.truncated for translation in translations):
-        context.note_cut()
+    context.note_warnings(sign for each in translations for sign in each.warnings)
     context.note_translated()

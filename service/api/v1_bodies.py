@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from model.quality import Sign
 from model.text.segmenter import Segmentation
+from model.translation import Sign
 from service.protocol.fields import TEXT_TAGS
 
 LanguageTag = Annotated[

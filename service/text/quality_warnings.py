@@ -7,8 +7,8 @@ still be wrong.
 
 from collections.abc import Sequence
 
-from model.quality import Sign, least_word_confidence
-from model.translation import Translation
+from model.quality import least_word_confidence
+from model.translation import Sign, Translation
 from service.text.number_values import same_numbers
 
 _LOOP_REPEATS = 4  # of the same pieces one after another; real text hardly ever does that

@@ -204,7 +204,7 @@ def swaps(
     options: Sequence[str] = (),
 ) -> tuple[Swaps, int]:
     """Returns the report and the exit status of the service, started with `options`."""
-    if read_description(old)[2] == read_description(new)[2]:
+    if read_description(old).version == read_description(new).version:
         raise InputError(f"{old} and {new} have the same version; choose two that differ")
     expected, checkpoints = {}, []
     for checkpoint in (old, new):

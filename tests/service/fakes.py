@@ -8,8 +8,8 @@ from typing import Any
 
 from model.decoding.request import EngineUsage
 from model.errors import InputError
-from model.quality import Sign
 from model.text.segmenter import Segmentation, Span
+from model.translation import Sign
 from service.serving.registry import Registry
 from service.serving.served_model import LoadedModel, ModelInfo, ServedModel
 from service.settings import Settings
@@ -213,7 +213,7 @@ def fake_info(source: str, target: str) -> ModelInfo:
         search=FakeSearch(),  # type: ignore[arg-type]
         metrics={
             "test": {"bleu": 41.5},
-            "calibration": {"unsure_below": 0.1},
+            "calibration": {"unsure_below": 0.06},
             "examples": ["A sentence of the corpus."],
         },
     )

@@ -77,7 +77,7 @@ async def test_a_model_warns_by_the_bound_of_its_own_checkpoint(
     )
     unsure = []
     for folder in (tiny_checkpoint, tmp_path / "tiny"):
-        async with serving(open_models(folder, SETTINGS), SETTINGS) as client:
+        async with serving(open_models(ModelFolder(folder, SETTINGS)), SETTINGS) as client:
             for _ in range(2):  # the second time from memory
                 answer = await post(client, "/v1/translate", {"text": texts, "warnings": True})
                 signs = [translation["warnings"] for translation in answer["translations"]]
