@@ -1,8 +1,9 @@
 """HTTP/1.1 connection with the timeouts and limits that uvicorn lacks.
 
-uvicorn waits without end for the head of a request and for a client to read its answer, keeps any
-number of connections open, and answers malformed HTTP in plain text. This subclass reads fields of
-uvicorn's class that are not part of its interface, so pyproject.toml bounds uvicorn's version.
+uvicorn waits without end for the head of a request and for a client to read its answer, accepts
+heads of any size, keeps any number of connections open, and answers malformed HTTP in plain text.
+This subclass reads fields of uvicorn's class that are not part of its interface, so pyproject.toml
+bounds uvicorn's version. The parser is httptools: with h11 a refusal costs twice as much.
 """
 
 import asyncio
@@ -12,14 +13,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-import h11
 from uvicorn import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.errors import RequestError
 from service.lifecycle import Lifecycle
-from service.limits import Limits
+from service.limits import MAX_HEAD_BYTES, Limits
 from service.protocol.dialects import Dialect, error_response
 from service.protocol.error_table import refusal_of
 
@@ -40,7 +40,7 @@ class ConnectionLimits:
     count_refusal: Callable[[str], None]  # gets the code of an error that has no request
 
 
-class Connection(H11Protocol):
+class Connection(HttpToolsProtocol):
     """The connection of one client."""
 
     def __init__(
@@ -56,6 +56,8 @@ class Connection(H11Protocol):
         self._shared = connection_limits
         self._limits = connection_limits.limits
         self._settings = connection_limits.limits.settings
+        self._in_head = False  # a head has begun and is not complete
+        self._num_head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
         self._num_unread = 0  # bytes, when the answer timer was started
@@ -79,10 +81,34 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._in_head:
+            self._num_head_bytes += len(data)
+            if self._num_head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self._refuse(self._limits.malformed_head())
         self._watch_head()
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._num_head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Checks what the parser leaves to its user; an error becomes a 400."""
+        self._in_head = False
+        names = [name for name, _ in self.headers]
+        num_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        num_hosts = names.count(b"host")
+        if num_bytes > MAX_HEAD_BYTES:
+            raise ValueError("the head is too large")
+        if num_hosts > 1 or (num_hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError("there is not one Host")
+        if any(name == b"transfer-encoding" and value.lower() != b"chunked"
+               for name, value in self.headers):  # fmt: skip
+            raise ValueError("the transfer encoding is unknown")
+        super().on_headers_complete()
+
     def shutdown(self) -> None:
-        if self.conn.their_state is h11.SEND_BODY:  # BodyLimit refuses the rest of the body
+        if self._busy and self.cycle.more_body:  # BodyLimit refuses the rest of the body
             self.cycle.message_event.set()
         super().shutdown()
 
@@ -97,24 +123,29 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._limits.malformed_head())
 
+    @property
+    def _busy(self) -> bool:
+        """True from the end of a request's head to the end of its answer."""
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _watch_head(self) -> None:
         """Starts the timer of a head on its first bytes or a new connection, stops it at its end.
 
         While a connection is idle after an answer, uvicorn's keep-alive timeout runs instead.
         """
-        incomplete = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
-        if incomplete and self._head_timer is None:
+        waiting = not self._busy and not self.transport.is_closing()
+        if waiting and self._head_timer is None:
             timeout_s = self._settings.head_timeout_s
             self._head_timer = self.loop.call_later(timeout_s, self._handle_head_timeout)
-        elif not incomplete and self._head_timer is not None:
+        elif not waiting and self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
     def _handle_head_timeout(self) -> None:
         self._head_timer = None
-        if self.transport.is_closing() or self.conn.their_state is not h11.IDLE:
+        if self._busy or self.transport.is_closing():
             return
-        if self.conn.trailing_data[0]:
+        if self._in_head:
             self._refuse(self._limits.head_too_slow())
         else:  # opened and never used, as browsers do: there is nothing to answer
             self.transport.close()
@@ -122,18 +153,16 @@ class Connection(H11Protocol):
     def _refuse(self, error: RequestError) -> None:
         """Answers what is not a request, and closes the connection."""
         code = refusal_of(error).code
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            response = error_response(self._shared.dialect, error)
-            head = h11.Response(
-                status_code=response.status_code,
-                headers=[*response.raw_headers, (b"connection", b"close")],
-                reason=HTTPStatus(response.status_code).phrase.encode("ascii"),
-            )
-            for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
-            self._note_refusal(code, response.status_code)
-        else:  # in the middle of an answer, which the client sees is incomplete
+        if self._busy and self.cycle.response_started:  # the client sees that it is incomplete
             self._note_refusal(code, None)
+        else:
+            response = error_response(self._shared.dialect, error)
+            status = HTTPStatus(response.status_code)
+            fields = [*response.raw_headers, (b"connection", b"close")]
+            head = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii"))
+            head += b"".join(b"%b: %b\r\n" % field for field in fields)
+            self.transport.write(head + b"\r\n" + bytes(response.body))
+            self._note_refusal(code, response.status_code)
         self.transport.close()
         self._watch_answer()
 

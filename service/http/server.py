@@ -26,7 +26,6 @@ from model.errors import CheckpointError, ConfigError
 from service.http.app import Application, create_app
 from service.http.connection import Connection
 from service.lifecycle import Lifecycle, Phase
-from service.limits import MAX_HEAD_BYTES
 from service.monitoring.logs import configure_logging
 from service.serving.model_folder import ModelFolder, check_hardware
 from service.serving.registry import Registry, open_models
@@ -91,7 +90,6 @@ def configure(app: Application, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app.asgi,
         http=connection,  # type: ignore[arg-type]  # uvicorn only calls it
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,  # it would log the query string; RequestLog does not
         server_header=False,
