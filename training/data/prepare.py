@@ -291,7 +291,7 @@ def _refuse_if_empty(tallies: list[_Tally], remaining: list[int]) -> None:
     names = ", ".join(tally.name for tally in tallies)
     num_read = sum(tally.read for tally in tallies)
     if not num_read:
-        raise CorpusError(f"the training corpus is empty: {names} hold no pairs; name other files")
+        raise CorpusError(f"the training corpus is empty: no pairs in {names}; name other files")
     removed: Counter[Rule] = sum((tally.removed for tally in tallies), Counter())
     rule, count = removed.most_common(1)[0]
     raise CorpusError(

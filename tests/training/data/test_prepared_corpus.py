@@ -105,7 +105,7 @@ def test_changed_input_files_are_reported_but_do_not_stop_a_run(maker: Maker) ->
     maker.open(data)
     path.unlink()
     maker.open(data)
-    sentence = f"{path} has changed since it was read; going on with what it was then"
+    sentence = f"{path} has changed since it was read; continuing with its former content"
     assert maker.reported == [sentence, sentence]
 
 

@@ -142,9 +142,9 @@ def test_json_lines_keys(tmp_path: Path, record: object, settings: dict[str, str
         ('{"en": "Hi", "de": ', "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ('["Hi", "Hallo"]', "not a JSON object such as"),
-        ('{"en": "Hi"}', 'no "de" or "target"; name the key with source_key or target_key'),
-        ('{"en": "Hi", "de": 3}', '"de" is not a string but int'),
-        ('{"en": "Hi", "de": null}', '"de" is not a string but NoneType'),
+        ('{"en": "Hi"}', 'has no key "de" or "target"; set source_key or target_key'),
+        ('{"en": "Hi", "de": 3}', '"de" is int, not a string'),
+        ('{"en": "Hi", "de": null}', '"de" is NoneType, not a string'),
         ('{"en": "\\ud800", "de": "x"}', '"en" holds an escaped NUL or half of a surrogate pair'),
         ('{"en": "x", "de": "a\\u0000b"}', '"de" holds an escaped NUL'),
     ],
@@ -157,7 +157,7 @@ def test_malformed_json_lines_are_named(tmp_path: Path, line: str, reason: str) 
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"a\.xlsx: the name does not tell its format"):
+    with pytest.raises(CorpusError, match=r"a\.xlsx has an unknown format"):
         pairs(write(tmp_path / "a.xlsx", ""))
 
 
@@ -276,9 +276,9 @@ def test_truncated_gzip_of_tmx_is_refused(tmp_path: Path) -> None:
         (tmx(head="").replace("<body>", "<body>" * 100), "line 1: elements nested more than 64"),
         (
             tmx(unit(fr="x", es="y")),
-            "none of its 1 units has both en and de; languages found: es, fr",
+            "none of its 1 units has both en and de; languages in the file: es, fr",
         ),
-        (tmx(), "none of its 0 units has both en and de; languages found: none"),
+        (tmx(), "none of its 0 units has both en and de; languages in the file: none"),
         (tmx(head='<?xml version="1.0" encoding="klingon"?>'), "cannot be read as XML"),
         (tmx(unit(en="Grüße", de="x")).encode("latin-1"), "line 4: not well-formed XML"),
     ],

@@ -95,7 +95,7 @@ def test_ids_truncated_after_opening_raise_an_error(tmp_path: Path) -> None:
     store = TokenStore.open(tmp_path / "store")
     os.truncate(tmp_path / "store" / "source_ids.bin", 20)
     assert store.source(1).tolist() == [9]
-    with pytest.raises(CorpusError, match="the source ids of pair 3 are cut off"):
+    with pytest.raises(CorpusError, match="the source ids of pair 3 are incomplete"):
         store.source(3)
 
 
@@ -207,8 +207,8 @@ def test_damaged_arrays_are_refused(tmp_path: Path, name: str, damage: str) -> N
     [
         ("{", "is not valid JSON"),
         ("[]", "format None"),
-        ('{"format_version": 99}', "format 99, this version reads 2"),
-        ('{"format_version": 1}', "format 1, this version reads 2; prepare the corpus again"),
+        ('{"format_version": 99}', "format 99, this version of Dragoman reads 2"),
+        ('{"format_version": 1}', "format 1, this version of Dragoman reads 2; start a new run"),
         ('{"format_version": 2}', "lacks an entry"),
     ],
 )

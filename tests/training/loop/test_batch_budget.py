@@ -90,7 +90,7 @@ def test_a_longest_pair_that_does_not_fit_is_refused(
     monkeypatch: pytest.MonkeyPatch, store: TokenStore
 ) -> None:
     machine = Machine(monkeypatch, room=5_030_000, device="cpu")
-    with pytest.raises(ConfigError, match=r"room for batches of 30 tokens, .* has 40; lower"):
+    with pytest.raises(ConfigError, match=r"has 40 tokens, but only 30 fit .*; lower"):
         machine.fit(store)
 
 

@@ -154,7 +154,9 @@ def test_when_a_worker_is_killed_the_other_ends(victim: int, start: Start, tmp_p
     assert survivor.wait() == 1
     assert "Traceback" not in survivor.said
     last = survivor.said.split("\n")[-2]
-    assert last.startswith(f"error: worker {2 - victim} of 2 stops, since another one is gone")
+    assert last.startswith(
+        f"error: worker {2 - victim} of 2 stops because another worker has ended"
+    )
     succeed(start(2, run, [*ENDLESS, f"optimization.max_steps={step(run) + 1}"], "--resume"))
 
 
@@ -167,7 +169,9 @@ def test_a_signal_to_one_worker_saves_and_stops_both(
     wait_for_state(run, commands[0])
     commands[asked].send(signal.SIGTERM)
     assert [command.wait() for command in commands] == [130, 130], [c.said for c in commands]
-    assert commands[0].said.endswith(f"stopped; go on with: dragoman train --run {run} --resume\n")
+    assert commands[0].said.endswith(
+        f"stopped and saved; continue with: dragoman train --run {run} --resume\n"
+    )
     assert commands[1].said == ""
     succeed(start(1, run, [*ENDLESS, f"optimization.max_steps={step(run) + 1}"], "--resume"))
 
@@ -176,7 +180,9 @@ def test_an_error_in_the_writer_ends_all_workers(start: Start, tmp_path: Path) -
     commands = start(2, tmp_path / "run", ["data.cleaning.max_tokens=1"])
     assert [command.wait() for command in commands] == [1, 1]
     assert commands[0].said.split("\n")[-2].startswith("error: no pair of ")
-    assert commands[1].said.startswith("error: worker 2 of 2 stops, since another one is gone")
+    assert commands[1].said.startswith(
+        "error: worker 2 of 2 stops because another worker has ended"
+    )
     assert commands[1].said.count("\n") == 1
 
 
@@ -231,7 +237,10 @@ def test_the_rank_is_read_from_torchruns_variables(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, value)
     assert this_worker() == World(5, 8, 1, 4)
     assert not this_worker().is_writer
-    for name, value, said in (("RANK", "8", "RANK is 8"), ("WORLD_SIZE", "two", "torchrun")):
+    for name, value, said in (
+        ("RANK", "8", "RANK 8 is not below"),
+        ("WORLD_SIZE", "two", "torchrun"),
+    ):
         monkeypatch.setenv(name, value)
         with pytest.raises(ConfigError, match=said):
             this_worker()
@@ -245,5 +254,5 @@ def test_every_worker_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert World(5, 8, 1, 4).device("auto") == torch.device("cuda:1")
     assert World(5, 8, 1, 4).device("cpu") == torch.device("cpu")
     assert World().device("cuda:3") == torch.device("cuda:3")
-    with pytest.raises(ConfigError, match="'cuda:3' is one GPU for 8 workers"):
+    with pytest.raises(ConfigError, match="'cuda:3' is one GPU, but there are 8 workers"):
         World(5, 8, 1, 4).device("cuda:3")

@@ -162,7 +162,9 @@ def test_a_run_stopped_by_signal_and_resumed_equals_an_unbroken_one(
     step = random.randrange(1, simple.num_steps - 2)
     command = stopped_at(simple, dragoman, run, step, number)
     assert command.status == 130
-    assert command.said.endswith(f"stopped; go on with: dragoman train --run {run} --resume\n")
+    assert command.said.endswith(
+        f"stopped and saved; continue with: dragoman train --run {run} --resume\n"
+    )
     assert "Traceback" not in command.said
     assert step <= progress(run)["step"] < simple.num_steps
     assert (run / "curves.png").is_file() == bool(read_log(run))
