@@ -7,7 +7,7 @@ sentence alone and with the same sentence among longer and shorter ones, and com
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ _NUM_PIECES = 60  # of a narrowed output layer
 _results: dict[tuple[object, ...], bool] = {}
 
 
+@runtime_checkable
 class CheckedStep(Protocol):
     """Results of one step of a network."""
 
@@ -40,6 +41,7 @@ class CheckedStep(Protocol):
     def attention_weights(self) -> Tensor: ...
 
 
+@runtime_checkable
 class CheckedNetwork(Protocol):
     """The part of PackedNetwork that is checked."""
 
