@@ -100,7 +100,7 @@ async def test_full_queue_refuses_at_once_and_takes_again_later() -> None:
     await until(lambda: served_model.queue_limits.num_texts == 4)
     loop = asyncio.get_running_loop()
     before = loop.time()
-    with pytest.raises(QueueFull, match=r"4 texts are waiting.*max_queue_texts") as refusal:
+    with pytest.raises(QueueFull, match=r"would hold 5 texts.*max_queue_texts") as refusal:
         await texts(served_model, "c")
     assert loop.time() - before < 0.05
     assert refusal.value.retry_after_s is not None
