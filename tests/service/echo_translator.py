@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from model.decoding.search_config import SearchConfig
 from model.errors import InputError
@@ -20,18 +20,18 @@ from service.files.output_format import LineFormat
 from service.files.translate_file import FileJob, JobReport, translate_file
 
 
-@dataclass(frozen=True)
-class EchoTranslation:
-    """The fields of model.translation.Translation that the command line reads."""
-
-    text: str
-    score: float = -1.5
-    log_prob: float = -3.0
-    alternatives: tuple[Any, ...] = ()
-    segments: tuple[Any, ...] = ()
-    source_tokens: int = 1
-    target_tokens: int = 1
-    truncated: bool = False
+def echo_translation(text: str) -> Translation:
+    """A translation with this text and made-up scores."""
+    return Translation(
+        text=text,
+        score=-1.5,
+        log_prob=-3.0,
+        alternatives=(),
+        segments=(),
+        source_tokens=1,
+        target_tokens=1,
+        truncated=False,
+    )
 
 
 @dataclass
@@ -68,7 +68,7 @@ class EchoTranslator:
         time.sleep(self.delay_s)
         busy = list(self.waiting)[: self.slots]
         return [
-            (ticket, cast("Translation", EchoTranslation(reverse(self.waiting.pop(ticket)))))
+            (ticket, echo_translation(reverse(self.waiting.pop(ticket))))
             for ticket in reversed(busy)
         ]
 
