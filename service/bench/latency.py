@@ -4,11 +4,10 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from model.decoding.search_config import SearchConfig
-    from model.translation import Translation
+from model.decoding.search_config import SearchConfig
+from model.translation import Translation
 
 SHORT_WORDS, LONG_WORDS = 6, 60
 NUM_LONG = 8  # long requests in flight at any time
@@ -18,9 +17,9 @@ _SENTENCE_ENDS = ".!?…。！？"
 class StepTranslator(Protocol):
     """The part of model.translator.Translator that a latency measurement calls."""
 
-    def add(self, text: str, search: "SearchConfig | None" = None) -> int: ...
+    def add(self, text: str, search: SearchConfig | None = None) -> int: ...
 
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
         """Returns the finished translations with their tickets, after at most `timeout_s`."""
 
     def cancel(self, ticket: int) -> None: ...

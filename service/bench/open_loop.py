@@ -9,12 +9,9 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from model.decoding.search_config import SearchConfig
 from service.bench.latency import LatencySummary, StepTranslator
-
-if TYPE_CHECKING:
-    from model.decoding.search_config import SearchConfig
 
 _SEED = 1
 
