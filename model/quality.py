@@ -8,21 +8,31 @@ training/release/calibration.py measures the bound below which a translation is 
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from model.text.languages import UNSPACED_CHARACTER
-from model.translation import Translation
 
 _SPACE = "\u2581"  # SentencePiece's sign for the space before a word
 _BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
 
 
-def least_word_confidence(translation: Translation) -> float:
+@runtime_checkable
+class ScoredSegment(Protocol):
+    """The part of a SegmentTranslation that confidence is computed from."""
+
+    @property
+    def target_pieces(self) -> Sequence[str]: ...
+
+    @property
+    def token_log_probs(self) -> Sequence[float]: ...
+
+
+def least_word_confidence(segments: Iterable[ScoredSegment]) -> float:
     """The confidence of the word that the network was least sure of, 0 to 1; 1 without words."""
     log_probs = (
         log_prob
-        for segment in translation.segments
+        for segment in segments
         for log_prob in word_log_probs(segment.target_pieces, segment.token_log_probs)
     )
     return min(1.0, math.exp(min(log_probs, default=0.0)))

@@ -40,7 +40,7 @@ def warnings_of(
             found.append("too_long")
     if not same_numbers(text, translation.text):
         found.append("numbers")
-    if unsure_below is not None and least_word_confidence(translation) < unsure_below:
+    if unsure_below is not None and least_word_confidence(translation.segments) < unsure_below:
         found.append("unsure")
     return tuple(found)
 

@@ -38,8 +38,8 @@ def test_the_least_sure_word_of_all_segments_counts() -> None:
         return SimpleNamespace(target_pieces=pieces, token_log_probs=log_probs)
 
     found: Any = SimpleNamespace(segments=(segment(0.9, 0.8), segment(0.7)))
-    assert least_word_confidence(found) == pytest.approx(0.7)
-    assert least_word_confidence(SimpleNamespace(segments=())) == 1.0  # type: ignore[arg-type]
+    assert least_word_confidence(found.segments) == pytest.approx(0.7)
+    assert least_word_confidence(()) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def translate_with_confidence(
     confidences: list[float] = []
     for window in _windows(translator, sources, search, lambda num_done: None):
         texts += [one_line(each.text) for each in window]
-        confidences += map(least_word_confidence, window)
+        confidences += [least_word_confidence(each.segments) for each in window]
     return texts, confidences
 
 

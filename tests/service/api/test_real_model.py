@@ -65,7 +65,7 @@ async def test_a_model_warns_by_the_bound_of_its_own_checkpoint(
     loaded = load_checkpoint(tiny_checkpoint)
     texts = ENGLISH[:5]
     with Translator.load(tiny_checkpoint) as translator:
-        found = [least_word_confidence(each) for each in translator.translate(texts)]
+        found = [least_word_confidence(each.segments) for each in translator.translate(texts)]
     bound = statistics.median(found)
     save_checkpoint(
         tmp_path / "tiny",

@@ -76,7 +76,7 @@ def test_on_the_demo_most_wrong_translations_are_flagged_and_hardly_any_right_on
     demo = demo_translations.read()
     dev = [each for each in demo if each.split == "dev"]
     measured = calibration(
-        [least_word_confidence(each.translation) for each in dev],
+        [least_word_confidence(each.translation.segments) for each in dev],
         [each.translation.text for each in dev],
         [each.reference for each in dev],
     )

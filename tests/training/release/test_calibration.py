@@ -64,6 +64,6 @@ def test_a_checkpoint_is_measured_on_the_translations_that_it_is_scored_on(
     assert judged.calibration is not None
     assert judged.calibration["right"] + judged.calibration["others"] == 6
     with Translator.load(tiny_checkpoint, precision="fp32") as translator:
-        found = [least_word_confidence(each) for each in translator.translate(ENGLISH[:6])]
+        found = [least_word_confidence(each.segments) for each in translator.translate(ENGLISH[:6])]
     # Of so few right ones none may be flagged: the bound is the confidence of one of them.
     assert any(judged.calibration["unsure_below"] == pytest.approx(c, abs=2e-6) for c in found)
