@@ -52,9 +52,9 @@ def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) ->
         (["translate", "ckpt", "--beam-size", "many"], "--beam-size"),
         (["translate", "ckpt", "--beam-size", "0"], "--beam-size"),
         (["score", "ckpt", "--source", "a"], "--target"),
-        (["train", "--run", "r"], "name a recipe, or two files"),
-        (["train", "recipe.toml"], "name a folder for the run"),
-        (["train", "--run", "r", "--source", "a"], "--source and --target go together"),
+        (["train", "--run", "r"], "no corpus given: name a recipe"),
+        (["train", "recipe.toml"], "a folder for the run is required"),
+        (["train", "--run", "r", "--source", "a"], "--source and --target need each other"),
         (["serve", "models", "--port", "70000"], "--port"),
     ],
 )
@@ -87,7 +87,10 @@ def test_bad_input_is_one_line_and_status_1(
         ),
         (["inspect", str(tmp_path / "nowhere")], "there is no checkpoint folder"),
         (["translate", str(tmp_path), str(tmp_path / "good.txt")], "is no checkpoint"),
-        (["train", str(tmp_path / "no.toml"), "--run", str(tmp_path / "r")], "there is no recipe"),
+        (
+            ["train", str(tmp_path / "no.toml"), "--run", str(tmp_path / "r")],
+            "does not exist; check the path",
+        ),
         (["export", str(tmp_path / "r"), str(tmp_path / "c")], "is no run folder"),
     ):
         assert cli.run(arguments) == 1, arguments
