@@ -1,8 +1,8 @@
 # The few commands everyone types. Needs make and Python 3.11 or newer; all else goes into .venv.
 #
 #   make demo    train the built-in translator, score it, serve it     PORT=8000
-#   make test    lint, types and tests
-#   make lint    lint and types only
+#   make test    lint, layers, types and tests
+#   make lint    lint, layers and types only
 #   make audit   known vulnerabilities of what is installed, and of the oldest that may be
 #   make serve   serve the checkpoints of a folder                     MODELS=models PORT=8000
 #
@@ -22,13 +22,14 @@ INSTALLED := .venv/.installed
 demo: $(INSTALLED)
 	$(BIN)/dragoman demo --port $(PORT)
 
-# One torch thread is far faster on the small tensors of the tests.
+# One torch thread is far faster on the small tensors of the tests; one process a core.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 audit: $(INSTALLED)

@@ -1,12 +1,14 @@
-"""The folder that is served: weights, tokenizer, config, scores, provenance. Nothing is unpickled.
+"""Checkpoints: folders that are served, with weights, tokenizer, config, scores and provenance.
+
+Nothing is unpickled. The files:
 
 config.json          format version, languages, architecture, tokenizer kind, search defaults
 weights.safetensors  parameters
-shortlist.safetensors  per source piece, the target pieces it may need; not every checkpoint has it
+shortlist.safetensors  target pieces that each source piece may need; optional
 *.model              SentencePiece: joint.model, or source.model and target.model
 metrics.json         scores with signatures, corpus counts and hashes, training config
 README.md            the model card
-SHA256SUMS           of all the others; checked before any weight is read
+SHA256SUMS           hashes of all other files; checked before any weight is read
 """
 
 import hashlib
@@ -44,7 +46,7 @@ CONFIG, WEIGHTS, SHORTLIST, METRICS, CARD = (
 
 
 class TokenizerDescription(BaseModel):
-    """How the SentencePiece models were made; the models themselves lie beside."""
+    """How the SentencePiece models were made; the models are files beside config.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,7 +57,7 @@ class TokenizerDescription(BaseModel):
 
 
 class CheckpointConfig(BaseModel):
-    """config.json of a checkpoint."""
+    """Content of config.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,22 +71,31 @@ class CheckpointConfig(BaseModel):
 
 
 @dataclass(frozen=True)
+class CheckpointDescription:
+    """All parts of a checkpoint that are read without its weights."""
+
+    config: CheckpointConfig
+    metrics: dict[str, Any]
+    version: str  # equal content, equal version: see version.py
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A translator's parts, loaded and checked."""
+    """All parts of a translator, loaded and checked."""
 
     name: str
-    version: str  # see model/version.py: equal content, equal version
+    version: str  # equal content, equal version: see version.py
     config: CheckpointConfig
     network: Seq2Seq
     tokenizers: TokenizerPair
     metrics: dict[str, Any]
-    precision: ProductPrecision  # to translate in; the network's weights are fp32
+    precision: ProductPrecision  # for translating; the network's weights are fp32
     shortlist: Shortlist | None = None
-    folder: Path | None = None  # None: only in memory
+    folder: Path | None = None  # None: exists only in memory
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device that holds the network."""
         return next(self.network.parameters()).device
 
 
@@ -98,9 +109,9 @@ def save_checkpoint(
     card: str,
     shortlist: Shortlist | None = None,
 ) -> None:
-    """Writes the folder whole or not at all; takes the place of an older checkpoint there.
+    """Writes the folder whole or not at all; replaces an older checkpoint there.
 
-    Refuses a folder that holds something else.
+    CheckpointError when the folder holds anything else.
     """
     check_replaceable(folder)
     with replaced_folder(folder) as temporary:
@@ -111,7 +122,7 @@ def save_checkpoint(
             save_file(_without_shared(weights), temporary / WEIGHTS)
             if shortlist is not None:
                 save_file(shortlist.tensors(), temporary / SHORTLIST)
-        except SafetensorError as error:  # its way to say that the disk is full
+        except SafetensorError as error:  # raised when the disk is full
             raise CheckpointError(f"{folder} cannot be written: {error}") from None
         tokenizers.save(temporary)
         files = sorted(path.name for path in temporary.iterdir())
@@ -120,7 +131,7 @@ def save_checkpoint(
 
 
 def check_replaceable(folder: Path) -> None:
-    """CheckpointError when a checkpoint saved here would take the place of something else."""
+    """Raises CheckpointError when a checkpoint saved here would replace anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not all((folder / name).is_file() for name in (CONFIG, SUMS)):
@@ -135,23 +146,24 @@ def check_replaceable(folder: Path) -> None:
 
 
 def load_checkpoint(folder: Path, *, device: str = "cpu", precision: str = "auto") -> Checkpoint:
-    """Checks hashes and versions, then builds the network; CheckpointError says what is wrong."""
+    """Loads a checkpoint after checking its hashes; CheckpointError when it is damaged."""
     with _permission_errors(folder):
         return _load_checkpoint(folder, device=device, precision=precision)
 
 
 def _load_checkpoint(folder: Path, *, device: str, precision: str) -> Checkpoint:
-    config, metrics, version = read_description(folder)
+    description = read_description(folder)
+    config = description.config
     tokenizers = TokenizerPair.load(folder)
     sizes = {
         "source": (config.model.source_vocab_size, tokenizers.source.size),
         "target": (config.model.target_vocab_size, tokenizers.target.size),
     }
-    for side, (built_for, found) in sizes.items():
-        if built_for != found:
+    for side, (built_for, size) in sizes.items():
+        if built_for != size:
             raise CheckpointError(
                 f"{folder}: the network was built for {built_for} {side} pieces, "
-                f"but the tokenizer has {found}; export the checkpoint again"
+                f"but the tokenizer has {size}; export the checkpoint again"
             )
     network = Seq2Seq(config.model).eval()
     try:
@@ -161,19 +173,19 @@ def _load_checkpoint(folder: Path, *, device: str, precision: str) -> Checkpoint
     resolved = resolve_device(device)
     return Checkpoint(
         name=folder.resolve().name,
-        version=version,
+        version=description.version,
         config=config,
         network=network.requires_grad_(False).to(resolved),
         tokenizers=tokenizers,
-        metrics=metrics,
+        metrics=description.metrics,
         precision=resolve_precision(precision, resolved),
         shortlist=_load_shortlist(folder, config.model),
         folder=folder,
     )
 
 
-def read_description(folder: Path) -> tuple[CheckpointConfig, dict[str, Any], str]:
-    """Config, metrics and version of a checkpoint whose hashes are right; reads no weights."""
+def read_description(folder: Path) -> CheckpointDescription:
+    """Reads a checkpoint without its weights; CheckpointError when a hash is wrong."""
     with _permission_errors(folder):
         return _read_description(folder)
 
@@ -190,7 +202,7 @@ def _permission_errors(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _read_description(folder: Path) -> tuple[CheckpointConfig, dict[str, Any], str]:
+def _read_description(folder: Path) -> CheckpointDescription:
     if not folder.is_dir():
         raise CheckpointError(f"there is no checkpoint folder {folder}; check the path")
     for name in (SUMS, CONFIG):
@@ -212,7 +224,7 @@ def _read_description(folder: Path) -> tuple[CheckpointConfig, dict[str, Any], s
         raise CheckpointError(f"{folder}: {METRICS} is not valid JSON; export it again") from None
     if not isinstance(metrics, dict):
         raise CheckpointError(f"{folder}: {METRICS} is not a JSON object; export it again")
-    return config, metrics, version
+    return CheckpointDescription(config, metrics, version)
 
 
 def _load_shortlist(folder: Path, config: ModelConfig) -> Shortlist | None:
@@ -229,9 +241,9 @@ def _load_shortlist(folder: Path, config: ModelConfig) -> Shortlist | None:
 
 
 def load_weights(network: Seq2Seq, weights: dict[str, torch.Tensor]) -> None:
-    """Copies weights by name into a network; ValueError names what is missing, misshapen or NaN.
+    """Copies weights by name into a network; ValueError when one is missing, misshapen or NaN.
 
-    A matrix that is tied stands in the file once, under its first name.
+    A tied matrix is in the file once, under its first name.
     """
     expected = network.state_dict()
     first_name: dict[int, str] = {}
@@ -255,7 +267,7 @@ def load_weights(network: Seq2Seq, weights: dict[str, torch.Tensor]) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Returns the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -270,19 +282,19 @@ def _without_shared(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
 def _check_format_version(folder: Path) -> None:
     damaged = CheckpointError(f"{folder}: {CONFIG} is damaged or not a Dragoman config")
     try:
-        found = json.loads((folder / CONFIG).read_bytes())["format_version"]
+        version = json.loads((folder / CONFIG).read_bytes())["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise damaged from None
-    if not isinstance(found, int):
+    if not isinstance(version, int):
         raise damaged
-    if found > FORMAT_VERSION:
+    if version > FORMAT_VERSION:
         raise CheckpointError(
-            f"{folder} has format version {found}, but this Dragoman reads {FORMAT_VERSION}; "
+            f"{folder} has format version {version}, but this Dragoman reads {FORMAT_VERSION}; "
             f"upgrade Dragoman to the version that wrote it"
         )
-    if found < FORMAT_VERSION:
+    if version < FORMAT_VERSION:
         raise CheckpointError(
-            f"{folder} has format version {found}, but this Dragoman reads {FORMAT_VERSION}; "
+            f"{folder} has format version {version}, but this Dragoman reads {FORMAT_VERSION}; "
             f"export its run again, or use the Dragoman that wrote it"
         )
 

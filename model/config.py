@@ -1,38 +1,62 @@
-"""The architecture and nothing else; saved inside the checkpoint.
+"""The architecture of a network, as saved in a checkpoint.
 
-Whatever only training needs (dropout, label smoothing, learning rates) is not here.
+Settings that only training needs (dropout, label smoothing, learning rates) are not here.
 """
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Cell = Literal["lstm", "gru", "rnn"]
+CellKind = Literal["lstm", "gru", "rnn"]
 AttentionKind = Literal["additive", "dot", "general", "none"]
 DecoderFamily = Literal["parallel", "feed"]
 Tying = Literal["none", "target", "all"]
 
 
 class Architecture(BaseModel):
-    """Shape of one encoder-decoder, vocabulary aside; what cannot work together is refused."""
+    """Architecture of the network; combinations of settings that make no sense are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cell: Cell = "gru"
-    embedding_size: int = Field(default=256, ge=1)
-    encoder_layers: int = Field(default=1, ge=1)
-    encoder_hidden: int = Field(default=256, ge=1)  # per direction
-    bidirectional: bool = True
-    reverse_source: bool = False  # one-way encoders only: read the source from its end
-    decoder: DecoderFamily = "parallel"
-    decoder_layers: int = Field(default=2, ge=1)
-    decoder_hidden: int = Field(default=256, ge=1)
-    attention: AttentionKind = "additive"
-    attention_size: int = Field(default=256, ge=1)  # additive attention, all heads
-    attention_heads: int = Field(default=1, ge=1)
-    residual: bool = False  # from the second layer of each stack on
-    layer_norm: bool = False  # on the output of every recurrent layer
-    tied_embeddings: Tying = "target"  # "target": input and output; "all": source too
+    cell: CellKind = Field(default="gru", description="recurrent cell of encoder and decoder")
+    embedding_size: int = Field(default=256, ge=1, description="width of word embeddings")
+    encoder_layers: int = Field(default=1, ge=1, description="layers of the encoder")
+    encoder_hidden: int = Field(
+        default=256, ge=1, description="width of an encoder layer, per direction"
+    )
+    bidirectional: bool = Field(
+        default=True, description="whether the encoder reads the source in both directions"
+    )
+    reverse_source: bool = Field(
+        default=False,
+        description="read the source from its end; only with `bidirectional = false`",
+    )
+    decoder: DecoderFamily = Field(
+        default="parallel",
+        description="`parallel` trains all target positions at once; `feed` (attention inside the "
+        "recurrence) trains more slowly, sometimes with a better score on small corpora",
+    )
+    decoder_layers: int = Field(default=2, ge=1, description="layers of the decoder")
+    decoder_hidden: int = Field(default=256, ge=1, description="width of a decoder layer")
+    attention: AttentionKind = Field(
+        default="additive",
+        description="how source words are weighted; `none` uses one vector for the whole source",
+    )
+    attention_size: int = Field(
+        default=256, ge=1, description="width of additive attention, all heads together"
+    )
+    attention_heads: int = Field(default=1, ge=1, description="heads of the attention")
+    residual: bool = Field(
+        default=False, description="residual connections from the second layer of each stack on"
+    )
+    layer_norm: bool = Field(
+        default=False, description="layer normalisation of every recurrent layer's output"
+    )
+    tied_embeddings: Tying = Field(
+        default="target",
+        description="which matrices share weights: `target` ties target embeddings to the output "
+        "layer, `all` ties source embeddings too (needs a joint vocabulary)",
+    )
 
     @property
     def encoder_size(self) -> int:
@@ -40,7 +64,7 @@ class Architecture(BaseModel):
         return self.encoder_hidden * (2 if self.bidirectional else 1)
 
     @model_validator(mode="after")
-    def _refuse_what_makes_no_sense(self) -> "Architecture":
+    def _refuse_impossible_combinations(self) -> "Architecture":
         if self.reverse_source and self.bidirectional:
             raise ValueError(
                 "reverse_source changes nothing when bidirectional is true (both directions are "
@@ -89,9 +113,17 @@ class ModelConfig(Architecture):
 
 
 class SearchDefaults(BaseModel):
-    """Search settings used when a request names none."""
+    """Search settings of the exported checkpoint, for requests that set none of their own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    beam_size: int = Field(default=5, ge=1)
-    length_penalty: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    beam_size: int = Field(
+        default=5, ge=1, description="hypotheses per sentence; more are slower, 1 is greedy search"
+    )
+    length_penalty: float = Field(
+        default=1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="exponent of the length penalty; larger values favour longer translations, "
+        "0 turns it off",
+    )

@@ -1,12 +1,12 @@
-"""Every exception a caller of `model` may meet; each message is one sentence for a person.
+"""All exceptions that `model` raises for its callers; each message is one sentence for a person.
 
-A message names what was wrong, the value, and the way out. The command line prints it as it is,
-the service puts it into a JSON body, so it never repeats a user's text.
+A message says what was wrong, the value, and what to do. The command line prints it, and the
+service puts it into a JSON body. Therefore it never repeats a user's text.
 """
 
 
 class DragomanError(Exception):
-    """A caller's mistake or a broken file: shown without a traceback."""
+    """A caller's mistake or a damaged file; shown without a traceback."""
 
 
 class ConfigError(DragomanError):
@@ -14,16 +14,16 @@ class ConfigError(DragomanError):
 
 
 class CheckpointError(DragomanError):
-    """A checkpoint folder that is missing, damaged, foreign or of another version."""
+    """A checkpoint folder that is missing, damaged, not a checkpoint, or of another version."""
 
 
 class InputError(DragomanError):
-    """A text, a text file or a request that cannot be used as it is."""
+    """A text, a text file or a request that cannot be used."""
 
 
 class EngineFailure(DragomanError):
-    """An engine that failed in the middle of its work; what it held is lost."""
+    """An engine failed; its unfinished requests are lost."""
 
 
 class NoEngine(EngineFailure):
-    """There is no engine, and none can be had."""
+    """No engine could be started."""

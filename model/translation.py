@@ -1,17 +1,22 @@
-"""What a text becomes: its segments' hypotheses, put together as Translations.
+"""Translations of texts, put together from the hypotheses of their segments; imports no torch.
 
-A Job is one text on its way through the engine: what it was split into, and what was found so far.
+A PendingText is one text being translated: its segments, and their hypotheses so far.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-from model.decoding.beam_search import Hypothesis, SearchConfig, length_penalty
+from model.decoding.search_config import Hypothesis, SearchConfig, length_penalty
 from model.text.segmenter import JoinedText, Span, SplitText, join
 from model.text.tokenizer import Tokenizer, TokenizerPair
 
-# Of a segment that the network has not seen.
-_PASSED = Hypothesis((), 0.0, 0.0, (), attention=None, finished=True)
+# Stands for the hypothesis of a segment without tokens, which the network does not get.
+_UNCHANGED = Hypothesis((), 0.0, 0.0, (), attention=None, finished=True)
+
+
+# Warnings about a translation; service/text/quality_warnings.py gives them.
+Sign = Literal["copied", "loop", "cut", "too_short", "too_long", "numbers", "unsure"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,12 @@ class Alternative:
 class SegmentTranslation:
     """One segment of a text, as the network translated it.
 
-    What the tokenizer finds nothing in passes as it is: no pieces, and a score of 0.
+    A segment without tokens stays unchanged: no pieces, and a score of 0.
     """
 
     source: str
     text: str
-    source_span: Span  # where it stands in the text, and in its translation
+    source_span: Span  # place in the text; target_span: place in the translation
     target_span: Span
     score: float
     source_pieces: tuple[str, ...]  # without EOS
@@ -44,21 +49,32 @@ class SegmentTranslation:
 
 @dataclass(frozen=True)
 class Translation:
-    """The translation of one text; scores of several segments are those of one long target."""
+    """The translation of one text; several segments are scored as one long target."""
 
     text: str
     score: float
     log_prob: float
     alternatives: tuple[Alternative, ...]  # n_best - 1 others, best first; fewer where fewer exist
-    segments: tuple[SegmentTranslation, ...]  # in order; between them is white space only
+    segments: tuple[SegmentTranslation, ...]  # in order, with only white space between them
     source_tokens: int  # pieces of all segments, EOS not counted
     target_tokens: int
-    truncated: bool  # a segment reached the length limit before its end
+    truncated: bool  # a segment was cut at the length limit
+    warnings: tuple[Sign, ...] = ()  # added by the service
+
+
+@dataclass(frozen=True)
+class ForcedScore:
+    """Log-probabilities that the network gives to a target."""
+
+    log_prob: float
+    score: float  # log_prob after the checkpoint's length penalty
+    token_log_probs: tuple[float, ...]  # per piece, then EOS's
+    pieces: tuple[str, ...]  # without EOS
 
 
 @dataclass
-class Job:
-    """One text on its way through the engine."""
+class PendingText:
+    """One text being translated."""
 
     ticket: int
     source: SplitText
@@ -69,68 +85,79 @@ class Job:
 
     @property
     def num_ranks(self) -> int:
-        """Different translations that can be made of the segments' hypotheses; at least one."""
+        """Number of different translations that the segments' hypotheses allow; at least one."""
         return max((len(hypotheses) for hypotheses in self.hypotheses.values()), default=1)
 
     def ranked(self, rank: int) -> dict[int, Hypothesis]:
-        """Every segment's hypothesis of this rank, or its last."""
+        """Returns the hypothesis of this rank of every segment, or its last one, by segment."""
         return {
             index: hypotheses[min(rank, len(hypotheses) - 1)]
             for index, hypotheses in sorted(self.hypotheses.items())
         }
 
     def scores(self, rank: int) -> tuple[float, float]:
-        """Log-probability and score of the whole text from those."""
+        """Returns log_prob and score of the whole text, made of the hypotheses of this rank."""
         chosen = self.ranked(rank).values()
         log_prob = sum((hypothesis.log_prob for hypothesis in chosen), 0.0)
         length = sum(len(hypothesis.token_log_probs) for hypothesis in chosen)
         return log_prob, log_prob / length_penalty(length, self.search.length_penalty)
 
 
-def translation_of(job: Job, tokenizers: TokenizerPair, target_language: str) -> Translation:
-    """Of a job all of whose segments have come back."""
+def translation_of(
+    pending: PendingText, tokenizers: TokenizerPair, target_language: str
+) -> Translation:
+    """Returns the translation of a text whose segments are all translated."""
 
     def joined(rank: int) -> JoinedText:
-        return _joined(job, job.ranked(rank), tokenizers.target, target_language)
+        return _joined(pending, pending.ranked(rank), tokenizers.target, target_language)
 
     def alternative(rank: int) -> Alternative:
-        log_prob, score = job.scores(rank)
+        log_prob, score = pending.scores(rank)
         return Alternative(joined(rank).text, score, log_prob)
 
-    first = joined(0)  # once: it costs most of all here
-    log_prob, score = job.scores(0)
-    best = [hypotheses[0] for hypotheses in job.hypotheses.values()]
+    first = joined(0)  # once, because it takes most of the time here
+    log_prob, score = pending.scores(0)
+    best = [hypotheses[0] for hypotheses in pending.hypotheses.values()]
     return Translation(
         text=first.text,
         score=score,
         log_prob=log_prob,
-        alternatives=tuple(alternative(rank) for rank in range(1, job.num_ranks)),
-        segments=_segments(job, first, tokenizers),
-        source_tokens=sum(len(source_ids) for source_ids in job.source_ids),
+        alternatives=tuple(alternative(rank) for rank in range(1, pending.num_ranks)),
+        segments=_segments(pending, first, tokenizers),
+        source_tokens=sum(len(source_ids) for source_ids in pending.source_ids),
         target_tokens=sum(len(hypothesis.token_ids) for hypothesis in best),
         truncated=not all(hypothesis.finished for hypothesis in best),
     )
 
 
 def _joined(
-    job: Job, chosen: Mapping[int, Hypothesis], tokenizer: Tokenizer, target_language: str
+    pending: PendingText,
+    chosen: Mapping[int, Hypothesis],
+    tokenizer: Tokenizer,
+    target_language: str,
 ) -> JoinedText:
-    """The text with these hypotheses, by segment, for its translated segments."""
-    texts = [segment.text for segment in job.source.segments]
+    """Joins the text with the decoded hypotheses (by segment) in place of its segments."""
+    texts = [segment.text for segment in pending.source.segments]
     for index, hypothesis in chosen.items():
         texts[index] = tokenizer.decode(hypothesis.token_ids)
-    return join(job.source, texts, target_language=target_language)
+    return join(pending.source, texts, target_language=target_language)
 
 
 def _segments(
-    job: Job, joined: JoinedText, tokenizers: TokenizerPair
+    pending: PendingText, joined: JoinedText, tokenizers: TokenizerPair
 ) -> tuple[SegmentTranslation, ...]:
-    best = job.ranked(0)
+    best = pending.ranked(0)
     segments = []
     for index, (segment, source_ids, source_span, target_span) in enumerate(
-        zip(job.source.segments, job.source_ids, job.source.spans, joined.spans, strict=True)
+        zip(
+            pending.source.segments,
+            pending.source_ids,
+            pending.source.spans,
+            joined.spans,
+            strict=True,
+        )
     ):
-        hypothesis = best.get(index, _PASSED)
+        hypothesis = best.get(index, _UNCHANGED)
         segments.append(
             SegmentTranslation(
                 source=segment.text,

@@ -1,119 +1,100 @@
-"""Translator: texts in, Translations out. Owns the tokenizers and the engine; knows no HTTP.
+"""Translator: texts in, Translations out. Owns the tokenizers and the engines; knows no HTTP.
 
-A text is split into segments, the segments go through the engine among all others, and come back
-joined. Blank texts, and segments in which the tokenizer finds nothing, pass unchanged.
+A text is split into segments. An engine translates each segment in a batch with the segments of
+other texts, and the translated segments are joined again. Blank texts, and segments without tokens,
+stay unchanged.
 """
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from model.batch_translate import translate_in_order
 from model.checkpoint import Checkpoint, load_checkpoint, read_description
-from model.decoding.beam_search import SearchConfig, length_penalty
 from model.decoding.engine import Engine
-from model.decoding.engine_pool import EngineTeam
+from model.decoding.engine_pool import EnginePool
 from model.decoding.engine_process import EngineProcesses, EngineSetup
 from model.decoding.forced_scoring import score_targets
-from model.decoding.request import Request, Usage
+from model.decoding.request import EngineUsage, SegmentRequest
+from model.decoding.search_config import SearchConfig, length_penalty
 from model.errors import CheckpointError, InputError
 from model.inference.packed_network import PackedNetwork
 from model.inference.precision import resolve_device, resolve_precision
 from model.text.segmenter import Segmentation, split
 from model.text.tokenizer import check_text
-from model.translation import Job, Translation, translation_of
-
-
-@dataclass(frozen=True)
-class ForcedScore:
-    """How probable the network finds a given target."""
-
-    log_prob: float
-    score: float  # log_prob after the checkpoint's length penalty
-    token_log_probs: tuple[float, ...]  # per piece, then EOS's
-    pieces: tuple[str, ...]  # without EOS
+from model.translation import ForcedScore, PendingText, Translation, translation_of
 
 
 class Translator:
-    """One checkpoint at work. Not thread-safe: one thread owns it."""
+    """Translates and scores texts with one checkpoint.
+
+    Not thread-safe: one thread owns it.
+    """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         *,
         max_slots: int = 64,
-        num_engines: int = 1,
-        own_engine: bool = True,
         processes: EngineProcesses | None = None,
     ) -> None:
-        """`num_engines`: cores to use; `max_slots`: sentences each translates at the same time.
+        """Translates with one engine in the calling thread, or with `processes`, an engine each.
 
-        One engine computes in the thread that calls, or none if there is to be no `own_engine`;
-        the others have processes of their own, for which the checkpoint must be in its folder.
-        They are started when there is enough for them to do, unless `processes` are given, which
-        must have been told what to load.
+        Processes use several cores of a CPU, and leave this process' interpreter to other threads.
+        The calling thread serves a GPU, a checkpoint that is only in memory, and small work: it
+        starts sooner, and takes about 200 MB less than a process does. max_slots: sentences that
+        each engine translates at the same time. `processes` must have been sent the checkpoint.
         """
+        assert processes is None or checkpoint.device.type == "cpu"
         self.checkpoint = checkpoint
         self.search = SearchConfig(**checkpoint.config.search.model_dump())  # when none is given
         self._max_source_tokens = checkpoint.config.max_source_tokens
         self._max_slots = max_slots
-        self._num_processes = num_engines - own_engine
-        self._own_engine = own_engine
-        self._processes = processes  # not yet a team's
+        self._pool: EnginePool | None = None
+        if processes is not None:
+            self._pool = EnginePool(
+                processes, max_slots=max_slots, max_source_tokens=self._max_source_tokens
+            )
         self.num_characters_done = 0  # of all segments translated so far
         self._num_tickets = 0
         self._num_requests = 0
-        self._jobs: dict[int, Job] = {}  # by ticket
-        self._jobs_by_request: dict[int, Job] = {}
-        self._complete: list[Job] = []  # nothing to wait for
+        self._texts: dict[int, PendingText] = {}  # by ticket
+        self._texts_by_request: dict[int, PendingText] = {}
+        self._complete: list[PendingText] = []  # all segments translated, not yet returned
 
     @functools.cached_property
-    def _engine(self) -> Engine | EngineTeam:
-        """Made for the first text: scoring needs none."""
-        on_cpu = self.checkpoint.device.type == "cpu"
-        # Steps on a GPU would only wait for each other.
-        if not on_cpu or (self._own_engine and self._num_processes == 0):
-            return self._make_engine()
-        if self._own_engine:
-            torch.set_num_threads(1)  # in this thread: the other cores are taken
-        team = EngineTeam(
-            self._make_engine() if self._own_engine else None,
-            self._start_processes,
-            self._num_processes,
-            max_slots=self._max_slots,
-            max_source_tokens=self._max_source_tokens,
-        )
-        if self._processes is not None:
-            team.call_processes()
-        return team
-
-    def _make_engine(self) -> Engine:
+    def _own_engine(self) -> Engine:
+        """The engine of the calling thread, made when it is first needed: scoring needs none."""
         return Engine(
-            PackedNetwork(self.checkpoint.network, self.checkpoint.precision),
+            self._network,
             shortlist=self.checkpoint.shortlist,
             max_slots=self._max_slots,
             max_source_tokens=self._max_source_tokens,
         )
 
-    def _start_processes(self) -> EngineProcesses:
-        processes, self._processes = self._processes, None
-        if processes is None:
-            checkpoint = self.checkpoint
-            assert checkpoint.folder is not None
-            processes = EngineProcesses()
-            processes.set_up(
-                EngineSetup(
-                    checkpoint.folder,
-                    checkpoint.version,
-                    checkpoint.precision,
-                    checkpoint.shortlist is not None,
-                    self._max_slots,
-                )
-            )
-        return processes
+    @functools.cached_property
+    def _network(self) -> PackedNetwork:
+        return PackedNetwork(self.checkpoint.network, self.checkpoint.precision)
+
+    @functools.cached_property
+    def _scoring_network(self) -> PackedNetwork:
+        """The network for scoring: in fp32, whatever the precision of translations."""
+        if self.checkpoint.precision == "fp32":
+            return self._network
+        return PackedNetwork(self.checkpoint.network, "fp32")
+
+    @property
+    def exact(self) -> bool:
+        """Whether a text gets the same translation, bit for bit, in any batch on this machine.
+
+        With engine processes: False before `start`, since one of them checks it.
+        """
+        return self._network.exact if self._pool is None else self._pool.exact
+
+    @property
+    def _engines(self) -> Engine | EnginePool:
+        return self._own_engine if self._pool is None else self._pool
 
     @classmethod
     def load(
@@ -124,31 +105,23 @@ class Translator:
         precision: str = "auto",
         shortlist: bool = True,
         max_slots: int = 64,
-        num_engines: int = 1,
-        own_engine: bool = True,
         processes: EngineProcesses | None = None,
     ) -> "Translator":
-        """Loads a checkpoint folder; CheckpointError or ConfigError when it cannot be used so.
+        """Loads a checkpoint folder; CheckpointError or ConfigError when that is impossible.
 
-        `shortlist`: narrow the output layer if the checkpoint says how. `processes` are told here
-        what to load. The rest: see __init__.
+        shortlist: narrow the output layer if the checkpoint has a shortlist. `processes` load the
+        checkpoint at the same time; see __init__. They are closed when loading fails.
         """
-        if processes is not None:  # they load while this process does
-            _, _, version = read_description(checkpoint)
-            resolved = resolve_precision(precision, resolve_device(device))
-            processes.set_up(EngineSetup(checkpoint, version, resolved, shortlist, max_slots))
-        loaded = load_checkpoint(checkpoint, device=device, precision=precision)
-        if processes is not None and loaded.version != version:
-            raise CheckpointError(f"{checkpoint} was exchanged while it was loaded; try again")
-        if not shortlist:
-            loaded = replace(loaded, shortlist=None)
-        return cls(
-            loaded,
-            max_slots=max_slots,
-            num_engines=num_engines,
-            own_engine=own_engine,
-            processes=processes,
-        )
+        try:
+            return cls(
+                _load(checkpoint, device, precision, shortlist, max_slots, processes),
+                max_slots=max_slots,
+                processes=processes,
+            )
+        except BaseException:
+            if processes is not None:
+                processes.close()
+            raise
 
     def __enter__(self) -> "Translator":
         return self
@@ -164,9 +137,9 @@ class Translator:
         alignments: bool = False,
         segmentation: Segmentation = "line",
     ) -> list[Translation]:
-        """One Translation per text, in order; InputError names the text by its number from 1.
+        """Returns one Translation per text, in order; InputError names the text, counted from 1.
 
-        Only while nothing else is under way: results of `add` would be lost here.
+        Only while the translator is idle: results of `add` would be lost here.
         """
         assert self.idle
         return translate_in_order(
@@ -182,18 +155,19 @@ class Translator:
         segmentation: Segmentation = "line",
         bulk: bool = False,
     ) -> int:
-        """Queues a text; the ticket under which `step` will return it. InputError refuses it.
+        """Queues a text and returns its ticket, which `step` returns with the translation.
 
-        What belongs to a `bulk` lets other texts pass, and is left to all engines but one.
+        InputError when the text cannot be translated. bulk: part of a large job, so other texts go
+        first, and one of several engines takes none of it.
         """
         check_text(text)
         token_ids: dict[str, list[int]] = {}
 
         def fits(candidate: str) -> bool:
-            found = self.checkpoint.tokenizers.source.encode(candidate)
-            if len(found) > self._max_source_tokens:
+            candidate_ids = self.checkpoint.tokenizers.source.encode(candidate)
+            if len(candidate_ids) > self._max_source_tokens:
                 return False
-            token_ids[candidate] = found
+            token_ids[candidate] = candidate_ids
             return True
 
         config = self.checkpoint.config
@@ -207,107 +181,108 @@ class Translator:
                 f"raise max_source_tokens"
             )
         self._num_tickets += 1
-        job = Job(
+        pending = PendingText(
             ticket=self._num_tickets,
             source=source_text,
             source_ids=[token_ids[source] for source in sources],
             search=search or self.search,
         )
-        for index, source_ids in enumerate(job.source_ids):
+        for index, source_ids in enumerate(pending.source_ids):
             if source_ids:
                 self._num_requests += 1
-                job.waiting_for[self._num_requests] = index
-                self._jobs_by_request[self._num_requests] = job
-                self._engine.admit(
-                    Request(
+                pending.waiting_for[self._num_requests] = index
+                self._texts_by_request[self._num_requests] = pending
+                self._engines.submit(
+                    SegmentRequest(
                         self._num_requests,
                         source_ids,
-                        job.search,
+                        pending.search,
                         attention=alignments,
                         bulk=bulk,
                     )
                 )
-        self._jobs[job.ticket] = job
-        if not job.waiting_for:
-            self._complete.append(job)
-        return job.ticket
+        self._texts[pending.ticket] = pending
+        if not pending.waiting_for:
+            self._complete.append(pending)
+        return pending.ticket
 
     def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
-        """Advances everything under way; what has finished, with its ticket.
+        """Advances all texts; returns finished translations with their tickets.
 
-        The calling thread's engine advances by one piece. Without work for it, or without one, this
-        waits until another engine has finished something, or `wake` was called, or the time is
-        over.
+        The engine of the calling thread advances every sentence by one piece. With processes, this
+        waits for finished segments, until `wake` or the timeout ends the wait.
         """
-        results = self._engine.step(0.0 if self._complete else timeout_s)
-        complete, self._complete = self._complete, []  # kept, should an engine have failed
+        if self._pool is None:
+            results = self._own_engine.step()
+        else:
+            results = self._pool.step(0.0 if self._complete else timeout_s)
+        complete, self._complete = self._complete, []  # after `step`, which may raise
         for finished in results:
-            job = self._jobs_by_request.pop(finished.request_id)
-            index = job.waiting_for.pop(finished.request_id)
-            job.hypotheses[index] = finished.hypotheses
-            self.num_characters_done += len(job.source.segments[index].text)
-            if not job.waiting_for:
-                complete.append(job)
-        for job in complete:
-            del self._jobs[job.ticket]
+            pending = self._texts_by_request.pop(finished.request_id)
+            index = pending.waiting_for.pop(finished.request_id)
+            pending.hypotheses[index] = finished.hypotheses
+            self.num_characters_done += len(pending.source.segments[index].text)
+            if not pending.waiting_for:
+                complete.append(pending)
+        for pending in complete:
+            del self._texts[pending.ticket]
         config, tokenizers = self.checkpoint.config, self.checkpoint.tokenizers
         return [
-            (job.ticket, translation_of(job, tokenizers, config.target_language))
-            for job in complete
+            (pending.ticket, translation_of(pending, tokenizers, config.target_language))
+            for pending in complete
         ]
 
     def cancel(self, ticket: int) -> None:
-        """Drops a text wherever it is; one that is unknown or finished is no error."""
-        job = self._jobs.pop(ticket, None)
-        if job is None:
+        """Drops a text; unknown and finished tickets are ignored."""
+        pending = self._texts.pop(ticket, None)
+        if pending is None:
             return
-        self._complete = [other for other in self._complete if other is not job]
-        for request_id in job.waiting_for:
-            self._engine.cancel(request_id)
-            del self._jobs_by_request[request_id]
+        self._complete = [other for other in self._complete if other is not pending]
+        for request_id in pending.waiting_for:
+            self._engines.cancel(request_id)
+            del self._texts_by_request[request_id]
 
     def start(self) -> None:
-        """Has all engines ready, which otherwise come when they are needed; EngineFailure if not.
-
-        Only while nothing is under way.
-        """
-        self._engine.start()
+        """Waits until all engines are ready; EngineFailure when one fails. Only while idle."""
+        if self._pool is None:
+            _ = self._own_engine
+        else:
+            self._pool.start()
 
     @property
     def process_ids(self) -> tuple[int, ...]:
-        """Of the engines that have processes of their own, as far as they are ready."""
-        return self._engine.process_ids
+        """Process ids of the ready engine processes."""
+        return () if self._pool is None else self._pool.process_ids
 
     def wake(self) -> None:
-        """Lets a `step` that waits return at once; may be called from any thread."""
-        self._engine.wake()
+        """Makes a waiting `step` return at once; may be called from any thread."""
+        if self._pool is not None:
+            self._pool.wake()
 
     def close(self) -> None:
-        """Ends the engines' processes; what is under way is lost."""
-        if self._processes is not None:
-            self._processes.close()
-        if "_engine" in self.__dict__:
-            self._engine.close()
+        """Ends the engine processes; unfinished texts are lost."""
+        if self._pool is not None:
+            self._pool.close()
 
     @property
     def idle(self) -> bool:
-        """Nothing under way and nothing to hand out."""
-        return not self._jobs
+        """True when every text has been returned or cancelled."""
+        return not self._texts
 
     @property
-    def usage(self) -> Usage:
-        """How busy the engines are; may be asked from any thread once it has started."""
-        return self._engine.usage
+    def usage(self) -> EngineUsage:
+        """How busy the engines are; for any thread, once `start` has returned."""
+        return self._engines.usage
 
     @property
     def num_waiting(self) -> int:
-        """Segments that have no slot of the engine yet; a team does not count those in bulk."""
-        return self._engine.num_waiting
+        """Number of segments that wait for an engine; a pool does not count bulk ones."""
+        return self._engines.num_waiting
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore]:
-        """How probable each target is for its source; a pair is never split.
+        """Returns how probable each target is for its source; a pair is never split.
 
-        InputError names the pair by its number from 1.
+        InputError names the pair, counted from 1.
         """
         tokenizers = self.checkpoint.tokenizers
         limits = {
@@ -329,7 +304,7 @@ class Translator:
                         f"score shorter pieces"
                     )
             ids.append(pair)
-        found = score_targets(self.checkpoint.network, ids)
+        token_log_probs_of_pairs = score_targets(self._scoring_network, ids)
         return [
             ForcedScore(
                 log_prob=sum(token_log_probs),
@@ -338,5 +313,25 @@ class Translator:
                 token_log_probs=token_log_probs,
                 pieces=tuple(tokenizers.target.pieces(target_ids)),
             )
-            for (_, target_ids), token_log_probs in zip(ids, found, strict=True)
+            for (_, target_ids), token_log_probs in zip(ids, token_log_probs_of_pairs, strict=True)
         ]
+
+
+def _load(
+    folder: Path,
+    device: str,
+    precision: str,
+    shortlist: bool,
+    max_slots: int,
+    processes: EngineProcesses | None,
+) -> Checkpoint:
+    """Loads the checkpoint here, and in `processes` at the same time."""
+    version = None
+    if processes is not None:
+        version = read_description(folder).version
+        resolved = resolve_precision(precision, resolve_device(device))
+        processes.load(EngineSetup(folder, version, resolved, shortlist, max_slots))
+    loaded = load_checkpoint(folder, device=device, precision=precision)
+    if version is not None and loaded.version != version:
+        raise CheckpointError(f"{folder} was replaced while it was loaded; load it again")
+    return loaded if shortlist else replace(loaded, shortlist=None)

@@ -7,12 +7,12 @@ SUMS = "SHA256SUMS"
 
 
 def version_of(sums: bytes) -> str:
-    """First digits of the hash over the hashes of all files: equal content, equal version."""
+    """Returns the version: the first digits of the hash over the hashes of all files."""
     return hashlib.sha256(sums).hexdigest()[:12]
 
 
 def read_version(folder: Path) -> str | None:
-    """What the folder says it holds, not compared with what it holds; None when it says nothing."""
+    """Returns the version by the folder's list of hashes, unchecked; None without a list."""
     try:
         return version_of((folder / SUMS).read_bytes())
     except OSError:

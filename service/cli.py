@@ -1,6 +1,6 @@
-"""The `dragoman` command: translate, score, serve, inspect and bench; training's verbs attached.
+"""The `dragoman` command: its subcommands, with those of training where it is installed.
 
-torch and what needs it are imported inside the verbs, so that `--help` answers at once.
+torch, and modules that need it, are imported inside the subcommands, so that `--help` is fast.
 """
 
 import importlib.metadata
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; its exit status. Errors become one line on standard error."""
+    """Runs one command line; returns its exit status. Errors become one line on standard error."""
     try:
         status = build_app()(args=list(arguments), prog_name="dragoman", standalone_mode=False)
         sys.stdout.flush()
@@ -110,7 +110,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def build_app() -> typer.Typer:
-    """The command with all its verbs; those of training only where training is installed."""
+    """The command with all its subcommands; training's only where training is installed."""
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback(invoke_without_command=True)(_root)
     if importlib.util.find_spec("training") is not None:
@@ -151,13 +151,13 @@ def translate(
         typer.Option(
             "--output",
             "-o",
-            help="Where to write (.gz packs it). An older file is replaced only when the new one "
-            "is whole. Default: standard output.",
+            help="Output file; .gz compresses it. An existing file is replaced only when the new "
+            "one is complete. Default: standard output.",
         ),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with an interrupted job; needs INPUT and --output."),
+        typer.Option("--resume", help="Continue an interrupted job; needs INPUT and --output."),
     ] = False,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
@@ -177,8 +177,8 @@ def translate(
         Segmentation,
         typer.Option(
             "--segmentation",
-            help="What is translated in one go: each sentence of a line (as the service does), or "
-            "the line, which `none` means too. What is too long is split in any case.",
+            help="Unit of translation: each sentence of a line (as in the service), or the whole "
+            "line (`line` and `none`). Units that are too long are always split.",
         ),
     ] = "line",
     alignments: Annotated[
@@ -194,9 +194,10 @@ def translate(
     threads: Threads = None,
     slots: Slots = 64,
 ) -> None:
-    """Translate a file, a pipe or what you type.
+    """Translate a file, a pipe or typed lines.
 
-    Line in, line out, in order. A line ends with LF or CRLF; output lines end with LF.
+    Writes one line for each input line, in order. Lines may end with LF or CRLF; output lines end
+    with LF.
 
     \b
     dragoman translate models/demo letter.txt -o letter.de.txt
@@ -226,13 +227,16 @@ def score(
     checkpoint: CheckpointArgument,
     source: Annotated[Path, typer.Option("--source", help="UTF-8 text, one sentence a line.")],
     target: Annotated[
-        Path, typer.Option("--target", help="Line n is a translation of line n of the source.")
+        Path,
+        typer.Option(
+            "--target", help="UTF-8 text; line n is a translation of line n of the source."
+        ),
     ],
     as_json: AsJson = False,
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
-    """Show how likely given translations are, to rank them.
+    """Show the log-probabilities of given translations, to rank them.
 
     Prints log_prob, a tab and score (log_prob after the length penalty) for each line; higher is
     better.
@@ -246,7 +250,7 @@ def score(
 
 
 def inspect(checkpoint: CheckpointArgument, as_json: AsJson = False) -> None:
-    """Show what a checkpoint is and how good it is."""
+    """Show a checkpoint's languages, origin, size and scores."""
     from service.commands.inspect_checkpoint import inspect as look_into
 
     inspection = look_into(checkpoint)
@@ -267,7 +271,9 @@ def bench(
     ] = 200,
     precision: Annotated[
         list[str] | None,
-        typer.Option("--precision", help="May be repeated. Default: all that can be had here."),
+        typer.Option(
+            "--precision", help="May be repeated. Default: every one that this machine can run."
+        ),
     ] = None,
     beam_size: Annotated[
         list[int] | None,
@@ -283,28 +289,28 @@ def bench(
         typer.Option(
             "--rates",
             metavar="R,R,...",
-            help="PendingRequests per second to try. Default: 10, 25, 50, 75, 90 and 110 % of the "
-            "sentences per second that each precision translates all at once.",
+            help="Requests per second to try. Default: 10, 25, 50, 75, 90 and 110 % of the "
+            "sentences per second that the precision reaches when it translates all at once.",
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, help="How long requests arrive at each rate.")
+        float, typer.Option("--seconds", min=0.1, help="Duration of the measurement at each rate.")
     ] = 5.0,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="Draw throughput against latency: a .png or .svg file."),
+        typer.Option("--picture", help="Draw latency against throughput: a .png or .svg file."),
     ] = None,
     as_json: AsJson = False,
     device: Device = "cpu",
     threads: Threads = None,
     slots: Slots = 64,
 ) -> None:
-    """Measure speed, latency and memory on this machine, and its distance from the ceiling.
+    """Measure throughput, latency and memory of a checkpoint on this machine.
 
-    Each precision runs in a process of its own. Requests arrive by chance (Poisson) at each rate;
-    their latency counts from the arrival, so a queue shows. The JSON has an entry for each
-    precision in "precisions", with start times and memory, "throughput", "alone", "open_loop",
-    "short_beside_long" and "ceilings"; units are in the names.
+    Each precision runs in a process of its own. At each rate requests arrive at random times (a
+    Poisson process). Their latency counts from the arrival, so it includes the time in the queue.
+    The JSON has an entry for each precision in "precisions", with start times, memory,
+    "throughput", "alone", "open_loop" and "short_beside_long"; units are in the names.
 
     \b
     dragoman bench models/demo --source test.en --precision fp32 --picture bench.png
@@ -329,13 +335,18 @@ def doctor(
         Path,
         typer.Argument(help="A checkpoint, or a folder of checkpoints.", metavar="MODELS"),
     ],
-    host: Annotated[str, typer.Option("--host", help="Where it shall listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any.")] = 8000,
+    host: Annotated[
+        str, typer.Option("--host", help="Address that the service would use.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option("--port", min=0, max=65535, help="Port that the service would use; 0: any."),
+    ] = 8000,
     as_json: AsJson = False,
 ) -> None:
-    """Look whether MODELS would be served here, and say what to do if not.
+    """Check whether MODELS can be served on this machine, and say what to do if not.
 
-    Changes nothing. Exits with 1 when a check fails.
+    Changes nothing. Exit status 1 when a check fails.
 
     \b
     dragoman doctor models
@@ -359,10 +370,10 @@ def serve(
         typer.Argument(help="A checkpoint, or a folder of checkpoints.", metavar="MODELS"),
     ],
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen at; 0.0.0.0 for all.")
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free one.")
     ] = 8000,
     device: Annotated[
         str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")
@@ -373,7 +384,7 @@ def serve(
     threads: Annotated[
         int | None,
         typer.Option(
-            "--threads", min=1, help="Engines of each model. Default: a fair share of the cores."
+            "--threads", min=1, help="Engines per model. Default: the cores divided by the models."
         ),
     ] = None,
     slots: Annotated[
@@ -383,9 +394,9 @@ def serve(
 ) -> None:
     """Serve checkpoints over HTTP.
 
-    Ctrl-C or SIGTERM ends it, after what was accepted is answered. SIGHUP has it serve what MODELS
-    holds then: new versions take over without a pause, and damaged ones leave the old ones serving.
-    Every other limit is an environment variable DRAGOMAN_...: see docs/running.md.
+    Ctrl-C or SIGTERM stops it after all accepted requests are answered. SIGHUP reloads MODELS: new
+    versions replace old ones without a pause; if one is damaged, the old version keeps serving.
+    All other settings are environment variables DRAGOMAN_...: see docs/running.md.
 
     \b
     dragoman serve models --port 8000
@@ -416,7 +427,7 @@ def _complain(message: str) -> None:
 
 
 def _abandon_stdout() -> None:
-    """Nobody reads any more: let what is still buffered go nowhere instead of into a traceback."""
+    """Discards buffered output after its reader has gone, so that no traceback is printed."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

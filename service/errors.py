@@ -1,14 +1,14 @@
-"""Every reason for which the service refuses or gives up a request.
+"""The errors with which the service rejects a request or gives it up.
 
-Messages are one sentence for a person and never repeat what was sent: names and limits are ours,
-positions (`text[3]`) are theirs. Which HTTP status each becomes stands in `error_table.py`.
+A message is one sentence for a person. It may name settings, limits and positions (`text[3]`), but
+never quotes what was sent. `error_table.py` gives each error its HTTP status.
 """
 
 from model.errors import DragomanError
 
 
 class RequestError(DragomanError):
-    """A request that was not answered with translations."""
+    """A request that is answered with an error."""
 
     def __init__(
         self, message: str, *, field: str | None = None, retry_after_s: int | None = None
@@ -18,32 +18,40 @@ class RequestError(DragomanError):
         self.retry_after_s = retry_after_s
 
 
+class MalformedRequest(RequestError):
+    """Bytes that are not an HTTP request, or the head of one that is too large."""
+
+
+class HeadTooSlow(RequestError):
+    """The head of a request did not arrive in time."""
+
+
 class MalformedBody(RequestError):
-    """A body that is not the JSON we accept."""
+    """The body is not valid JSON, or not valid in the format of its content type."""
 
 
 class UnsupportedMediaType(RequestError):
-    """A body of another content type or encoding."""
+    """The body has a content type or an encoding that is not supported."""
 
 
 class InvalidRequest(RequestError):
-    """JSON with a wrong, missing, unknown or impossible field."""
+    """A field is wrong, missing or unknown."""
 
 
 class RequestTooLarge(RequestError):
-    """More bytes, texts or characters than one request may hold."""
+    """The request has more bytes, texts or characters than the limit."""
 
 
 class BodyTooSlow(RequestError):
-    """A body that did not arrive in time."""
+    """The body did not arrive in time."""
 
 
 class KeyMissing(RequestError):
-    """No key came with the request, and it needs one."""
+    """The request has no API key, and the service needs one."""
 
 
 class KeyRefused(RequestError):
-    """A key that does not open this service, or is not sent as it should be."""
+    """The API key is not valid, lacks the scope, or was sent in the wrong place."""
 
 
 class QuotaExceeded(RequestError):
@@ -51,31 +59,31 @@ class QuotaExceeded(RequestError):
 
 
 class RateLimited(RequestError):
-    """More texts in a time than the caller may send."""
+    """The caller has sent more texts than its rate limit allows."""
 
 
 class UnknownModel(RequestError):
-    """No model has the name asked for."""
+    """No model has this name."""
 
 
 class UnknownLanguagePair(RequestError):
-    """No model translates between the languages asked for."""
+    """No model translates between these languages."""
 
 
 class UnknownGlossary(RequestError):
-    """A glossary that is asked for by its id: there are none."""
+    """No glossary has this id; glossaries are not supported yet."""
 
 
 class QueueFull(RequestError):
-    """The model has as much work waiting as it may."""
+    """The queue of the model is full."""
 
 
 class DeadlineExceeded(RequestError):
-    """The answer did not come in time; the work was stopped."""
+    """The request was not answered before its deadline; its work was cancelled."""
 
 
 class ModelLoading(RequestError):
-    """The model is not ready yet."""
+    """The model is still loading."""
 
 
 class ModelUnavailable(RequestError):
@@ -83,26 +91,26 @@ class ModelUnavailable(RequestError):
 
 
 class TooManyConnections(RequestError):
-    """The service holds as many connections open as it may."""
+    """The service has as many open connections as its limit allows."""
 
 
 class ShuttingDown(RequestError):
-    """The service takes no new work any more."""
+    """The service is shutting down and accepts no new requests."""
 
 
 class TranslationFailed(RequestError):
-    """The network failed on one text; our fault, and logged."""
+    """The model failed on one text; an internal error, which is logged."""
 
 
 class ClientGone(RequestError):
-    """The client hung up; nobody reads the answer."""
+    """The client disconnected before the answer; only seen in the log."""
 
 
 def describe(error: BaseException) -> str:
-    """What a log may say of an unexpected error: never a user's text.
+    """The description of an unexpected error for the log, without any user's text.
 
-    Only the messages of errors that the libraries below us write about shapes, memory and files
-    are kept; others (a codec's, a parser's) may quote the text they failed on.
+    Only messages about shapes, memory and files are kept; those of other errors, such as a
+    codec's or a parser's, may quote the text that caused them.
     """
     if isinstance(error, DragomanError):
         return str(error)

@@ -1,14 +1,14 @@
-"""In which part of its life the service is: the server sets it, health and requests read it."""
+"""What the server tells the application about itself: the phase of its life, open connections."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """SERVING, then on SIGTERM LEAVING, then CLOSING; never back."""
+    """SERVING, then after SIGTERM LEAVING, then CLOSING; never back."""
 
     SERVING = "serving"
-    # Readiness is red so that balancers look elsewhere, but what still comes is answered.
+    # Readiness is red, so that load balancers choose other instances; requests are still answered.
     LEAVING = "leaving"
     # Accepted work is finished, new work is refused.
     CLOSING = "closing"
@@ -16,6 +16,7 @@ class Phase(StrEnum):
 
 @dataclass
 class Lifecycle:
-    """The one mutable mark that says whether the service is on its way out."""
+    """Written by the server and its connections, read by the application; on one event loop."""
 
     phase: Phase = Phase.SERVING
+    num_connections: int = 0

@@ -78,13 +78,13 @@ def test_modules_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_their_options_exist(page: Path) -> None:
     commands = typer.main.get_command(build_app())
-    assert isinstance(commands, typer.main.TyperGroup)
+    assert isinstance(commands, typer.core.TyperGroup)
     for name, rest in re.findall(
         r"(?<![\w/-])dragoman (?!dragoman\b)([a-z]+)\b([^\n`#|]*)", shell_code(page)
     ):
         command = commands.commands.get(name)
         assert command is not None, f"dragoman {name}"
-        if isinstance(command, typer.main.TyperGroup):
+        if isinstance(command, typer.core.TyperGroup):
             continue
         options = {each for parameter in command.params for each in parameter.opts}
         options |= {each for parameter in command.params for each in parameter.secondary_opts}

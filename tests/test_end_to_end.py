@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.training.zygote import Zygote
-from training.demo import corpus as demo_corpus
+from training.demo.corpus import read_corpus
 
 COMMAND = [sys.executable, "-c", "from service.cli import main; main()"]
 SMALL = (
@@ -59,7 +59,7 @@ class Road:
 @pytest.fixture(scope="module")
 def road(dragoman: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Road:
     folder = tmp_path_factory.mktemp("road")
-    pairs = demo_corpus.generate().train[:400]
+    pairs = read_corpus().train[:400]
     for side, language in enumerate(("en", "de")):
         text = "".join(f"{pair[side]}\n" for pair in pairs)
         (folder / f"my.{language}").write_text(text, encoding="utf-8", newline="\n")

@@ -1,6 +1,6 @@
-"""Training's verbs of the `dragoman` command: demo, train, export, retrain, evaluate.
+"""Commands of `dragoman` that belong to training: demo, train, export, retrain, evaluate.
 
-torch and what needs it are imported inside the verbs, so that `--help` answers at once.
+Modules that import torch are imported inside the commands, so that `--help` answers at once.
 """
 
 import json
@@ -27,20 +27,20 @@ CheckpointArgument = Annotated[
 ]
 RunOption = Annotated[
     Path | None,
-    typer.Option("--run", metavar="RUN", help="Folder of the run: states, logs, scores."),
+    typer.Option("--run", metavar="RUN", help="Folder for the run: its states, log and scores."),
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a setting of the recipe, as optimization.max_epochs=10; may be repeated.",
+        help="Override a setting of the recipe, such as optimization.max_epochs=10. Repeatable.",
     ),
 ]
 
 
-class Which(StrEnum):
-    """Whose weights are exported."""
+class ExportedState(StrEnum):
+    """The run state whose weights are exported."""
 
     best = "best"
     average = "average"
@@ -48,32 +48,37 @@ class Which(StrEnum):
 
 
 def register(app: typer.Typer, *, serve: Serve) -> None:
-    """Attach training's verbs; `serve` is what the demo ends with (training imports no service)."""
+    """Adds the training commands to `app`; the demo calls `serve` at its end.
+
+    `serve` is an argument because training must not import service.
+    """
 
     @app.command()
     def demo(
         folder: Annotated[
-            Path, typer.Option("--folder", help="Where the demo's run and checkpoint go.")
+            Path, typer.Option("--folder", help="Folder for the demo's corpus, run and checkpoint.")
         ] = Path("demo"),
-        host: Annotated[str, typer.Option("--host", help="Address to serve at.")] = "127.0.0.1",
-        port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
+        host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+        port: Annotated[
+            int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free one.")
+        ] = 8000,
         no_serve: Annotated[
-            bool, typer.Option("--no-serve", help="Stop after training and scoring.")
+            bool, typer.Option("--no-serve", help="Train and score, but do not serve.")
         ] = False,
     ) -> None:
         """Train a small English-German translator and serve it.
 
-        Trains for about three minutes the first time; serves until Ctrl-C.
+        Training takes about three minutes and happens only once. Ctrl-C stops the server.
         """
         from training.demo.demo import run_demo
-        from training.run.pipeline import Interrupted
+        from training.run.pipeline import RunInterrupted
 
         if not no_serve:
-            _refuse_busy_port(host, port)  # now rather than after the training
+            _refuse_busy_port(host, port)  # before minutes of training
         try:
             models = run_demo(folder)
-        except Interrupted:
-            typer.echo("stopped; the same command goes on from there", err=True)
+        except RunInterrupted:
+            typer.echo("stopped and saved; the same command continues", err=True)
             raise typer.Exit(_EXIT_INTERRUPTED) from None
         if not no_serve:
             if port:
@@ -87,25 +92,29 @@ def register(app: typer.Typer, *, serve: Serve) -> None:
 def train(
     config: Annotated[
         Path | None,
-        typer.Argument(metavar="CONFIG", help="TOML recipe; or name two files with --source."),
+        typer.Argument(
+            metavar="CONFIG", help="TOML recipe. Not needed with --source and --target."
+        ),
     ] = None,
     run: RunOption = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Folder that the recipe's relative paths start at."),
+        typer.Option(
+            "--data", help="Folder of the recipe's corpora. Default: the recipe's own folder."
+        ),
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--source", help="Source text, one sentence a line; .gz too.")
+        Path | None, typer.Option("--source", help="Source text, one sentence per line, or .gz.")
     ] = None,
     target: Annotated[
         Path | None,
-        typer.Option("--target", help="Line n is the translation of line n of the source."),
+        typer.Option("--target", help="Target text; line n translates line n of the source."),
     ] = None,
     source_language: Annotated[
-        str | None, typer.Option("--source-language", help="BCP 47 code, as en or zh-Hans.")
+        str | None, typer.Option("--source-language", help="BCP 47 code such as en or zh-Hans.")
     ] = None,
     target_language: Annotated[
-        str | None, typer.Option("--target-language", help="BCP 47 code, as de or pt-BR.")
+        str | None, typer.Option("--target-language", help="BCP 47 code such as de or pt-BR.")
     ] = None,
     settings: SetOption = None,
     resume: Annotated[
@@ -113,15 +122,15 @@ def train(
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Read, clean, count, estimate; train nothing."),
+        typer.Option("--dry-run", help="Forecast time and memory; train nothing, keep nothing."),
     ] = False,
 ) -> None:
     """Train a translator from sentence pairs.
 
-    Reads, cleans, fits the tokenizer, trains until the dev score stops rising.
-    Ctrl-C saves a run state; the same command with --resume goes on.
-    On several GPUs or machines torchrun starts it, with the same result, sooner; threads are
-    those of each worker, and the folder of the run is shared by the machines.
+    Cleans the corpus, fits the tokenizer, and trains until the dev score stops rising.
+    Ctrl-C saves a run state; the same command with --resume continues.
+    To use several GPUs or machines, start the command with torchrun. The result is the same.
+    All machines must share the folder of the run; `threads` counts per worker.
 
     \b
     dragoman train recipe.toml --run runs/first
@@ -131,40 +140,44 @@ def train(
     from training.config import load_config
 
     if run is None and not dry_run:
-        raise typer.BadParameter("name a folder for the run", param_hint="--run")
+        raise typer.BadParameter("a folder for the run is required", param_hint="--run")
     inline = _inline_data(source, target, source_language, target_language, config)
     asked = None
     if config is not None or inline or not resume:
         if config is None and not inline:
-            raise typer.BadParameter("name a recipe, or two files with --source and --target")
+            raise typer.BadParameter("no corpus given: name a recipe, or --source and --target")
         base = Path.cwd() if data is None and config is None else data
         asked = load_config(config, data=base, overrides=settings, inline=inline)
         if config is not None and data is None and not resume:
-            _look_beside(config, asked)
+            _check_corpora_exist(config, asked)
     elif settings:
-        raise typer.BadParameter("a resumed run keeps its settings; name its recipe to compare")
+        raise typer.BadParameter(
+            "--set with --resume needs the recipe of the run too, to compare the settings"
+        )
     if dry_run and asked is None:
-        raise typer.BadParameter("--dry-run and --resume do not go together")
+        raise typer.BadParameter("--dry-run cannot be combined with --resume")
     if dry_run:
         from training.run.dry_run import dry_run as estimate
 
         assert asked is not None
         estimate(asked)
         return
-    from training.loop.distributed import leave, this_worker
+    from training.loop.distributed import exit_worker, this_worker
     from training.run import pipeline
 
     assert run is not None
     try:
         pipeline.train(asked, run, resume=resume)
-    except pipeline.Interrupted:
+    except pipeline.RunInterrupted:
         if this_worker().is_writer:
-            typer.echo(f"stopped; go on with: dragoman train --run {run} --resume", err=True)
-        leave(this_worker(), _EXIT_INTERRUPTED)
+            typer.echo(
+                f"stopped and saved; continue with: dragoman train --run {run} --resume", err=True
+            )
+        exit_worker(this_worker(), _EXIT_INTERRUPTED)
         raise typer.Exit(_EXIT_INTERRUPTED) from None
     if this_worker().is_writer:
-        typer.echo(f"make a checkpoint of it with: dragoman export {run} CHECKPOINT", err=True)
-    leave(this_worker(), 0)
+        typer.echo(f"next, export a checkpoint: dragoman export {run} CHECKPOINT", err=True)
+    exit_worker(this_worker(), 0)
 
 
 def export(
@@ -172,22 +185,24 @@ def export(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            help="Folder to write; an older checkpoint there is replaced.", metavar="CHECKPOINT"
+            help="Folder to write. An older checkpoint there is replaced.", metavar="CHECKPOINT"
         ),
     ],
     which: Annotated[
-        Which,
-        typer.Option("--which", help="Best on dev, average of the kept best ones, or last."),
-    ] = Which.best,
+        ExportedState,
+        typer.Option(
+            "--which", help="State to export: best on dev, average of the best ones, or last."
+        ),
+    ] = ExportedState.best,
     shortlist: Annotated[
         bool,
         typer.Option(
             "--shortlist/--no-shortlist",
-            help="Learn which target words go with which source words: faster translation.",
+            help="Learn likely translations of each word, which makes translating faster.",
         ),
     ] = True,
 ) -> None:
-    """Make a checkpoint of a training run: scored, ready to serve."""
+    """Export a training run as a checkpoint, scored and ready to serve."""
     from training.release.export import export as export_run
 
     export_run(run, checkpoint, which=which.value, with_shortlist=shortlist)
@@ -195,30 +210,33 @@ def export(
 
 def retrain(
     checkpoint: CheckpointArgument,
-    source: Annotated[Path, typer.Option("--source", help="New source text; .gz too.")],
-    target: Annotated[
-        Path, typer.Option("--target", help="Line n is the translation of line n of the source.")
+    source: Annotated[
+        Path, typer.Option("--source", help="New source text, one sentence per line, or .gz.")
     ],
-    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="Folder of the new run.")],
+    target: Annotated[
+        Path, typer.Option("--target", help="Target text; line n translates line n of the source.")
+    ],
+    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="Folder for the new run.")],
     settings: SetOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run, exactly.")
     ] = False,
 ) -> None:
-    """Go on from a checkpoint with new sentence pairs.
+    """Train a checkpoint further on new sentence pairs.
 
-    Then compares old and new on held-out pairs.
+    Then compares the old and the new checkpoint on pairs held out of the new text.
+    Without the old corpus among the new pairs, the network forgets part of what it learnt.
 
     \b
     dragoman retrain models/en-de --source new.en --target new.de --run runs/week-47
     """
     from training.release.retrain import retrain as go_on
-    from training.run.pipeline import Interrupted
+    from training.run.pipeline import RunInterrupted
 
     try:
         go_on(checkpoint, source, target, run, overrides=settings or [], resume=resume)
-    except Interrupted:
-        typer.echo("stopped; the same command with --resume goes on from there", err=True)
+    except RunInterrupted:
+        typer.echo("stopped and saved; the same command with --resume continues", err=True)
         raise typer.Exit(_EXIT_INTERRUPTED) from None
 
 
@@ -226,31 +244,39 @@ def evaluate(
     checkpoint: CheckpointArgument,
     second: Annotated[
         Path | None,
-        typer.Argument(metavar="CHECKPOINT2", help="Compare with this one, by paired bootstrap."),
+        typer.Argument(
+            metavar="CHECKPOINT2", help="Second checkpoint, compared by paired bootstrap."
+        ),
     ] = None,
     source: Annotated[
-        Path, typer.Option("--source", help="Source text, one sentence a line; .gz too.")
+        Path, typer.Option("--source", help="Source text, one sentence per line, or .gz.")
     ] = ...,  # type: ignore[assignment]  # typer's mark of a required option
     reference: Annotated[
-        Path, typer.Option("--reference", help="Line n is the right translation of line n.")
+        Path,
+        typer.Option(
+            "--reference", help="Reference translations; line n translates line n of the source."
+        ),
     ] = ...,  # type: ignore[assignment]
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the scores here, as JSON.")
+        Path | None,
+        typer.Option("--output", "-o", help="JSON file for the scores, besides printing them."),
     ] = None,
     hypotheses: Annotated[
         Path | None,
         typer.Option(
             "--hypotheses",
-            help="Keep the translations here (those of a second checkpoint in FILE.2).",
+            help="File for the translations; a second checkpoint's go to FILE.2.",
         ),
     ] = None,
     beam_size: Annotated[
         int | None,
-        typer.Option("--beam-size", min=1, max=1000, help="Default: each checkpoint's own."),
+        typer.Option(
+            "--beam-size", min=1, max=1000, help="Hypotheses. Default: the checkpoint's own."
+        ),
     ] = None,
     length_penalty: Annotated[
         float | None,
-        typer.Option("--length-penalty", help="Default: each checkpoint's own."),
+        typer.Option("--length-penalty", help="Exponent. Default: the checkpoint's own."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 or auto.")] = "cpu",
@@ -259,10 +285,12 @@ def evaluate(
     ] = "fp32",
     shortlist: Annotated[
         bool,
-        typer.Option("--shortlist/--no-shortlist", help="With the checkpoint's, if it has one."),
+        typer.Option(
+            "--shortlist/--no-shortlist", help="Use the checkpoint's shortlist, if it has one."
+        ),
     ] = False,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="CPU threads. Default: one a core.")
+        int | None, typer.Option("--threads", min=1, help="CPU threads. Default: one per core.")
     ] = None,
 ) -> None:
     """Score a checkpoint, or compare two: BLEU, chrF, TER.
@@ -299,10 +327,10 @@ def _inline_data(
     target_language: str | None,
     recipe: Path | None,
 ) -> dict[str, dict[str, Any]]:
-    """The config's [data] table as far as options give it."""
+    """Returns the part of the config's [data] table that options give."""
     if (source is None) != (target is None):
         missing = "--target" if target is None else "--source"
-        raise typer.BadParameter("--source and --target go together", param_hint=missing)
+        raise typer.BadParameter("--source and --target need each other", param_hint=missing)
     fields: dict[str, Any] = {}
     if source is not None:
         fields["train"] = [{"source": str(source), "target": str(target)}]
@@ -312,19 +340,19 @@ def _inline_data(
         fields["target_language"] = target_language
     if recipe is None and source is not None and len(fields) < 3:
         raise typer.BadParameter(
-            "--source and --target need --source-language and --target-language, as en and de"
+            "--source and --target need --source-language and --target-language, such as en and de"
         )
     return {"data": fields} if fields else {}
 
 
-def _look_beside(recipe: Path, config: "TrainingConfig") -> None:
-    """ConfigError when a recipe's corpora are not where they are looked for without --data."""
+def _check_corpora_exist(recipe: Path, config: "TrainingConfig") -> None:
+    """Raises ConfigError for a corpus that does not exist, when --data was not given."""
     corpora = (*config.data.train, config.data.dev, config.data.test)
     for path in (path for corpus in corpora if corpus is not None for path in corpus.files()):
         if not path.exists():
             raise ConfigError(
-                f"{recipe} names {path.name}, and there is no {path}; "
-                f"say with --data in which folder its corpora are"
+                f"corpus {path} of recipe {recipe} does not exist; "
+                f"name the folder of its corpora with --data"
             )
 
 
@@ -334,7 +362,7 @@ def _refuse_busy_port(host: str, port: int) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise ConfigError(
-            f"cannot serve at {host} port {port}: {reason}; choose another --port (PORT= for make)"
+            f"cannot listen on {host} port {port}: {reason}; choose another --port (PORT= for make)"
         ) from None
 
 

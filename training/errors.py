@@ -1,15 +1,15 @@
-"""What training refuses, beside the errors of `model`."""
+"""Errors of training; the others are in `model/errors.py`."""
 
 from model.errors import DragomanError
 
 
 class CorpusError(DragomanError):
-    """Parallel text that cannot be read or has nothing left after cleaning."""
+    """Raised for a corpus that cannot be read, or of which cleaning leaves nothing."""
 
 
 class RunError(DragomanError):
-    """A run folder that cannot be written, resumed or exported."""
+    """Raised for a run that cannot be written, resumed or exported."""
 
 
 class DivergenceError(RunError):
-    """The loss is no longer a number; the last good run state was kept."""
+    """Raised when the loss is no longer a number; the last good run state was kept."""

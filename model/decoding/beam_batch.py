@@ -1,4 +1,4 @@
-"""The requests of one beam size that are under way: slots whose rows advance together."""
+"""BeamBatch: all requests of one beam size that have a slot; their rows advance together."""
 
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -8,25 +8,24 @@ import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from model.decoding.beam_search import SearchState, advance
 from model.decoding.history import History
-from model.decoding.padding import SOURCE_BUCKET, padded_sentences
-from model.decoding.request import Finished, Request
+from model.decoding.request import Finished, SegmentRequest
 from model.inference.output_layer import Narrowing
 from model.inference.packed_network import PackedStep
+from model.inference.padding import SOURCE_BUCKET, padded_sentences
 from model.network.batch import SourceBatch
 from model.network.decoder import DecoderState
 from model.text.tokenizer import BOS, EOS, PAD
 
-_SHORTLIST_BUCKET = 64  # pieces; a lane's tensors keep their shape while requests come and go
-_FIRST_STEPS = 32  # room for pieces in a new lane; doubles when needed
+_SHORTLIST_BUCKET = 64  # pieces; the tensors keep their shape while requests come and go
+_FIRST_STEPS = 32  # steps that a new history holds; doubles when needed
 
 
 @runtime_checkable
 class StepwiseNetwork(Protocol):
-    """What an engine needs of model.inference.packed_network.PackedNetwork."""
+    """The part of model.inference.packed_network.PackedNetwork that an engine uses."""
 
     @property
     def device(self) -> torch.device: ...
@@ -41,28 +40,39 @@ class StepwiseNetwork(Protocol):
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A request whose source is read; `state` is shared with those encoded together."""
+class EncodedRequest:
+    """A request whose source is encoded."""
 
-    request: Request
-    state: DecoderState
-    row: int
+    request: SegmentRequest
+    state: DecoderState  # of all sources that were encoded together
+    row: int  # of this source in `state`
     pieces: NDArray[np.int64] | None  # its shortlist
 
 
 @dataclass(frozen=True)
 class _Slot:
-    """A request under way."""
+    """A request that has a slot."""
 
-    request: Request
-    joined_at: int  # the lane's clock
+    request: SegmentRequest
+    joined_at: int  # value of the batch's `_clock`
 
 
-class Lane:
-    """All requests of one beam size: slots whose rows advance together.
+@dataclass(frozen=True)
+class _Shape:
+    """Sizes of a batch's tensors."""
 
-    Slots stay where they are while others come and go; an idle slot computes on without meaning
-    until a newcomer overwrites it or the lane is resized.
+    num_slots: int
+    src_len: int
+    history_steps: int
+    attention: bool  # whether the history keeps attention weights
+    columns: int  # shortlist pieces of one sentence; 0 without shortlists
+
+
+class BeamBatch:
+    """The slots of all requests of one beam size.
+
+    A request keeps its slot until it is finished. Free slots keep computing unused values until a
+    new request takes them or the batch is resized.
     """
 
     def __init__(self, network: StepwiseNetwork, beam_size: int) -> None:
@@ -81,56 +91,59 @@ class Lane:
 
     @property
     def num_busy(self) -> int:
+        """Number of slots taken."""
         return sum(slot is not None for slot in self._slots)
 
     def cancel(self, request_id: int) -> None:
+        """Frees the slot of this request, if it has one."""
         for index, slot in enumerate(self._slots):
             if slot is not None and slot.request.request_id == request_id:
                 self._slots[index] = None
 
-    def arrange(self, newcomers: list[Encoded]) -> None:
-        """Makes the lane as large as needed now and places the newcomers."""
+    def resize_and_add(self, added: list[EncodedRequest]) -> None:
+        """Makes the tensors as large as needed and gives slots to these requests."""
         busy = [index for index, slot in enumerate(self._slots) if slot is not None]
-        if not busy and not newcomers:
+        if not busy and not added:
             return
+        needed = self._needed_shape(added)
+        current = self._shape if busy else None
+        shape = needed if current is None else _without_small_changes(current, needed)
+        if shape != current:
+            self._resize(busy, shape, added)
+        if added:
+            self._insert(added)
+
+    @property
+    def _shape(self) -> _Shape:
+        return _Shape(
+            num_slots=len(self._slots),
+            src_len=self._state.source.mask.shape[1],
+            history_steps=self._history.num_steps,
+            attention=self._history.attention is not None,
+            columns=self._num_columns,
+        )
+
+    def _needed_shape(self, added: list[EncodedRequest]) -> _Shape:
+        """Returns the smallest shape that holds the busy slots and these requests."""
         slots = [slot for slot in self._slots if slot is not None]
-        requests = [slot.request for slot in slots] + [each.request for each in newcomers]
-        # Larger than needed does no harm, while every change copies the lane: it grows at once but
-        # shrinks only when a good part of it lies idle.
-        size = padded_sentences(len(requests), self._beam)
-        if 3 * len(self._slots) < 4 * size < 4 * len(self._slots):
-            size = len(self._slots)
+        requests = [slot.request for slot in slots] + [each.request for each in added]
         longest = max(request.src_len for request in requests)
-        src_len = -(-longest // SOURCE_BUCKET) * SOURCE_BUCKET
-        if busy and src_len < self._state.source.mask.shape[1] < 2 * src_len:
-            src_len = self._state.source.mask.shape[1]
         oldest = max((self._clock - slot.joined_at for slot in slots), default=0)
-        attention = any(request.attention for request in requests)
-        shortlists = [each.pieces for each in newcomers if each.pieces is not None]
+        history_steps = _FIRST_STEPS
+        while history_steps <= oldest:
+            history_steps *= 2
+        shortlists = [each.pieces for each in added if each.pieces is not None]
         columns = max(map(len, shortlists), default=0)
-        if (
-            size != len(self._slots)
-            or src_len != self._state.source.mask.shape[1]
-            or oldest >= self._history.num_steps
-            or attention != (self._history.attention is not None)
-            or columns > self._num_columns
-        ):
-            num_steps = _FIRST_STEPS
-            while num_steps <= oldest:
-                num_steps *= 2
-            history = History(
-                num_steps, size, self._beam, self._device, src_len if attention else None
-            )
-            if busy:
-                history.take(self._history, busy, range(self._clock - oldest, self._clock))
-            self._history = history
-            self._resize(busy, size, src_len, newcomers)
-            self._widen(busy, size, max(columns, self._num_columns))
-        if newcomers:
-            self._place(newcomers)
+        return _Shape(
+            num_slots=padded_sentences(len(requests), self._beam),
+            src_len=_rounded_up(longest, SOURCE_BUCKET),
+            history_steps=history_steps,
+            attention=any(request.attention for request in requests),
+            columns=_rounded_up(columns, _SHORTLIST_BUCKET),
+        )
 
     def step(self) -> list[Finished]:
-        """One piece for every slot; the requests that finished have left."""
+        """Advances every slot by one piece; returns the finished requests and frees their slots."""
         if self._piece_ids is not None and self._narrowing is None:
             self._narrowing = self._network.narrowing(self._piece_ids)
         output = self._network.step(self._previous_ids.flatten(), self._state, self._narrowing)
@@ -143,11 +156,11 @@ class Lane:
         self._clock += 1
         settled = self._search.settled().tolist()
         return [
-            self._leave(index) for index, slot in enumerate(self._slots) if slot and settled[index]
+            self._finish(index) for index, slot in enumerate(self._slots) if slot and settled[index]
         ]
 
     def _forced_ids(self) -> Int[Tensor, " batch"] | None:
-        """The next piece of every prefix that is not yet written, else PAD; None without any."""
+        """Returns the next piece of each sentence's unfinished prefix, or PAD; None without any."""
         forced = {}
         for index, slot in enumerate(self._slots):
             if slot is not None and (step := self._clock - slot.joined_at) < len(
@@ -159,7 +172,8 @@ class Lane:
         ids = [forced.get(index, PAD) for index in range(len(self._slots))]
         return torch.tensor(ids, device=self._device)
 
-    def _leave(self, index: int) -> Finished:
+    def _finish(self, index: int) -> Finished:
+        """Frees the slot and returns the result of its request."""
         slot = self._slots[index]
         assert slot is not None
         self._slots[index] = None
@@ -177,21 +191,21 @@ class Lane:
     def _num_columns(self) -> int:
         return 0 if self._piece_ids is None else self._piece_ids.shape[1]
 
-    def _widen(self, busy: list[int], size: int, columns: int) -> None:
-        """Moves the busy slots' shortlists to the front of a table of at least so many columns."""
-        if columns == 0:
-            return
-        width = -(-columns // _SHORTLIST_BUCKET) * _SHORTLIST_BUCKET
-        piece_ids = torch.full((size, width), PAD, device=self._device)
-        piece_ids[:, 0] = EOS
-        if self._piece_ids is not None:
-            kept = min(width, self._num_columns)
-            piece_ids[: len(busy), :kept] = self._piece_ids[busy, :kept]
-        self._piece_ids = piece_ids
-        self._narrowing = None
-
-    def _resize(self, busy: list[int], size: int, src_len: int, newcomers: list[Encoded]) -> None:
-        """Moves the busy slots to the front of new tensors; idle ones repeat any sentence."""
+    def _resize(self, busy: list[int], shape: _Shape, added: list[EncodedRequest]) -> None:
+        """Moves the busy slots to the front of new tensors; free slots repeat any sentence."""
+        size = shape.num_slots
+        history = History(
+            shape.history_steps,
+            size,
+            self._beam,
+            self._device,
+            shape.src_len if shape.attention else None,
+        )
+        if busy:
+            oldest = min(slot.joined_at for slot in self._slots if slot is not None)
+            history.take(self._history, busy, range(oldest, self._clock))
+        self._history = history
+        self._grow_shortlist(busy, size, shape.columns)
         if busy:
             kept = busy + busy[:1] * (size - len(busy))
             index = torch.tensor(kept, device=self._device)
@@ -200,75 +214,100 @@ class Lane:
             self._search = self._search.map(lambda tensor: tensor[index])
             self._previous_ids = self._previous_ids[index]
         else:
-            index = torch.full((size,), newcomers[0].row, device=self._device)
-            state, rows = newcomers[0].state, index.repeat_interleave(self._beam)
+            index = torch.full((size,), added[0].row, device=self._device)
+            state, rows = added[0].state, index.repeat_interleave(self._beam)
             self._search = SearchState.start(
-                [newcomers[0].request.search] * size,
-                [newcomers[0].request.src_len] * size,
+                [added[0].request.search] * size,
+                [added[0].request.src_len] * size,
                 self._device,
             )
             self._previous_ids = torch.full((size, self._beam), BOS, device=self._device)
-        self._state = _with_source_length(state.select_sentences(index).select(rows), src_len)
+        state = state.select_sentences(index).select(rows)
+        self._state = replace(state, source=state.source.resized(shape.src_len))
         self._slots = [self._slots[slot] for slot in busy] + [None] * (size - len(busy))
         self._first_rows = torch.arange(size, device=self._device)[:, None] * self._beam
 
-    def _place(self, newcomers: list[Encoded]) -> None:
-        """Writes the newcomers into free slots, in place."""
+    def _grow_shortlist(self, busy: list[int], size: int, columns: int) -> None:
+        """Moves the busy slots' shortlists to the front of a table of `columns` pieces."""
+        if columns == 0:
+            return
+        piece_ids = torch.full((size, columns), PAD, device=self._device)
+        piece_ids[:, 0] = EOS
+        if self._piece_ids is not None:
+            kept = min(columns, self._num_columns)
+            piece_ids[: len(busy), :kept] = self._piece_ids[busy, :kept]
+        self._piece_ids = piece_ids
+        self._narrowing = None
+
+    def _insert(self, added: list[EncodedRequest]) -> None:
+        """Writes these requests into free slots, in place."""
         free = [index for index, slot in enumerate(self._slots) if slot is None]
-        taken = free[: len(newcomers)]
-        for index, newcomer in zip(taken, newcomers, strict=True):
-            self._slots[index] = _Slot(newcomer.request, self._clock)
-            if self._piece_ids is not None and newcomer.pieces is not None:
-                pieces = torch.from_numpy(newcomer.pieces)
+        taken = free[: len(added)]
+        for index, each in zip(taken, added, strict=True):
+            self._slots[index] = _Slot(each.request, self._clock)
+            if self._piece_ids is not None and each.pieces is not None:
+                pieces = torch.from_numpy(each.pieces)
                 self._piece_ids[index, : len(pieces)] = pieces
                 self._piece_ids[index, len(pieces) :] = PAD
         self._narrowing = None
         where = torch.tensor(taken, device=self._device)
         search = SearchState.start(
-            [newcomer.request.search for newcomer in newcomers],
-            [newcomer.request.src_len for newcomer in newcomers],
+            [each.request.search for each in added],
+            [each.request.src_len for each in added],
             self._device,
-            [len(newcomer.request.prefix_ids) for newcomer in newcomers],
+            [len(each.request.prefix_ids) for each in added],
         )
         self._search.write(where, search)
         self._previous_ids[where] = BOS
-        # Those encoded together are copied together.
-        states = {id(newcomer.state): newcomer.state for newcomer in newcomers}
+        # Requests that were encoded together are copied together.
+        states = {id(each.state): each.state for each in added}
         for key, state in states.items():
             pairs = [
-                (slot, newcomer.row)
-                for slot, newcomer in zip(taken, newcomers, strict=True)
-                if id(newcomer.state) == key
+                (slot, each.row)
+                for slot, each in zip(taken, added, strict=True)
+                if id(each.state) == key
             ]
             slots, rows = torch.tensor(pairs, device=self._device).unbind(dim=1)
             _write_state(self._state, slots, state, rows, self._beam)
 
 
+def _without_small_changes(current: _Shape, needed: _Shape) -> _Shape:
+    """Keeps larger current sizes where shrinking would gain little.
+
+    Larger than needed does no harm, while every change copies the whole batch. So a batch grows at
+    once, but loses slots only when a quarter of them is free, and source places only when half of
+    them are.
+    """
+    return _Shape(
+        num_slots=current.num_slots
+        if 3 * current.num_slots < 4 * needed.num_slots < 4 * current.num_slots
+        else needed.num_slots,
+        src_len=current.src_len
+        if needed.src_len < current.src_len < 2 * needed.src_len
+        else needed.src_len,
+        history_steps=max(current.history_steps, needed.history_steps),
+        attention=needed.attention,
+        columns=max(current.columns, needed.columns),
+    )
+
+
+def _rounded_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
 def _write_state(
-    state: DecoderState, slots: Tensor, newcomers: DecoderState, rows: Tensor, beam: int
+    state: DecoderState, slots: Tensor, added: DecoderState, rows: Tensor, beam: int
 ) -> None:
-    """Copies the newcomers' rows into slots, in place, the recurrent ones to every beam."""
-    pairs = [*zip(state.hidden, newcomers.hidden, strict=True)]
-    pairs += zip(state.cell, newcomers.cell, strict=True)
-    if state.context is not None and newcomers.context is not None:
-        pairs.append((state.context, newcomers.context))
+    """Copies rows of `added` into slots of `state`, in place; recurrent states to every beam."""
+    pairs = [*zip(state.hidden, added.hidden, strict=True)]
+    pairs += zip(state.cell, added.cell, strict=True)
+    if state.context is not None and added.context is not None:
+        pairs.append((state.context, added.context))
     for old, new in pairs:
         old.view(-1, beam, old.shape[-1])[slots] = new[rows].unsqueeze(1)
-    width = min(state.source.mask.shape[1], newcomers.source.mask.shape[1])
+    width = min(state.source.mask.shape[1], added.source.mask.shape[1])
     for name in ("keys", "values", "mask"):
-        old, new = getattr(state.source, name), getattr(newcomers.source, name)
+        old, new = getattr(state.source, name), getattr(added.source, name)
         old[slots, :width] = new[rows, :width]
         old[slots, width:] = 0
-    state.source.summary[slots] = newcomers.source.summary[rows]
-
-
-def _with_source_length(state: DecoderState, src_len: int) -> DecoderState:
-    """The state with sources cut or padded to `src_len` places, which hold all real tokens."""
-    missing = src_len - state.source.mask.shape[1]  # negative: pad cuts
-    source = replace(
-        state.source,
-        keys=functional.pad(state.source.keys, (0, 0, 0, missing)),
-        values=functional.pad(state.source.values, (0, 0, 0, missing)),
-        mask=functional.pad(state.source.mask, (0, missing)),
-    )
-    return replace(state, source=source)
+    state.source.summary[slots] = added.source.summary[rows]

@@ -1,15 +1,16 @@
-"""One step of beam search over many sentences at once: what goes on, what ended, what is settled.
+"""One step of beam search over many sentences at once.
 
-Pure functions on tensors; the network, the slots and the words themselves live in engine.py. Greedy
-search is beam_size=1. The rules:
+Pure functions on tensors; beam_batch.py has the network and the slots, history.py the pieces.
+Greedy search is beam_size=1. The rules:
 
-- A sentence's hypotheses compete for `beam_size` places at every step. One that ends within the
-  best `beam_size` of all candidates is kept as finished and takes no place; the best `beam_size`
-  that did not end go on.
-- A sentence is settled when `beam_size` hypotheses have finished, when no live one can beat the
-  worst of the `n_best` finished ones any more, or at its length limit.
-- PAD, UNK and BOS are never put out; EOS not before the minimum length.
-- Equal scores: ending comes before going on, then the better-ranked parent comes first.
+- At every step, a sentence's hypotheses compete for `beam_size` places. A hypothesis that ends
+  within the best `beam_size` of all candidates is kept as finished and takes no place. The best
+  `beam_size` hypotheses that did not end continue.
+- A sentence is settled, that is its result is final, when `beam_size` hypotheses have finished,
+  when no live hypothesis can still beat the worst of the `n_best` finished ones, or at its length
+  limit.
+- PAD, UNK and BOS are never chosen; EOS not before the minimum length.
+- Equal scores: ending ranks before continuing, then the better-ranked parent ranks first.
 """
 
 import math
@@ -20,82 +21,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from model.config import SearchDefaults
-from model.errors import ConfigError
+from model.decoding.search_config import SearchConfig
+from model.inference.output_layer import COLUMN_GROUP
 from model.text.tokenizer import BOS, EOS, PAD, UNK
 
-_FIRST_PIECE = max(PAD, UNK, BOS, EOS) + 1  # the ids below stand for no text
-_ROWS_IN_CACHE = 32  # of logits: one megabyte at 8,000 pieces
-_NARROW = 1024  # columns; so few are ordered at once
-COLUMN_GROUP = 64  # columns whose largest is found first; divides the width of an output layer
-_DEFAULTS = SearchDefaults()
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """How one request is searched; requests with different settings share the engine's steps."""
-
-    beam_size: int = _DEFAULTS.beam_size  # 1: greedy
-    length_penalty: float = _DEFAULTS.length_penalty  # alpha of `length_penalty`
-    n_best: int = 1  # hypotheses returned, at most beam_size
-    min_length_ratio: float = 0.0  # shortest target, in source lengths
-    max_length_ratio: float = 2.0  # longest target, in source lengths ...
-    max_length_extra: int = 10  # ... plus this many pieces
-
-    def __post_init__(self) -> None:
-        if self.beam_size < 1:
-            raise ConfigError(f"beam_size is {self.beam_size}; it must be at least 1")
-        if not 1 <= self.n_best <= self.beam_size:
-            raise ConfigError(
-                f"n_best is {self.n_best} and beam_size {self.beam_size}; "
-                f"n_best must be between 1 and beam_size"
-            )
-        for name in ("length_penalty", "min_length_ratio", "max_length_ratio", "max_length_extra"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{name} is {value}; it must be a number that is not negative")
-        if self.min_length_ratio > self.max_length_ratio:
-            raise ConfigError(
-                f"min_length_ratio is {self.min_length_ratio} and max_length_ratio "
-                f"{self.max_length_ratio}; the minimum must not exceed the maximum"
-            )
-
-    def max_length(self, src_len: int) -> int:
-        """Longest target of a source of this length; both lengths include EOS."""
-        return max(1, int(self.max_length_ratio * src_len) + self.max_length_extra)
-
-    def min_length(self, src_len: int) -> int:
-        """Shortest target of a source of this length; both lengths include EOS."""
-        return min(math.ceil(self.min_length_ratio * src_len), self.max_length(src_len))
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One translation of one segment, in target ids."""
-
-    token_ids: tuple[int, ...]  # neither BOS nor EOS
-    log_prob: float  # of all pieces, EOS's included when finished
-    score: float  # log_prob / length_penalty
-    token_log_probs: tuple[float, ...]  # per piece; EOS's comes last when finished
-    attention: tuple[tuple[float, ...], ...] | None  # [target place][source place], EOS's included
-    finished: bool  # False: cut by the length limit
-
-
-def length_penalty(length: int, alpha: float) -> float:
-    """Divisor that stops beam search from favouring short output.
-
-    ((5 + length) / 6) ** alpha: Wu et al. (2016), eq. 14.
-    length counts EOS; alpha 0 turns the penalty off.
-    """
-    return float(((5 + length) / 6) ** alpha)
+_FIRST_PIECE = max(PAD, UNK, BOS, EOS) + 1  # lower ids are special tokens
+_ROWS_IN_CACHE = 32  # rows of logits: one megabyte at 8,000 pieces
+_NARROW = 1024  # columns; up to so many are sorted at once
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The hypotheses that go on after one step, best first: a piece each, and whom it continues."""
+    """The hypotheses that continue after one step, best first: a piece each, and its parent."""
 
     token_ids: Int[Tensor, "batch beam"]
-    parents: Int[Tensor, "batch beam"]  # places within the sentence's former beam
+    parents: Int[Tensor, "batch beam"]  # places in the sentence's beam before the step
     token_log_probs: Float[Tensor, "batch beam"]
 
 
@@ -103,10 +43,11 @@ class Choice:
 class SearchState:
     """The searches of several sentences of equal beam size; all tensors, one row per sentence.
 
-    `ended_*` hold each sentence's best finished hypotheses, best first; empty places score -inf.
+    `ended_*` hold the best finished hypotheses of each sentence, best first; empty places have the
+    score -inf.
     """
 
-    log_probs: Float[Tensor, "batch beam"]  # of the live hypotheses, best first; -inf: none
+    log_probs: Float[Tensor, "batch beam"]  # of live hypotheses, best first; -inf: empty
     lengths: Int[Tensor, " batch"]  # steps taken
     min_lengths: Int[Tensor, " batch"]
     max_lengths: Int[Tensor, " batch"]
@@ -117,7 +58,7 @@ class SearchState:
     ended_log_probs: Float[Tensor, "batch beam"]
     ended_final_log_probs: Float[Tensor, "batch beam"]  # of the EOS alone
     ended_lengths: Int[Tensor, "batch beam"]  # EOS included
-    ended_parents: Int[Tensor, "batch beam"]  # the place in the beam that EOS followed
+    ended_parents: Int[Tensor, "batch beam"]  # place in the beam of the hypothesis that EOS ended
 
     @classmethod
     def start(
@@ -127,25 +68,25 @@ class SearchState:
         device: torch.device | str = "cpu",
         prefix_lengths: Sequence[int] | None = None,
     ) -> "SearchState":
-        """Before the first piece: one live hypothesis per sentence; beam sizes must be equal.
+        """Returns the state before the first piece, with one live hypothesis per sentence.
 
-        A target may be longer by its prefix.
+        Beam sizes must be equal. prefix_lengths: added to each sentence's maximum length.
         """
         batch, beam = len(searches), searches[0].beam_size
         assert all(search.beam_size == beam for search in searches)
 
-        def whole(numbers: list[int]) -> Tensor:
+        def integers(numbers: list[int]) -> Tensor:
             return torch.tensor(numbers, device=device)
 
         pairs = list(zip(searches, source_lengths, strict=True))
         log_probs = torch.full((batch, beam), -math.inf, device=device)
-        nothing = log_probs.clone()
+        empty = log_probs.clone()
         log_probs[:, 0] = 0.0
         return cls(
             log_probs=log_probs,
-            lengths=whole([0] * batch),
-            min_lengths=whole([search.min_length(src_len) for search, src_len in pairs]),
-            max_lengths=whole(
+            lengths=integers([0] * batch),
+            min_lengths=integers([search.min_length(src_len) for search, src_len in pairs]),
+            max_lengths=integers(
                 [
                     search.max_length(src_len) + prefix
                     for (search, src_len), prefix in zip(
@@ -156,28 +97,28 @@ class SearchState:
             alphas=torch.tensor(
                 [float(search.length_penalty) for search in searches], device=device
             ),
-            n_best=whole([search.n_best for search in searches]),
-            num_ended=whole([0] * batch),
-            ended_scores=nothing,
-            ended_log_probs=nothing.clone(),
-            ended_final_log_probs=nothing.clone(),
-            ended_lengths=nothing.new_zeros((batch, beam), dtype=torch.long),
-            ended_parents=nothing.new_zeros((batch, beam), dtype=torch.long),
+            n_best=integers([search.n_best for search in searches]),
+            num_ended=integers([0] * batch),
+            ended_scores=empty,
+            ended_log_probs=empty.clone(),
+            ended_final_log_probs=empty.clone(),
+            ended_lengths=empty.new_zeros((batch, beam), dtype=torch.long),
+            ended_parents=empty.new_zeros((batch, beam), dtype=torch.long),
         )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "SearchState":
-        """The same change made to every tensor."""
+        """Returns a state whose tensors are changed by `change`."""
         return SearchState(*(change(getattr(self, field.name)) for field in fields(self)))
 
     def write(self, sentences: Int[Tensor, " few"], other: "SearchState") -> None:
-        """Overwrites these sentences' searches, in place."""
+        """Overwrites the searches of these sentences, in place."""
         for field in fields(self):
             getattr(self, field.name)[sentences] = getattr(other, field.name)
 
     def settled(self) -> Bool[Tensor, " batch"]:
-        """Sentences whose result is final."""
+        """Returns True for the sentences whose result is final."""
         best_live = self.log_probs[:, 0]
-        # log_probs only fall and the penalty only grows: no live hypothesis can score above this.
+        # No live hypothesis can score above this: log_probs only fall, the penalty only grows.
         bound = best_live / _penalties(self.max_lengths, self.alphas)
         worst_wanted = self.ended_scores.gather(1, self.n_best[:, None] - 1)[:, 0]
         return (
@@ -193,16 +134,16 @@ def advance(
     piece_ids: Int[Tensor, "batch columns"] | None = None,
     forced_ids: Int[Tensor, " batch"] | None = None,
 ) -> tuple[SearchState, Choice]:
-    """One step of pruning for every sentence; rows are its live hypotheses, in order.
+    """Chooses the hypotheses that continue and those that end; rows are live hypotheses, in order.
 
-    `piece_ids` says what the columns of a narrowed output layer stand for: EOS first, then pieces
-    of text; None: every column is the piece of that id. `forced_ids`: the one piece that may
-    follow in a sentence, PAD where any may. Writes over `logits`.
+    piece_ids: the pieces that the columns of a narrowed output layer stand for, EOS first, then
+    pieces of text; None: a column is the piece of that id. forced_ids: the only piece that may
+    follow in a sentence; PAD: any may. Writes over `logits`.
     """
     batch, beam = state.log_probs.shape
     end, first = (EOS, _FIRST_PIECE) if piece_ids is None else (0, 1)
     logits = logits.view(batch, beam, -1)
-    normalisers = _log_sum_exp(logits)
+    normalisers = log_sum_exp(logits)
     final_log_probs = logits[:, :, end] - normalisers
     logits[:, :, :first] = -math.inf
     if forced_ids is not None:
@@ -230,9 +171,9 @@ def advance(
     return _keep_ended(state, ended_log_probs, final_log_probs), choice
 
 
-def _log_sum_exp(logits: Float[Tensor, "batch beam columns"]) -> Float[Tensor, "batch beam"]:
-    """What turns scores into log_probs, by subtraction."""
-    # On a CPU a few sentences at a time: their numbers stay in the cache between the passes.
+def log_sum_exp(logits: Float[Tensor, "batch beam columns"]) -> Float[Tensor, "batch beam"]:
+    """Returns log(sum(exp(logits))) of each row: logits minus this are log_probs."""
+    # On a CPU a few rows at a time, which stay in the cache between the passes.
     rows = logits.flatten(0, 1)
     chunks = torch.split(rows, _ROWS_IN_CACHE) if rows.device.type == "cpu" else (rows,)
     sums = []
@@ -245,10 +186,10 @@ def _log_sum_exp(logits: Float[Tensor, "batch beam columns"]) -> Float[Tensor, "
 def _best_places(
     logits: Float[Tensor, "batch beam columns"], offsets: Float[Tensor, "batch beam"], count: int
 ) -> Int[Tensor, "batch count"]:
-    """Where the `count` largest of logits + offsets are in [beam x columns], best first.
+    """Returns where the `count` largest of logits + offsets are in [beam x columns], best first.
 
-    Wide rows are looked at in two rounds: the `count` best are among the `count` groups of columns
-    with the largest maxima. A maximum is found much faster than an order.
+    Wide rows take two rounds: the `count` best are among the `count` groups of columns with the
+    largest maxima. A maximum takes much less time than sorting.
     """
     batch, beam, columns = logits.shape
     if columns % COLUMN_GROUP or columns <= _NARROW:
@@ -258,9 +199,9 @@ def _best_places(
     maxima = (groups.amax(dim=3) + offsets[:, :, None]).flatten(1)
     best_groups = maxima.topk(count).indices  # of (beam x groups)
     inside = best_groups[:, :, None].expand(-1, -1, COLUMN_GROUP)
-    found = groups.flatten(1, 2).gather(1, inside)
+    candidates = groups.flatten(1, 2).gather(1, inside)
     parents = best_groups // groups.shape[2]
-    totals = (found + offsets.gather(1, parents)[:, :, None]).flatten(1)
+    totals = (candidates + offsets.gather(1, parents)[:, :, None]).flatten(1)
     order = totals.topk(count).indices
     return best_groups.gather(1, order // COLUMN_GROUP) * COLUMN_GROUP + order % COLUMN_GROUP
 
@@ -270,9 +211,9 @@ def _keep_ended(
     ended_log_probs: Float[Tensor, "batch beam"],
     final_log_probs: Float[Tensor, "batch beam"],
 ) -> SearchState:
-    """Takes hypotheses that ended at this step (-inf: did not) among the best finished ones."""
+    """Merges hypotheses that ended at this step (-inf: did not end) into the finished ones."""
     if ended_log_probs.device.type == "cpu" and not bool((ended_log_probs > -math.inf).any()):
-        return state  # as most steps of a single sentence; a GPU would have to wait for the answer
+        return state  # most steps of a single sentence; asking a GPU would make the CPU wait
     beam = ended_log_probs.shape[1]
     scores = ended_log_probs / _penalties(state.lengths, state.alphas)[:, None]
     ranked = torch.cat([state.ended_scores, scores], dim=1).sort(
@@ -298,6 +239,6 @@ def _keep_ended(
 def _penalties(
     lengths: Int[Tensor, " batch"], alphas: Float[Tensor, " batch"]
 ) -> Float[Tensor, " batch"]:
-    """`length_penalty` of many."""
+    """Returns `length_penalty` of every sentence."""
     penalties: Tensor = ((lengths + 5) / 6) ** alphas
     return penalties

@@ -1,364 +1,340 @@
-"""Several engines, one a core, behind the face of one.
+"""A pool of engine processes: hands out requests, collects results, replaces lost engines.
 
 Steps of a small network are too short to be shared by threads: two threads that wait for each other
-after every operation do little more than one. Two engines in one interpreter wait for each other
-too, in Python, where a third of a step is spent. So the calling thread has one engine, or none, and
-the others have processes of their own.
+after every operation do little more work than one. Two engines in one interpreter wait for each
+other too, because a third of a step is spent in Python. Engines therefore have processes.
 
-A process that ends is replaced, and what it held is given to others: a translation does not depend
-on who makes it. A request that was held by two that ended is the likely reason and given up.
+When an engine process exits, another takes its place and gets the unfinished requests: a
+translation does not depend on the engine that makes it. A request whose engine exits twice is the
+likely cause and fails.
 """
 
 import contextlib
+import heapq
 import logging
 import selectors
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from multiprocessing.connection import Connection
-from typing import Protocol, runtime_checkable
 
-from model.decoding.engine import Engine
-from model.decoding.engine_process import Cancellation, EngineProcesses, Failure, Progress, Ready
-from model.decoding.request import Finished, Request, Usage, check_length
+from model.decoding.engine_process import (
+    Cancellation,
+    EngineProcesses,
+    EngineProgress,
+    EngineReady,
+    FailureReport,
+)
+from model.decoding.request import EngineUsage, Finished, SegmentRequest, check_length
 from model.errors import EngineFailure, NoEngine
 
 logger = logging.getLogger("dragoman.engines")
 
 # Requests that wait inside one engine: enough to encode many at once, few enough that no engine
-# has work left at the end of a file while others have none.
-_WAITING_INSIDE = 32
+# has work left at the end of a file while another has none.
+_QUEUED_PER_ENGINE = 32
 
 
-class EngineTeam:
-    """Deals requests among engines. One thread calls it; `wake` may be called from any."""
+class EnginePool:
+    """Distributes requests over engine processes.
+
+    One thread owns a pool; `wake` and `usage` may be called from any thread.
+    """
 
     def __init__(
-        self,
-        own: Engine | None,
-        start: Callable[[], EngineProcesses],
-        count: int,
-        *,
-        max_slots: int,
-        max_source_tokens: int,
+        self, processes: EngineProcesses, *, max_slots: int, max_source_tokens: int
     ) -> None:
-        """`own` computes in the calling thread, in `step`; `max_slots` is what each engine has.
+        """Starts the engines; `processes` must have been sent a checkpoint to load.
 
-        `start` brings what `count` engines are asked of, when the first request finds no room.
+        max_slots: sentences that each engine translates at the same time.
         """
         self.max_source_tokens = max_source_tokens
-        self._own = own
-        self._start = start
-        self._count = count
-        self._processes: EngineProcesses | None = None
-        self._have_come = False  # engines, from these processes
-        self._gave_up = False  # on processes, because they cannot be had
         self._max_slots = max_slots
-        self._capacity = max_slots + _WAITING_INSIDE
-        self._coming: set[Connection] = set()  # engines that are not ready
-        self._members: dict[Connection, _Member] = {}  # those that are
-        self._line: dict[int, Request] = {}  # that nobody has taken, in order
-        self._bulk_line: dict[int, Request] = {}  # the same, of great texts: after the others
-        self._holders: dict[int, _Taker | None] = {}  # by request; None: in line
-        self._tried: set[int] = set()  # requests whose engine has ended once
-        self._failure: EngineFailure | None = None  # to be told at the next step
-        self._member_steps = 0  # what the processes said of their work
-        self._member_step_s = 0.0
+        self.exact = False  # as reported by the engines when they are ready
+        self._capacity = max_slots + _QUEUED_PER_ENGINE
+        self._processes = processes
+        self._started = False  # False after a failure: `_ensure_started` starts other processes
+        self._any_ready = False  # whether one of these processes has become a ready engine
+        self._starting: set[Connection] = set()
+        self._engines: dict[Connection, _EngineHandle] = {}  # ready ones
+        self._waiting: dict[int, SegmentRequest] = {}  # by request id
+        self._queue: list[tuple[bool, int]] = []  # heap: bulk, request id; cancelled ones too
+        self._num_bulk_waiting = 0
+        self._assigned: dict[int, _EngineHandle] = {}  # by request id
+        self._retried: set[int] = set()  # ids of requests whose engine has exited once
+        self._failure: EngineFailure | None = None  # raised by the next step
+        self._num_steps = 0  # as reported by the engines
+        self._step_s = 0.0
         self._selector = selectors.DefaultSelector()
-        self._bell, self._ringer = socket.socketpair()
-        self._ringing = False
-        self._bell.setblocking(False)
-        self._ringer.setblocking(False)
-        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_sent = False
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        self._selector.register(self._wake_receiver, selectors.EVENT_READ)
+        self._start_engines()
 
     @property
     def num_waiting(self) -> int:
-        """Requests that no engine has taken yet; those in bulk, which keep nobody waiting, not."""
-        return len(self._line)
+        """Number of requests that no engine has yet, without bulk requests, which delay none."""
+        return len(self._waiting) - self._num_bulk_waiting
 
     @property
-    def usage(self) -> Usage:
-        """How busy those engines are that are ready, as far as they have told; from any thread."""
-        members = list(self._members.values())
-        busy = sum(min(member.num_under_way, self._max_slots) for member in members)
-        own = Usage(0, 0, 0, 0.0) if self._own is None else self._own.usage
-        return Usage(
-            num_slots=own.num_slots + self._max_slots * len(members),
-            num_busy=own.num_busy + busy,
-            num_steps=own.num_steps + self._member_steps,
-            step_s=own.step_s + self._member_step_s,
+    def usage(self) -> EngineUsage:
+        """How busy the ready engines are, according to their last messages; for any thread."""
+        engines = list(self._engines.values())
+        return EngineUsage(
+            num_slots=self._max_slots * len(engines),
+            num_busy=sum(min(engine.num_unfinished, self._max_slots) for engine in engines),
+            num_steps=self._num_steps,
+            step_s=self._step_s,
         )
 
     @property
     def idle(self) -> bool:
-        """Nothing under way."""
-        return not self._holders
-
-    def admit(self, request: Request) -> None:
-        """Queues a request; InputError when its source is empty or above the limit."""
-        check_length(request, self.max_source_tokens)
-        self._holders[request.request_id] = None
-        self._line_of(request)[request.request_id] = request
-        self._deal()
-
-    def cancel(self, request_id: int) -> None:
-        """Frees what the request holds; one that is unknown or finished is no error."""
-        if request_id not in self._holders:
-            return
-        holder = self._holders.pop(request_id)
-        self._tried.discard(request_id)
-        if holder is None:
-            self._line.pop(request_id, None)
-            self._bulk_line.pop(request_id, None)
-        else:
-            holder.cancel(request_id)
-
-    def step(self, timeout_s: float | None = None) -> list[Finished]:
-        """Advances the calling thread's engine by one piece and collects what others have done.
-
-        Without work of its own it waits until something has finished, somebody woke the team, or
-        the time is over. EngineFailure when an engine failed on what it held, which is lost;
-        NoEngine when there is none and none can be had.
-        """
-        if self.idle:
-            self._failure = None  # of requests that nobody waits for any more
-            return []
-        self._tell_failure()
-        finished: list[Finished] = []
-        if self._own is not None and not self._own.idle:
-            finished += self._own.step()
-            timeout_s = 0.0
-        finished += self._listen(timeout_s)
-        finished = [each for each in finished if each.request_id in self._holders]
-        for each in finished:
-            del self._holders[each.request_id]
-            self._tried.discard(each.request_id)
-        if not finished:  # else it is told at the next step
-            self._tell_failure()
-        self._deal()
-        return finished
-
-    def wake(self) -> None:
-        """Lets `step` return at once."""
-        if self._ringing:  # nobody has come to the door yet
-            return
-        self._ringing = True
-        with contextlib.suppress(OSError):  # the team is closed
-            self._ringer.send(b"\0")
+        """True when every request is finished or cancelled."""
+        return not (self._waiting or self._assigned)
 
     @property
     def process_ids(self) -> tuple[int, ...]:
-        """Of the engines that are ready in processes."""
-        return tuple(member.process_id for member in self._members.values())
+        """Process ids of the ready engines."""
+        return tuple(engine.process_id for engine in self._engines.values())
 
-    def start(self) -> None:
-        """Waits until all engines are ready; NoEngine when there is none. Only while idle."""
-        assert self.idle
-        self.call_processes()
-        while self._coming:
-            self._listen(None)
-        self._tell_failure()
+    def submit(self, request: SegmentRequest) -> None:
+        """Queues a request; InputError when its source is empty or above the limit."""
+        check_length(request, self.max_source_tokens)
+        self._ensure_started()
+        self._enqueue(request)
+        self._assign()
 
-    def close(self) -> None:
-        """Ends the processes; what is under way is lost."""
-        self._dismiss_processes()
-        self._selector.close()
-        self._bell.close()
-        self._ringer.close()
-        self._start = _closed  # or it would keep whoever made it, and that one keeps the weights
+    def cancel(self, request_id: int) -> None:
+        """Drops a request; unknown and finished ones are ignored."""
+        self._retried.discard(request_id)
+        if request_id in self._waiting:
+            self._remove_waiting(request_id)  # its entry in the heap is skipped later
+        elif (engine := self._assigned.pop(request_id, None)) is not None:
+            engine.cancel(request_id)
 
-    def call_processes(self) -> None:
-        """Has the other engines come, unless they have been called already."""
-        if self._processes is not None or self._gave_up:
-            return
-        self._processes = self._start()
-        self._have_come = False
-        self._selector.register(self._processes.parent, selectors.EVENT_READ)
-        with contextlib.suppress(OSError):  # it has ended: that is noticed in `_listen`
-            for _ in range(self._count):
-                self._call_engine(self._processes)
+    def step(self, timeout_s: float | None = None) -> list[Finished]:
+        """Waits for finished requests and returns them; assigns waiting ones.
 
-    def _call_engine(self, processes: EngineProcesses) -> None:
-        connection = processes.engine()
-        self._coming.add(connection)
-        self._selector.register(connection, selectors.EVENT_READ)
-
-    def _dismiss_processes(self) -> None:
-        if self._processes is None:
-            return
-        for connection in (self._processes.parent, *self._coming, *self._members):
-            with contextlib.suppress(KeyError):  # a parent that has ended
-                self._selector.unregister(connection)
-        self._processes.close()
-        self._processes = None
-        self._coming.clear()
-        self._members.clear()
-
-    def _line_of(self, request: Request) -> dict[int, Request]:
-        return self._bulk_line if request.bulk else self._line
-
-    def _deal(self) -> None:
-        """Hands what is in line to whoever has least to do, while anybody has room.
-
-        One of several engines is kept free of bulk: beside dozens of others' a sentence would take
-        many times as long as alone.
+        Returns early with nothing after `wake` or after `timeout_s`. EngineFailure when an engine
+        failed; its requests are lost and must be cancelled. NoEngine when no engine can start.
         """
-        takers: list[_Taker] = [*self._members.values()]
-        if self._own is not None:
-            takers.append(self._own)
-        for line, among in ((self._line, takers), (self._bulk_line, takers[:-1] or takers)):
-            while line:
-                taker = min(among, key=lambda each: each.num_under_way, default=None)
-                if taker is None or taker.num_under_way >= self._capacity:
-                    self.call_processes()
-                    break
-                request = line.pop(next(iter(line)))
-                self._holders[request.request_id] = taker
-                taker.admit(request)
-
-    def _listen(self, timeout_s: float | None) -> list[Finished]:
-        """Waits for the bell or for processes; the results that they have."""
-        finished: list[Finished] = []
-        for key, _ in self._selector.select(timeout_s):
-            if key.fileobj is self._bell:
-                self._bell.recv(4096)
-                self._ringing = False  # behind it: who rings now is heard next time at the latest
-            else:
-                assert isinstance(key.fileobj, Connection)
-                finished += self._hear(key.fileobj)
+        if self.idle:
+            self._failure = None  # about requests that were cancelled since
+            return []
+        self._raise_failure()
+        self._ensure_started()
+        finished = [each for each in self._receive(timeout_s) if each.request_id in self._assigned]
+        for each in finished:
+            del self._assigned[each.request_id]
+            self._retried.discard(each.request_id)
+        if not finished:  # otherwise the next step raises it
+            self._raise_failure()
+        self._assign()
         return finished
 
-    def _hear(self, connection: Connection) -> list[Finished]:
-        """What a process has to say, if that is results."""
-        if connection.closed:  # a moment ago, by what another one said
+    def wake(self) -> None:
+        """Makes a waiting `step` return at once; may be called from any thread."""
+        if self._wake_sent:
+            return
+        self._wake_sent = True
+        with contextlib.suppress(OSError):  # the pool is closed
+            self._wake_sender.send(b"\0")
+
+    def start(self) -> None:
+        """Waits until all engines are ready; NoEngine when none can start. Only while idle."""
+        assert self.idle
+        self._ensure_started()
+        while self._starting:
+            self._receive(None)
+        self._raise_failure()
+
+    def close(self) -> None:
+        """Ends the processes; unfinished requests are lost."""
+        self._stop_engines()
+        self._selector.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
+
+    def _ensure_started(self) -> None:
+        if not self._started:
+            self._processes = self._processes.restarted()
+            self._start_engines()
+
+    def _start_engines(self) -> None:
+        self._started = True
+        self._any_ready = False
+        self._selector.register(self._processes.loader, selectors.EVENT_READ)
+        with contextlib.suppress(OSError):  # the loader has exited: `_receive` notices
+            for _ in range(self._processes.num_engines):
+                self._start_engine()
+
+    def _start_engine(self) -> None:
+        connection = self._processes.fork_engine()
+        self._starting.add(connection)
+        self._selector.register(connection, selectors.EVENT_READ)
+
+    def _stop_engines(self) -> None:
+        if not self._started:
+            return
+        for connection in (self._processes.loader, *self._starting, *self._engines):
+            with contextlib.suppress(KeyError):  # a loader that has exited
+                self._selector.unregister(connection)
+        self._processes.close()
+        self._starting.clear()
+        self._engines.clear()
+        self._started = False
+
+    def _enqueue(self, request: SegmentRequest) -> None:
+        self._waiting[request.request_id] = request
+        self._num_bulk_waiting += request.bulk
+        heapq.heappush(self._queue, (request.bulk, request.request_id))
+
+    def _remove_waiting(self, request_id: int) -> SegmentRequest:
+        request = self._waiting.pop(request_id)
+        self._num_bulk_waiting -= request.bulk
+        return request
+
+    def _assign(self) -> None:
+        """Gives waiting requests to the engines with least to do, as long as one has room.
+
+        Bulk requests come after all others, and one of several engines takes none: beside dozens
+        of them a single sentence would take many times as long as alone.
+        """
+        engines = list(self._engines.values())
+        while self._queue:
+            bulk, request_id = self._queue[0]
+            if request_id in self._waiting:
+                allowed = engines[:-1] or engines if bulk else engines
+                engine = min(allowed, key=lambda each: each.num_unfinished, default=None)
+                if engine is None or engine.num_unfinished >= self._capacity:
+                    break
+                self._assigned[request_id] = engine
+                engine.submit(self._remove_waiting(request_id))
+            heapq.heappop(self._queue)
+
+    def _receive(self, timeout_s: float | None) -> list[Finished]:
+        """Waits for messages of processes, or for `wake`; returns the finished requests."""
+        finished: list[Finished] = []
+        for key, _ in self._selector.select(timeout_s):
+            if key.fileobj is self._wake_receiver:
+                self._wake_receiver.recv(4096)
+                self._wake_sent = False  # only now: a later `wake` must end the next wait
+            else:
+                assert isinstance(key.fileobj, Connection)
+                finished += self._handle_message(key.fileobj)
+        return finished
+
+    def _handle_message(self, connection: Connection) -> list[Finished]:
+        """Receives one message and acts on it; returns the requests that it says are finished."""
+        if connection.closed:  # by the handling of another message of the same `select`
             return []
         try:
             message = connection.recv()
         except (EOFError, OSError):
-            self._miss(connection)
+            self._handle_exit(connection)
             return []
-        member = self._members.get(connection)
-        if isinstance(message, Ready):
-            self._have_come = True
-            self._coming.remove(connection)
-            self._members[connection] = _Member(connection, message.process_id)
-        elif isinstance(message, Failure):
-            if member is None:
-                self._do_without(message.reason)
+        engine = self._engines.get(connection)
+        if isinstance(message, EngineReady):
+            self._any_ready = True
+            self.exact = message.exact
+            self._starting.remove(connection)
+            self._engines[connection] = _EngineHandle(connection, message.process_id)
+        elif isinstance(message, FailureReport):
+            if engine is None:
+                self._give_up(message.reason)
             else:
-                member.under_way.clear()
+                engine.unfinished.clear()
                 self._failure = EngineFailure(message.reason)
-        elif member is not None:
-            progress: Progress = message
-            self._member_steps += progress.num_steps
-            self._member_step_s += progress.step_s
+        elif engine is not None:
+            progress: EngineProgress = message
+            self._num_steps += progress.num_steps
+            self._step_s += progress.step_s
             for each in progress.finished:
-                member.under_way.pop(each.request_id, None)
+                engine.unfinished.pop(each.request_id, None)
             return progress.finished
         return []
 
-    def _miss(self, connection: Connection) -> None:
-        """Somebody has ended."""
-        assert self._processes is not None
+    def _handle_exit(self, connection: Connection) -> None:
+        """Reacts to the exit of the loader or of an engine."""
         self._selector.unregister(connection)
-        if connection is self._processes.parent:
-            if self._coming and not self._members:
-                self._lack(f"the process that makes engines {self._processes.ending}")
+        if connection is self._processes.loader:
+            if self._starting and not self._engines:
+                self._handle_start_failure(
+                    f"the process that loads the checkpoint {self._processes.exit_reason}"
+                )
             return
         connection.close()
-        if connection in self._coming:
-            self._coming.remove(connection)
-            self._lack("an engine has ended before it was ready")
+        if connection in self._starting:
+            self._starting.remove(connection)
+            self._handle_start_failure("an engine process exited before it was ready")
             return
-        logger.warning("an engine's process has ended; another takes its place")
-        self._take_back(self._members.pop(connection).under_way.values())
+        logger.warning("an engine process exited; starting another")
+        self._requeue(self._engines.pop(connection).unfinished.values())
         try:
-            self._call_engine(self._processes)
+            self._start_engine()
         except OSError:
-            if not (self._members or self._coming):
-                self._dismiss_processes()  # all are gone: they are called anew when needed
+            if not (self._engines or self._starting):
+                self._stop_engines()  # `_ensure_started` starts other processes when needed
 
-    def _take_back(self, requests: Collection[Request]) -> None:
-        """Puts at the head of the line what an engine held that has ended."""
-        lost = [request for request in requests if request.request_id in self._tried]
-        if lost:
+    def _requeue(self, requests: Collection[SegmentRequest]) -> None:
+        """Queues the requests of an engine that exited again, each at most once."""
+        num_lost = 0
+        for request in requests:
+            if request.request_id in self._retried:
+                num_lost += 1
+                continue
+            self._retried.add(request.request_id)
+            del self._assigned[request.request_id]
+            self._enqueue(request)
+        if num_lost:
             self._failure = EngineFailure(
-                f"two engines ended in the middle of {len(lost)} segments"
+                f"two engine processes exited, one after the other, while translating the same "
+                f"{num_lost} segments; the log of the system may say why"
             )
-        again = [request for request in requests if request.request_id not in self._tried]
-        for request in again:
-            self._tried.add(request.request_id)
-            self._holders[request.request_id] = None
-        for bulk, line in ((False, self._line), (True, self._bulk_line)):
-            behind = dict(line)
-            line.clear()
-            line.update({each.request_id: each for each in again if each.bulk is bulk})
-            line.update(behind)
 
-    def _lack(self, reason: str) -> None:
-        """What becomes of the team when an engine that was called will not come."""
-        if not self._have_come:  # nor would others
-            self._do_without(reason)
-        elif self._members or self._coming:
-            logger.warning("going on with fewer engines: %s", reason)
+    def _handle_start_failure(self, reason: str) -> None:
+        """Decides how the pool goes on when an engine does not start."""
+        if not self._any_ready:
+            self._give_up(reason)  # other engines would fail as well
+        elif self._engines or self._starting:
+            logger.warning("continuing with fewer engine processes: %s", reason)
         else:
-            logger.warning("engines are called anew: %s", reason)
-            self._dismiss_processes()
+            logger.warning("restarting all engine processes: %s", reason)
+            self._stop_engines()
 
-    def _do_without(self, reason: str) -> None:
-        """Goes on with the caller's own engine, if there is one."""
-        held = [member.under_way.values() for member in self._members.values()]
-        self._dismiss_processes()
-        for requests in held:
-            self._take_back(requests)
-        if self._own is None:
-            self._failure = NoEngine(reason)
-        else:
-            logger.warning("going on with one engine: %s", reason)
-            self._gave_up = True
+    def _give_up(self, reason: str) -> None:
+        """Ends processes of which no engine will come; the next step raises NoEngine."""
+        self._stop_engines()
+        self._failure = NoEngine(reason)
 
-    def _tell_failure(self) -> None:
+    def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
 
-def _closed() -> EngineProcesses:
-    raise NoEngine("the engines are closed")
-
-
-@runtime_checkable
-class _Taker(Protocol):
-    """What deals with requests: an Engine, or a process that has one."""
-
-    @property
-    def num_under_way(self) -> int: ...
-
-    def admit(self, request: Request) -> None: ...
-
-    def cancel(self, request_id: int) -> None: ...
-
-
-class _Member:
-    """One engine in a process."""
+class _EngineHandle:
+    """The pool's end of the connection to one engine."""
 
     def __init__(self, connection: Connection, process_id: int) -> None:
         self.process_id = process_id
-        self.under_way: dict[int, Request] = {}  # what it was given and has not finished
+        self.unfinished: dict[int, SegmentRequest] = {}  # by request id
         self._connection = connection
 
     @property
-    def num_under_way(self) -> int:
-        return len(self.under_way)
+    def num_unfinished(self) -> int:
+        return len(self.unfinished)
 
-    def admit(self, request: Request) -> None:
-        self.under_way[request.request_id] = request
-        self._tell(request)
+    def submit(self, request: SegmentRequest) -> None:
+        self.unfinished[request.request_id] = request
+        self._send(request)
 
     def cancel(self, request_id: int) -> None:
-        self.under_way.pop(request_id, None)
-        self._tell(Cancellation(request_id))
+        self.unfinished.pop(request_id, None)
+        self._send(Cancellation(request_id))
 
-    def _tell(self, message: Request | Cancellation) -> None:
-        # One that has ended is noticed where its results are waited for.
+    def _send(self, message: SegmentRequest | Cancellation) -> None:
+        # An engine that has exited is noticed where its messages are received.
         with contextlib.suppress(OSError):
             self._connection.send(message)

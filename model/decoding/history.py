@@ -1,7 +1,7 @@
-"""What the hypotheses of one lane were made of: back-pointers and piece columns, kept as tensors.
+"""Back-pointers and pieces of a batch's hypotheses, kept as tensors, and how to read them.
 
-A step writes one column; nothing is copied when beams are reordered. The words of a hypothesis are
-read by following its back-pointers, once, when its sentence has finished.
+A step writes one column; nothing is copied when beams are reordered. The pieces of a hypothesis are
+read once, along its back-pointers, when its sentence has finished.
 """
 
 import math
@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model.decoding.beam_search import Choice, Hypothesis, SearchConfig, SearchState, length_penalty
+from model.decoding.beam_search import Choice, SearchState
+from model.decoding.search_config import Hypothesis, SearchConfig, length_penalty
 from model.errors import CheckpointError
 
 
 class History:
-    """Columns [step of the lane, slot, place in the beam]; the same ones serve again and again."""
+    """Tensors of [step, slot, place in the beam]; a step overwrites the column of an old step."""
 
     def __init__(
         self,
@@ -25,7 +26,7 @@ class History:
         device: torch.device,
         src_len: int | None,
     ) -> None:
-        """`src_len`: width of the attention rows to keep; None keeps none."""
+        """num_steps: columns to keep; src_len: width of the attention rows to keep, None: none."""
         shape = (num_steps, num_slots, beam_size)
         self.token_ids = torch.zeros(shape, dtype=torch.long, device=device)
         self.parents = torch.zeros(shape, dtype=torch.long, device=device)
@@ -34,13 +35,13 @@ class History:
 
     @property
     def num_steps(self) -> int:
-        """Steps that are remembered."""
+        """Number of steps that are kept."""
         return self.token_ids.shape[0]
 
     def write(
         self, step: int, choice: Choice, attention_weights: Float[Tensor, "rows src_len"]
     ) -> None:
-        """One column for every slot, at the lane's step; attention by the parent's place."""
+        """Writes the column of one step, for every slot; attention by the parent's place."""
         column = step % self.num_steps
         self.token_ids[column] = choice.token_ids
         self.parents[column] = choice.parents
@@ -49,7 +50,7 @@ class History:
             self.attention[column] = attention_weights.view(*choice.parents.shape, -1)
 
     def take(self, other: "History", old_slots: list[int], steps: range) -> None:
-        """Copies these slots of another history (of equal beam size) to the front of this one."""
+        """Copies these slots of another history of equal beam size to the front of this one."""
         num = len(old_slots)
         old = torch.tensor([step % other.num_steps for step in steps], dtype=torch.long)[:, None]
         new = torch.tensor([step % self.num_steps for step in steps], dtype=torch.long)[:, None]
@@ -69,10 +70,10 @@ class History:
         config: SearchConfig,
         src_len: int | None,
     ) -> tuple[Hypothesis, ...]:
-        """The `n_best` of one settled slot, finished ones first, each group best first.
+        """Returns the n_best hypotheses of one slot, finished ones first, each group best first.
 
-        Fewer only where fewer exist. `steps`: of the lane, those that the slot took part in;
-        `src_len`: give attention over that many source places.
+        Fewer only where fewer exist. steps: the batch's steps since the request got its slot;
+        src_len: source places of the returned attention, None: without attention.
         """
         reader = _Reader(self, slot, steps, config.length_penalty, src_len)
         best = slice(config.n_best)
@@ -84,17 +85,19 @@ class History:
             strict=True,
         )
         live = enumerate(state.log_probs[slot, best].tolist())
-        found = [reader.finished(*hypothesis) for hypothesis in ended if hypothesis[0] > -math.inf]
-        if len(found) < config.n_best:
-            found += [
+        hypotheses = [
+            reader.finished(*hypothesis) for hypothesis in ended if hypothesis[0] > -math.inf
+        ]
+        if len(hypotheses) < config.n_best:
+            hypotheses += [
                 reader.cut(place, log_prob) for place, log_prob in live if log_prob > -math.inf
             ]
-        if not found:
+        if not hypotheses:
             raise CheckpointError(
-                "the network's outputs are not numbers; the checkpoint's weights are damaged"
+                "the network returned NaN: the checkpoint's weights are damaged; export it again"
             )
-        found.sort(key=lambda hypothesis: (not hypothesis.finished, -hypothesis.score))
-        return tuple(found[: config.n_best])
+        hypotheses.sort(key=lambda hypothesis: (not hypothesis.finished, -hypothesis.score))
+        return tuple(hypotheses[: config.n_best])
 
 
 class _Reader:
@@ -117,16 +120,16 @@ class _Reader:
     def finished(
         self, log_prob: float, final_log_prob: float, length: int, parent: int
     ) -> Hypothesis:
-        """The hypothesis that EOS ended as its `length`-th piece, behind `parent`."""
+        """Returns the hypothesis of `length` pieces whose last one, EOS, followed `parent`."""
         rows = self._rows(length - 1, parent)
         return self._hypothesis(rows, log_prob, end=(length - 1, parent, final_log_prob))
 
     def cut(self, place: int, log_prob: float) -> Hypothesis:
-        """The live hypothesis at this place, as long as it is."""
+        """Returns the unfinished hypothesis at this place."""
         return self._hypothesis(self._rows(self.num_steps, place), log_prob, end=None)
 
     def _rows(self, length: int, place: int) -> list[tuple[int, int, int]]:
-        """(step, place, parent's place) of a hypothesis of `length` pieces, first step first."""
+        """Returns (step, place, parent's place) of each piece of a hypothesis, in order."""
         rows = []
         for step in range(length - 1, -1, -1):
             parent = self.parents[step][place]
@@ -142,11 +145,13 @@ class _Reader:
         end: tuple[int, int, float] | None,
     ) -> Hypothesis:
         token_log_probs = [self.token_log_probs[step][place] for step, place, _ in rows]
-        looked = [(step, parent) for step, _, parent in rows]  # attention stands at the parent
+        attention_places = [
+            (step, parent) for step, _, parent in rows
+        ]  # attention is stored at the parent's place
         if end is not None:
             step, parent, final_log_prob = end
             token_log_probs.append(final_log_prob)
-            looked.append((step, parent))
+            attention_places.append((step, parent))
         return Hypothesis(
             token_ids=tuple(self.token_ids[step][place] for step, place, _ in rows),
             log_prob=log_prob,
@@ -154,6 +159,6 @@ class _Reader:
             token_log_probs=tuple(token_log_probs),
             attention=None
             if self.attention is None
-            else tuple(tuple(self.attention[step][parent]) for step, parent in looked),
+            else tuple(tuple(self.attention[step][parent]) for step, parent in attention_places),
             finished=end is not None,
         )

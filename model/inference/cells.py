@@ -1,6 +1,6 @@
-"""One step of an LSTM, GRU or tanh layer, made ready for translating; the same weights as training.
+"""Steps of LSTM, GRU and tanh layers, prepared for translating.
 
-tanh(x) is computed as 2 sigmoid(2x) - 1, see pointwise.py; the weights are doubled beforehand.
+tanh(x) is computed as 2 sigmoid(2x) - 1 (pointwise.py); the weights are doubled beforehand.
 """
 
 import torch
@@ -13,7 +13,7 @@ from model.network.recurrent import RecurrentLayer, RecurrentState
 
 
 class Cell:
-    """A recurrent layer's step, its input given as gates: W x + b, in the order of `input_rows`."""
+    """The step of a recurrent layer, whose input is given as its product with `input_weight`."""
 
     def __init__(
         self, layer: RecurrentLayer, precision: ProductPrecision, *, bound: float = 1.0
@@ -25,10 +25,10 @@ class Cell:
         # A GRU's reset gate scales the hidden part of the candidate, its bias included.
         self.input_weight: Float[Tensor, "gates inputs"] = input_weight
         self.input_bias: Float[Tensor, " gates"] = input_bias
-        self._hidden_product = pack(hidden_weight, hidden_bias, precision, bound=bound)
+        self.hidden_product = pack(hidden_weight, hidden_bias, precision, bound=bound)
 
     def _rearranged(self, rows: Tensor) -> Tensor:
-        """Gates that end in tanh doubled; an LSTM's sigmoid gates side by side."""
+        """Doubles the gates that end in tanh; puts the sigmoid gates of an LSTM side by side."""
         if self.kind == "lstm":
             remembered, forgotten, candidate, shown = rows.chunk(4)
             return torch.cat([remembered, forgotten, shown, 2 * candidate])
@@ -38,8 +38,8 @@ class Cell:
         return 2 * rows
 
     def step(self, gates: Float[Tensor, "rows gates"], state: RecurrentState) -> RecurrentState:
-        """The state after one more input; `gates` is left as it was."""
-        hidden_gates = self._hidden_product(state.hidden)
+        """Returns the state after one more input; does not change `gates`."""
+        hidden_gates = self.hidden_product(state.hidden)
         if state.cell is not None:
             return _lstm(hidden_gates.add_(gates), state.cell)
         if self.kind == "gru":
@@ -48,7 +48,7 @@ class Cell:
 
 
 def _lstm(gates: Tensor, cell: Tensor) -> RecurrentState:
-    """Writes over `gates`."""
+    """Returns the next state of an LSTM; writes over `gates`."""
     remembered, forgotten, shown, candidate = sigmoid_(gates).chunk(4, dim=1)
     # f c + i (2g - 1)
     cell = (forgotten * cell).addcmul_(remembered, candidate, value=2.0).sub_(remembered)

@@ -1,4 +1,4 @@
-"""`Encoder` as translating uses it on a CPU: every place through the decoder's kind of cells."""
+"""The encoder prepared for translating on a CPU, computed step by step like the decoder."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.inference.cells import Cell
-from model.inference.products import ProductPrecision, pack
+from model.inference.products import Product, ProductPrecision, pack
 from model.network.batch import SourceBatch
 from model.network.encoder import Encoder
 from model.network.recurrent import RecurrentLayer, RecurrentState, reorder, reversed_positions
 
-_NORM_BOUND = 5.0  # standard deviations; int8 cuts off what layer normalisation leaves beyond
+_NORM_BOUND = 5.0  # standard deviations; int8 clips larger outputs of layer normalisation
 
 
 class PackedEncoder:
-    """Source ids -> states and summary; `bound` is the largest number among the states."""
+    """Computes states and summary of sources; `bound` is the largest number in the states."""
 
     def __init__(self, encoder: Encoder, precision: ProductPrecision) -> None:
         self._residual = encoder.residual
@@ -36,10 +36,20 @@ class PackedEncoder:
             below = [self.bound] if self._residual and index > 0 else []
             self.bound = sum_bound([*below, norm_bound(norm)])
 
+    @property
+    def products(self) -> list[Product]:
+        """All that a translation needs."""
+        return [
+            product
+            for layers in self._layers
+            for layer in layers
+            for product in (layer.input_product, layer.cell.hidden_product)
+        ]
+
     def __call__(
         self, source: SourceBatch
     ) -> tuple[Float[Tensor, "batch src_len enc"], Float[Tensor, "batch enc"]]:
-        """What `Encoder.forward` returns."""
+        """Returns the same as `Encoder.forward`."""
         positions = reversed_positions(source.lengths, source.token_ids.shape[1])
         states = functional.embedding(source.token_ids, self._embedding)
         for index, (layers, norm) in enumerate(zip(self._layers, self._norms, strict=True)):
@@ -55,31 +65,31 @@ class PackedEncoder:
 
 
 class _EncoderLayer:
-    """One direction of one layer."""
+    """One direction of one encoder layer."""
 
     def __init__(self, layer: RecurrentLayer, precision: ProductPrecision, bound: float) -> None:
-        self._cell = Cell(layer, precision)
-        self._input_product = pack(
-            self._cell.input_weight, self._cell.input_bias, precision, bound=bound, clip=True
+        self.cell = Cell(layer, precision)
+        self.input_product = pack(
+            self.cell.input_weight, self.cell.input_bias, precision, bound=bound, clip=True
         )
 
     def __call__(
         self, inputs: Float[Tensor, "batch time size"]
     ) -> Float[Tensor, "batch time hidden"]:
-        """The hidden state behind every place."""
+        """Returns the hidden state after every place."""
         by_time = inputs.transpose(0, 1)
-        gates = self._input_product(by_time.flatten(0, 1)).unflatten(0, by_time.shape[:2])
-        hidden = inputs.new_zeros(inputs.shape[0], self._cell.size)
-        state = RecurrentState(hidden, hidden if self._cell.kind == "lstm" else None)
+        gates = self.input_product(by_time.flatten(0, 1)).unflatten(0, by_time.shape[:2])
+        hidden = inputs.new_zeros(inputs.shape[0], self.cell.size)
+        state = RecurrentState(hidden, hidden if self.cell.kind == "lstm" else None)
         outputs = []
         for gates_now in gates.unbind(0):
-            state = self._cell.step(gates_now, state)
+            state = self.cell.step(gates_now, state)
             outputs.append(state.hidden)
         return torch.stack(outputs, dim=1)
 
 
 def frozen_norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Layer normalisation with weights that no longer change, or nothing."""
+    """Returns layer normalisation with copied weights, or the identity."""
     if not isinstance(norm, nn.LayerNorm):
         return lambda states: states
     weight, bias = norm.weight.detach().clone(), norm.bias.detach().clone()
@@ -87,18 +97,18 @@ def frozen_norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def norm_bound(norm: nn.Module) -> float:
-    """The largest number behind a layer: a recurrent state stays within [-1, 1]."""
+    """Returns the largest output of a layer; a recurrent state stays within [-1, 1]."""
     if not isinstance(norm, nn.LayerNorm):
         return 1.0
     return float((_NORM_BOUND * norm.weight.abs() + norm.bias.abs()).max())
 
 
 def sum_bound(bounds: Sequence[float]) -> float:
-    """How large a residual sum gets, hardly ever more: its parts point in different directions."""
+    """Returns how large a residual sum gets, rarely more: its parts differ in direction."""
     return math.hypot(*bounds)
 
 
 def recurrent(layer: nn.Module) -> RecurrentLayer:
-    """The layer as what it is, for the type checker."""
+    """Returns the layer with its type, for the type checker."""
     assert isinstance(layer, RecurrentLayer)
     return layer

@@ -8,19 +8,37 @@ with less work:
 - All gates of a layer, and all starting states, come out of one product.
 - Products run in the precision asked for (products.py); all between them is fp32.
 
-On a GPU the encoder stays the one that trains, with cuDNN's layers.
+On a CPU a sentence gets the same numbers in any batch, to the last bit. Nothing on the way calls
+torch's own `linear`, `matmul`, `bmm` or `einsum`, which may reach MKL; what each part rests on:
+
+- the products of encoder, cells, attention's queries and keys, starting states, input feeding,
+  readout and whole output layer: Product, packed for oneDNN, in row counts that were found to agree
+  (products.py, row_counts.py); the table of target words, too, made once
+- attention's scores and contexts: sums in a fixed order, by embedding_bag or over the last
+  dimension (packed_attention.py)
+- the narrowed output layer: oneDNN likewise, with widths that were found to agree as well, in int8
+  whole numbers (output_layer.py)
+- forced scoring: these same steps (forced_scoring.py)
+- what is computed number by number: torch's vectorised functions; sigmoid apart (pointwise.py) they
+  do not depend on the place
+- softmax, layer normalisation, the sum over the vocabulary: each row by itself
+
+`exact` tries the whole (self_check.py) and says whether it is so on this machine.
+
+On a GPU the encoder stays the one that trains, with cuDNN's layers, and the rest is torch's own.
 """
 
 import copy
+import functools
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from model.inference.cells import Cell
 from model.inference.output_layer import Narrowing, OutputLayer
+from model.inference.packed_attention import PackedAttention
 from model.inference.packed_encoder import (
     PackedEncoder,
     frozen_norm,
@@ -28,13 +46,16 @@ from model.inference.packed_encoder import (
     recurrent,
     sum_bound,
 )
-from model.inference.products import Product, ProductPrecision, pack
-from model.network.attention import AdditiveAttention, EncodedSource
+from model.inference.products import FloatProduct, Product, ProductPrecision, pack
+from model.inference.self_check import is_batch_invariant
+from model.network.attention import AdditiveAttention, Attention, EncodedSource
 from model.network.batch import SourceBatch
 from model.network.decoder import DecoderState
 from model.network.encoder import Encoder
 from model.network.pointwise import tanh_of_half_
 from model.network.seq2seq import Seq2Seq
+
+_WORDS_TOGETHER = 512  # multiplied beforehand
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,7 @@ class PackedNetwork:
 
     def __init__(self, network: Seq2Seq, precision: ProductPrecision) -> None:
         self.config = network.config
+        self.precision = precision
         self.device = next(network.parameters()).device
         with torch.no_grad():
             self._encoder: _GpuEncoder | PackedEncoder
@@ -60,6 +82,16 @@ class PackedNetwork:
                 self._encoder = PackedEncoder(network.encoder, precision)
             self._decoder = _PackedDecoder(network, precision, self._encoder.bound)
             self._output = OutputLayer(network.output, precision)
+
+    @functools.cached_property
+    def exact(self) -> bool:
+        """Whether a sentence gets the same numbers in any batch here; tried when first asked."""
+        products = [*self._encoder.products, *self._decoder.products, *self._output.products]
+        return (
+            all(product.exact for product in products)
+            and self._output.narrows_exactly
+            and is_batch_invariant(self)
+        )
 
     def encode(self, source: SourceBatch) -> DecoderState:
         """Reads the sources once; the state before their first target word, one row each."""
@@ -93,6 +125,7 @@ class _GpuEncoder:
         self._encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
         self._dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         self.bound = 1.0  # only int8 asks, and a GPU has none
+        self.products: list[Product] = []
 
     def __call__(self, source: SourceBatch) -> tuple[Tensor, Tensor]:
         with torch.autocast("cuda", self._dtype, enabled=self._dtype != torch.float32):
@@ -130,24 +163,33 @@ class _PackedDecoder:
         # Doubled for the tanh of the readout.
         states_readout, word_readout = (2 * decoder.readout.weight).tensor_split([-size], dim=1)
         self._readout_product = self._pack(states_readout, None, max(bounds[-1], values_bound))
-        # Half as wide is half as much to read at every step, and a fraction of the time to make.
+        word_product = FloatProduct(
+            torch.cat([word_gates, word_readout]),
+            torch.cat([bottom.input_bias, 2 * decoder.readout.bias]),
+            torch.float32,
+        )
+        # Half as wide is half as much to read at every step.
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-        self._word_table = functional.linear(
-            embedding.to(dtype),
-            torch.cat([word_gates, word_readout]).to(dtype),
-            torch.cat([bottom.input_bias, 2 * decoder.readout.bias]).to(dtype),
+        self._word_table = torch.cat(
+            [word_product(words).to(dtype) for words in embedding.split(_WORDS_TOGETHER)]
         )
         self._num_gates = word_gates.shape[0]
 
-        self._attention = copy.deepcopy(decoder.attention).requires_grad_(False)
-        query = self._attention.query
+        attention = copy.deepcopy(decoder.attention).requires_grad_(False)
+        additive = isinstance(attention, AdditiveAttention)
+        self._attention: Attention | PackedAttention = attention
+        factor = 1
+        if embedding.device.type == "cpu":
+            self._attention = PackedAttention(attention)
+            factor = 2 if additive else 1  # PackedAttention says why
+        query = attention.query
         self._query_product: Product | None = None
         if isinstance(query, nn.Linear):
-            self._query_product = self._pack(query.weight, None, bounds[0])
+            self._query_product = self._pack(factor * query.weight, None, bounds[0])
         self._key_product: Product | None = None
-        if isinstance(self._attention, AdditiveAttention):
-            key = self._attention.key
-            self._key_product = self._pack(key.weight, key.bias, values_bound)
+        if isinstance(attention, AdditiveAttention):
+            key = attention.key
+            self._key_product = self._pack(factor * key.weight, factor * key.bias, values_bound)
 
         starts = [*decoder.initial_hidden, *decoder.initial_cell]
         self._start_product = self._pack(
@@ -155,6 +197,18 @@ class _PackedDecoder:
             torch.cat([start.bias for start in starts]),
             values_bound,
         )
+
+    @property
+    def products(self) -> list[Product]:
+        """All that a translation may need."""
+        some = (self._context_product, self._query_product, self._key_product)
+        return [
+            *(cell.hidden_product for cell in self._cells),
+            *(product for product in some if product is not None),
+            *self._upper_products,
+            self._readout_product,
+            self._start_product,
+        ]
 
     def _pack(self, weight: Tensor, bias: Tensor | None, bound: float) -> Product:
         bias = None if bias is None else bias.detach()

@@ -1,4 +1,4 @@
-"""Which device and which number format a translator computes with.
+"""Choice of the device and the number format that a translator computes with.
 
 `fp32` is the reference. `bf16` halves the weights' memory and is fast where the processor has
 AVX512-BF16 or AMX, and on GPUs. `int8` quarters it and is fast where the processor has VNNI or AMX;
@@ -17,7 +17,7 @@ Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 
 def resolve_device(device: str) -> torch.device:
-    """'auto', 'cpu', 'cuda' or 'cuda:1' as a device that is really there; ConfigError otherwise."""
+    """Returns the device for 'auto', 'cpu', 'cuda' or 'cuda:1'; ConfigError if there is none."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -35,13 +35,15 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> ProductPrecision:
-    """The format that is taken, never 'auto'; ConfigError if this machine cannot have it."""
+    """Returns the format to use, never 'auto'; ConfigError if this machine lacks it."""
     if precision == "auto":
         return "bf16" if device.type == "cuda" else fastest_precision()
     if precision == "int8":
         failure = "a GPU has no int8 here" if device.type == "cuda" else int8_failure()
         if failure is not None:
-            raise ConfigError(f"precision int8 is not to be had: {failure}; use bf16 or fp32")
+            raise ConfigError(
+                f"precision int8 is not available on this machine: {failure}; use bf16 or fp32"
+            )
     for known in get_args(ProductPrecision):
         if precision == known:
             taken: ProductPrecision = known

@@ -5,7 +5,10 @@ Results are fp32 whatever the format, and everything between two products is com
 int8: weights are rounded to 8 bits, each row with a scale of its own. Inputs are rounded with a
 fixed scale, which costs less than measuring every input and needs no calibration: a recurrent state
 cannot leave [-1, 1], so its range is known before it is computed. Sums of 8-bit products are whole
-numbers, so a row's result cannot depend on the rows beside it: int8 is bit-equal in any company.
+numbers, which no order of adding changes; but kernels differ in how they round a scaled sum.
+
+On a CPU a row's result does not depend on the rows beside it, in any format: row_counts.py chooses
+how many rows a call takes.
 
 How the formats compare, in microseconds on one core of an AMD EPYC with AVX-512 VNNI and BF16, for
 1,024 inputs and outputs and so many rows (torch 2.13; measured by
@@ -21,7 +24,7 @@ Other roads in torch: the linear layer as it is (fp32 by MKL, which is slow on t
 at 5 rows, 7,222 at 320; bf16 91 and 1,620), `_int_mm` (50 and 728, scales and bias still to be
 applied; the narrowed output layer takes it, whose weights change too often to be packed), 8-bit
 weights with bf16 inputs (`_weight_int8pack_mm`: 79 and 4,204), `torch.ao.quantization` (deprecated,
-and its inputs share one scale, so that company would change a result), torch.compile and
+and its inputs share one scale, so that other rows would change a result), torch.compile and
 AOTInductor (need a compiler on the user's machine). Other libraries, the same product alone: ONNX
 Runtime 1.31 takes 69 and 3,244 in fp32, 21 and 894 in int8 with a fixed scale; OpenVINO 2026.4
 72 and 3,096 in fp32, 48 and 1,516 in bf16, 39 and 1,002 in int8. They use the same kernels or no
@@ -33,6 +36,7 @@ import functools
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import Literal, get_args
 
 import torch
@@ -40,15 +44,57 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from model.inference.row_counts import RowCounts, multiply_in
+
 ProductPrecision = Literal["fp32", "bf16", "int8"]
 
 _ZERO_POINT = 128  # the byte that stands for 0
 _LARGEST = 127
 _measuring = threading.Lock()
+# bf16 in fewer rows at a time would be slower than fp32.
+_SMALLEST_BF16_BLOCK = 8
 _CLEARLY_FASTER = 0.6  # of fp32's time; with VNNI or AMX int8 takes a sixth to a half
 
 
-class FloatProduct:
+_row_counts: dict[tuple[object, ...], RowCounts] = {}  # of all products of this process, by shape
+
+
+class Product(ABC):
+    """Weights made ready for one precision.
+
+    On a CPU a row's result does not depend on the other rows: see row_counts.py.
+    """
+
+    _key: tuple[object, ...]  # products that are alike in this run the same kernels
+    _num_inputs: int
+    _on_cpu: bool
+    _smallest_block: int
+
+    def __call__(self, inputs: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+        if not self._on_cpu:
+            return self._multiply(inputs)
+        calls = self._counts().calls(inputs.shape[0], self._multiply)
+        return multiply_in(calls, inputs, self._multiply)
+
+    @property
+    def exact(self) -> bool:
+        """Whether a row's result is the same in any batch, to the last bit."""
+        return self._on_cpu and self._counts().exact
+
+    def _counts(self) -> RowCounts:
+        key = (*self._key, torch.get_num_threads())
+        counts = _row_counts.get(key)
+        if counts is None:
+            counts = _row_counts[key] = RowCounts(
+                self._multiply, self._num_inputs, smallest_block=self._smallest_block
+            )
+        return counts
+
+    @abstractmethod
+    def _multiply(self, inputs: Tensor) -> Tensor: ...
+
+
+class FloatProduct(Product):
     """Weights and inputs in fp32 or bf16; on a CPU by oneDNN, weights laid out as it likes them."""
 
     def __init__(
@@ -60,14 +106,18 @@ class FloatProduct:
         self._dtype = dtype
         self._weight = weight.to(dtype, copy=True).contiguous()
         self._bias = None if bias is None else bias.to(dtype, copy=True)
-        self._packed = weight.device.type == "cpu" and _can_pack(dtype)
+        self._on_cpu = weight.device.type == "cpu"
+        self._packed = self._on_cpu and _can_pack(dtype)
         if self._packed:
             self._weight = _reorder(self._weight)
+        self._key = (dtype, tuple(weight.shape), bias is None)
+        self._num_inputs = weight.shape[1]
+        self._smallest_block = 1 if dtype == torch.float32 else _SMALLEST_BF16_BLOCK
 
-    def __call__(self, inputs: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+    def _multiply(self, inputs: Tensor) -> Tensor:
         inputs = inputs.to(self._dtype)
         if self._packed:
-            return _multiply(inputs, self._weight, self._bias).float()
+            return _multiply_packed(inputs, self._weight, self._bias).float()
         return functional.linear(inputs, self._weight, self._bias).float()
 
 
@@ -78,7 +128,8 @@ def _can_pack(dtype: torch.dtype) -> bool:
     if not (has_products and torch.backends.mkldnn.is_available()):
         return False
     try:
-        found = _multiply(torch.ones(2, 8, dtype=dtype), _reorder(torch.ones(4, 8, dtype=dtype)))
+        weight = _reorder(torch.ones(4, 8, dtype=dtype))
+        found = _multiply_packed(torch.ones(2, 8, dtype=dtype), weight)
     except RuntimeError:
         return False
     return bool((found == 8).all())
@@ -89,12 +140,12 @@ def _reorder(weight: Tensor) -> Tensor:
     return reordered
 
 
-def _multiply(inputs: Tensor, reordered: Tensor, bias: Tensor | None = None) -> Tensor:
+def _multiply_packed(inputs: Tensor, reordered: Tensor, bias: Tensor | None = None) -> Tensor:
     outputs: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, reordered, bias, "none", [], "")
     return outputs
 
 
-class Int8Product:
+class Int8Product(Product):
     """8-bit weights and inputs by oneDNN, which uses AMX or VNNI where the processor has them."""
 
     def __init__(
@@ -114,8 +165,12 @@ class Int8Product:
         # What is added before cutting off the fraction; the half rounds to the nearest.
         self._middle = torch.tensor(_ZERO_POINT + 0.5)
         self._packed = torch.ops.onednn.qlinear_prepack(codes, None)
+        self._key = (torch.int8, tuple(weight.shape), bias is None)
+        self._num_inputs = weight.shape[1]
+        self._on_cpu = True
+        self._smallest_block = 1
 
-    def __call__(self, inputs: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+    def _multiply(self, inputs: Tensor) -> Tensor:
         codes = torch.add(self._middle, inputs, alpha=1 / self._step)
         if self._clip:
             codes.clamp_(0.5, 255.5)
@@ -135,9 +190,6 @@ class Int8Product:
             "",
         )
         return outputs
-
-
-Product = FloatProduct | Int8Product
 
 
 def pack(
@@ -171,7 +223,7 @@ def int8_failure() -> str | None:
     # The largest numbers: processors without VNNI add pairs in 16 bits, which can overflow.
     try:
         weight = torch.ones(32, 64)
-        found = Int8Product(weight, None)(torch.ones(8, 64))
+        found = Int8Product(weight, None)._multiply(torch.ones(8, 64))
     except RuntimeError as error:
         return f"8-bit products do not work here: {str(error).splitlines()[0]}"
     if not torch.allclose(found, torch.full((8, 32), 64.0), rtol=1e-3):
@@ -183,9 +235,9 @@ def fastest_precision() -> ProductPrecision:
     """int8 where this machine multiplies 8-bit numbers clearly faster than fp32, else fp32.
 
     Takes some milliseconds, once. bf16 is never taken: it gains little over int8 where there is
-    int8, and its sums may depend on the rows beside them, so a sentence could change with its
-    company. Between two formats this far apart every process of a machine decides alike, and the
-    command and the service translate the same.
+    int8, and on some machines its sums depend on the rows beside them. Between two formats this far
+    apart every process of a machine decides alike, and the command and the service translate the
+    same.
     """
     with _measuring:  # several models that are loaded at once would disturb each other
         return _fastest_precision()
@@ -205,8 +257,8 @@ def _fastest_precision() -> ProductPrecision:
 
 def _seconds(precision: ProductPrecision, rows: int = 40, *, size: int = 1024) -> float:
     """Of one product of `size` inputs and outputs, the best of a few."""
-    product = pack(torch.full((size, size), 0.5), None, precision)
-    inputs = torch.full((rows, size), 0.5)
+    product = pack(torch.rand(size, size) - 0.5, None, precision)
+    inputs = torch.rand(rows, size)
     product(inputs)  # the first call chooses kernels
     best = math.inf
     for _ in range(15):  # the rest of the machine does not disturb all of them

@@ -1,56 +1,89 @@
-"""Where the decoder looks: scores of decoder states against source states; stateless.
+"""Attention of decoder states over source states; stateless.
 
 Keys are projected once per source (`keys`). The queries of one source (the words of a target in
-training, the beams in a search) share them, so keys and values are never copied per beam. Queries
-are projected and attended with in two steps, because translating projects in another precision.
+training, the beams in a search) share them, so keys and values are never copied per beam.
+Projecting queries and attending with them are two steps, because translating projects in another
+precision.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model.config import ModelConfig
 from model.network.pointwise import sigmoid_
 
-_CACHED = 2**17  # numbers of a step that are kept in a core's cache: half a megabyte
+_CACHED = 2**17  # numbers of a step that fit into a core's cache: half a megabyte
 
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """Source sentences as the decoder sees them; one row each, shared by all beams."""
+    """Encoded source sentences; one row each, shared by all beams."""
 
     keys: Float[Tensor, "batch src_len key"]  # what queries are compared with
     values: Float[Tensor, "batch src_len enc"]  # what contexts are made of
     mask: Bool[Tensor, "batch src_len"]
     summary: Float[Tensor, "batch enc"]  # the whole sentence in one vector
 
+    def select(self, sentences: Int[Tensor, " new_batch"]) -> "EncodedSource":
+        """These sentences in this order; repeats are allowed."""
+        return EncodedSource(
+            keys=_in_its_layout(self.keys, lambda keys: keys.index_select(0, sentences)),
+            values=self.values.index_select(0, sentences),
+            mask=self.mask.index_select(0, sentences),
+            summary=self.summary.index_select(0, sentences),
+        )
+
+    def resized(self, src_len: int) -> "EncodedSource":
+        """Cut or padded to `src_len` places, which must hold all real tokens."""
+        missing = src_len - self.mask.shape[1]  # negative: pad cuts
+        by_number = self.keys.transpose(1, 2)
+        if by_number.is_contiguous():
+            keys = functional.pad(by_number, (0, missing)).transpose(1, 2)
+        else:
+            keys = functional.pad(self.keys, (0, 0, 0, missing))
+        return replace(
+            self,
+            keys=keys,
+            values=functional.pad(self.values, (0, 0, 0, missing)),
+            mask=functional.pad(self.mask, (0, missing)),
+        )
+
+
+def _in_its_layout(keys: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Keys changed along the batch; packed_attention.py stores those of some kinds transposed."""
+    by_number = keys.transpose(1, 2)
+    return change(by_number).transpose(1, 2) if by_number.is_contiguous() else change(keys)
+
 
 @dataclass(frozen=True)
 class Attended:
-    """One context and one distribution over the source for every query."""
+    """Result of attention: one context and one distribution over the source for every query."""
 
     context: Float[Tensor, "batch queries enc"]
     weights: Float[Tensor, "batch queries src_len"]  # mean over heads; sums to 1, 0 on padding
 
 
 class Attention(nn.Module):
-    """Keys once per source; then queries, projected and compared with them."""
+    """Base of the kinds of attention: makes keys once per source, then attends with queries."""
 
-    query: nn.Module  # what projects queries; translating does it in another precision
+    query: nn.Module  # projects queries
 
     def keys(
         self, values: Float[Tensor, "batch src_len enc"]
     ) -> Float[Tensor, "batch src_len key"]:
-        """What queries are compared with."""
+        """Returns the vectors that queries are compared with."""
         raise NotImplementedError  # each kind has its own
 
     def attend(
         self, projected: Float[Tensor, "batch queries key"], source: EncodedSource
     ) -> Attended:
-        """Where projected queries look, and what they see there."""
+        """Returns weights and contexts of projected queries."""
         raise NotImplementedError  # each kind has its own
 
     def forward(
@@ -62,8 +95,8 @@ class Attention(nn.Module):
 class AdditiveAttention(Attention):
     """v . tanh(W q + U k + b), per head (Bahdanau et al., 2015).
 
-    Computed as 2v . sigmoid(2(W q + U k + b)): the two differ by a sum over v, the same at every
-    source place, which the softmax does not see; pointwise.py says why.
+    Computed as 2v . sigmoid(2(W q + U k + b)), which is faster (pointwise.py). The two differ by a
+    sum over v that is the same at every source place, so the softmax does not change.
     """
 
     query: nn.Linear
@@ -93,13 +126,15 @@ class AdditiveAttention(Attention):
             hidden = torch.sigmoid(queries.unsqueeze(2) + keys.unsqueeze(1))
             energies = torch.matmul(hidden, weight)
         else:
-            # A few sentences at a time: on a CPU what lies between stays in the cache.
+            # On a CPU a few sentences at a time, so that intermediate results stay in the cache.
             size = queries.shape[1] * keys.shape[1] * keys.shape[2]
             few = max(1, _CACHED // size) if queries.device.type == "cpu" else len(queries)
             energies = torch.cat(
                 [
-                    torch.matmul(sigmoid_(some.unsqueeze(2) + theirs.unsqueeze(1)), weight)
-                    for some, theirs in zip(queries.split(few), keys.split(few), strict=True)
+                    torch.matmul(sigmoid_(few_queries.unsqueeze(2) + few_keys.unsqueeze(1)), weight)
+                    for few_queries, few_keys in zip(
+                        queries.split(few), keys.split(few), strict=True
+                    )
                 ]
             )
         return _attend(energies.permute(0, 3, 1, 2), source)
@@ -135,7 +170,7 @@ class MultiplicativeAttention(Attention):
 
 
 class NoAttention(Attention):
-    """The plain encoder-decoder: the summary is every word's context (Cho et al., 2014)."""
+    """No attention: the sentence summary is the context of every word (Cho et al., 2014)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +190,7 @@ class NoAttention(Attention):
 
 
 def build_attention(config: ModelConfig) -> Attention:
-    """The attention that `config` names."""
+    """Returns the attention that `config` asks for."""
     if config.attention == "none":
         return NoAttention()
     if config.attention == "additive":

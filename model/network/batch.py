@@ -1,4 +1,4 @@
-"""Token ids of several sources -> one SourceBatch, padded at the end."""
+"""SourceBatch: token ids of several sources, padded at their end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from model.text.tokenizer import PAD
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """Sources side by side; lengths include EOS, mask is True on real tokens."""
+    """A batch of sources; lengths include EOS, mask is True on real tokens."""
 
     token_ids: Int[Tensor, "batch src_len"]
     lengths: Int[Tensor, " batch"]
@@ -26,18 +26,18 @@ class SourceBatch:
         device: torch.device | str = "cpu",
         pad_to_multiple: int = 1,
     ) -> "SourceBatch":
-        """Pads with PAD to the longest, rounded up to `pad_to_multiple`; appends nothing."""
+        """Pads to the longest length, rounded up to `pad_to_multiple`; does not append EOS."""
         return cls.from_padded(pad(sequences, pad_to_multiple).to(device))
 
     @classmethod
     def from_padded(cls, token_ids: Int[Tensor, "batch src_len"]) -> "SourceBatch":
-        """From ids that are already padded with PAD at their end."""
+        """Makes a batch of ids that are already padded with PAD at their end."""
         mask = token_ids != PAD
         return cls(token_ids=token_ids, lengths=mask.sum(dim=1), mask=mask)
 
 
 def pad(sequences: Sequence[Sequence[int]], multiple: int = 1) -> Int[Tensor, "batch length"]:
-    """Rows of ids, filled up with PAD to one length that `multiple` divides."""
+    """Returns rows of ids, padded with PAD to one length that `multiple` divides."""
     longest = max(len(sequence) for sequence in sequences)
     length = -(-longest // multiple) * multiple
     padded = torch.full((len(sequences), length), PAD, dtype=torch.long)

@@ -1,10 +1,10 @@
-"""The target side: states, contexts and readouts over whole targets; steps: packed_network.py.
+"""The decoder as trained, over whole targets; packed_network.py has its steps for translating.
 
-Two families. `parallel`: the bottom layer reads the target words alone, so in
-training every layer runs over the whole target at once and attention is one batched product.
-`feed`: the bottom layer also reads the previous context (input feeding, Luong et al., 2015), which
-needs a loop over words in training. Attention is always taken from the bottom layer; the upper
-layers and the readout read states and contexts.
+There are two families. `parallel`: the bottom layer reads only the target words, so in training
+every layer runs over the whole target at once and attention is one batched product. `feed`: the
+bottom layer also reads the previous context (input feeding, Luong et al., 2015), which needs a loop
+over words in training. The bottom layer's outputs are the queries of attention; the upper layers
+and the readout read states and contexts.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from model.network.recurrent import RecurrentLayer, RecurrentState
 
 @dataclass(frozen=True)
 class DecoderState:
-    """All that a search carries: constant in size, at word 1 as at word 200.
+    """State of the decoder between two words; its size does not depend on the number of words.
 
     rows = sentences x beam, the beams of one sentence adjacent; `source` has a row per sentence.
     """
@@ -33,11 +33,11 @@ class DecoderState:
     source: EncodedSource
 
     def layer(self, index: int) -> RecurrentState:
-        """The state of one recurrent layer."""
+        """Returns the state of one recurrent layer."""
         return RecurrentState(self.hidden[index], self.cell[index] if self.cell else None)
 
     def select(self, rows: Int[Tensor, " new_rows"]) -> "DecoderState":
-        """These rows in this order (repeats allowed); the sources stay as they are."""
+        """Returns the state of these rows, in this order (repeats allowed); same sources."""
         return replace(
             self,
             hidden=tuple(h.index_select(0, rows) for h in self.hidden),
@@ -46,24 +46,18 @@ class DecoderState:
         )
 
     def select_sentences(self, sentences: Int[Tensor, " new_batch"]) -> "DecoderState":
-        """These sentences' sources; the caller selects the rows."""
-        source = EncodedSource(
-            keys=self.source.keys.index_select(0, sentences),
-            values=self.source.values.index_select(0, sentences),
-            mask=self.source.mask.index_select(0, sentences),
-            summary=self.source.summary.index_select(0, sentences),
-        )
-        return replace(self, source=source)
+        """Returns the state with the sources of these sentences; the caller selects the rows."""
+        return replace(self, source=self.source.select(sentences))
 
 
 class Decoder(nn.Module):
-    """Recurrent layers, attention between the first and the second, and a readout."""
+    """Recurrent layers with attention between the first and the second, and a readout."""
 
     def __init__(self, config: ModelConfig, embedding: nn.Embedding, rates: DropoutRates) -> None:
         super().__init__()
         self.residual = config.residual
         self.feeds_context = config.decoder == "feed"
-        # Without attention the context is known beforehand: the bottom layer reads it as well.
+        # Without attention the context never changes, and the bottom layer can read it.
         self.bottom_reads_context = self.feeds_context or config.attention == "none"
         self.embedding = embedding
         self.drop_words = WordDropout(rates.target_word)
@@ -85,7 +79,7 @@ class Decoder(nn.Module):
         self.readout = nn.Linear(hidden + enc + config.embedding_size, config.embedding_size)
 
     def initial_state(self, source: EncodedSource) -> DecoderState:
-        """The state before the first word, from the summary; one row per sentence."""
+        """Returns the state before the first word, made of the summary; one row per sentence."""
         summary = source.summary
         return DecoderState(
             hidden=tuple(torch.tanh(start(summary)) for start in self.initial_hidden),
@@ -97,7 +91,7 @@ class Decoder(nn.Module):
     def forward(
         self, target_input: Int[Tensor, "batch tgt_len"], state: DecoderState
     ) -> Float[Tensor, "batch tgt_len emb"]:
-        """Teacher-forced readouts of whole targets (which start with BOS)."""
+        """Returns teacher-forced readouts of whole targets, which start with BOS."""
         embedded = self.drop_embedding(self.drop_words(self.embedding(target_input)))
         if self.feeds_context:
             outputs, context = self._feed(embedded, state)
@@ -117,7 +111,7 @@ class Decoder(nn.Module):
     def _feed(
         self, embedded: Tensor, state: DecoderState
     ) -> tuple[Float[Tensor, "batch tgt_len hidden"], Float[Tensor, "batch tgt_len enc"]]:
-        """The bottom layer of the feed family, each word reading the context before it."""
+        """Runs the bottom layer of the feed family; each word reads the previous context."""
         assert state.context is not None  # initial_state gives the feed family one
         bottom = self.layers[0]
         assert isinstance(bottom, RecurrentLayer)

@@ -1,6 +1,6 @@
 """Dropout for recurrent networks: one mask along time (Gal and Ghahramani, 2016).
 
-Training's affair: the rates are not part of a checkpoint, and evaluation mode never drops.
+For training only: the rates are not part of a checkpoint, and evaluation mode never drops.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class TimewiseDropout(nn.Module):
         self.rate = rate
 
     def mask(self, like: Float[Tensor, "batch *time size"]) -> Float[Tensor, "batch 1 size"] | None:
-        """Factors 0 or 1/(1-rate); None when nothing is dropped."""
+        """Returns factors 0 or 1/(1-rate), or None when nothing is dropped."""
         if not self.training or self.rate == 0.0:
             return None
         kept = torch.empty(like.shape[0], 1, like.shape[-1], device=like.device, dtype=like.dtype)

@@ -1,4 +1,4 @@
-"""Source ids -> one state per source token, and one summary of the sentence."""
+"""The encoder: source ids to one state per source token, and one summary of the sentence."""
 
 import torch
 from jaxtyping import Float
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
     def forward(
         self, source: SourceBatch
     ) -> tuple[Float[Tensor, "batch src_len enc"], Float[Tensor, "batch enc"]]:
-        """States in the order of the source, and the summary: each direction's last state."""
+        """Returns states in the order of the source, and the summary."""
         positions = reversed_positions(source.lengths, source.token_ids.shape[1])
         states = self.drop_embedding(self.drop_words(self.embedding(source.token_ids)))
         for layer, norm in enumerate(self.norms):
@@ -63,7 +63,7 @@ class Encoder(nn.Module):
     def summary(
         self, states: Float[Tensor, "batch src_len enc"], source: SourceBatch
     ) -> Float[Tensor, "batch enc"]:
-        """Each direction's last state."""
+        """Returns the last state of each direction, side by side."""
         last = (source.lengths - 1)[:, None, None].expand(-1, 1, states.shape[-1])
         at_end = states.gather(1, last).squeeze(1)
         at_start = states[:, 0]

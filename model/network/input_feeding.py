@@ -1,10 +1,10 @@
-"""The bottom layer of the feed family over whole targets, in training.
+"""Trains the bottom layer of the feed family over whole targets.
 
-Each word reads the context that attention found for the word before it (input feeding, Luong et
-al., 2015), so words come one after another. Only what depends on the word before is in the loop.
-The words' own products are taken for all places at once, and so are the gradients of what all
-places share (weights, keys, values), from the states that the loop passed through: autograd alone
-would take them place by place, and add up as many as there are words.
+Each word reads the context of the word before it (input feeding, Luong et al., 2015), so words are
+computed one after another. The loop holds only what depends on the word before. Products of the
+words alone are computed for all places at once. So are the gradients of weights, keys and values,
+which all places share, from the states that the loop stored: autograd alone would compute them
+place by place and add up one product per word.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ from model.network.recurrent import RecurrentLayer, RecurrentState
 
 
 @dataclass(frozen=True)
-class Fed:
-    """What the bottom layer put out at every place of the target, and the context found there."""
+class FedOutputs:
+    """Outputs of the bottom layer at every place of the target, and their contexts."""
 
     outputs: Float[Tensor, "batch tgt_len hidden"]
     contexts: Float[Tensor, "batch tgt_len enc"]
@@ -40,10 +40,10 @@ def feed_contexts(
     norm: nn.Module,
     attention: Attention,
     dropped: Float[Tensor, "batch 1 hidden"] | None,
-) -> Fed:
-    """Runs `layer` over `words`, each beside the context before it; `context` is the first.
+) -> FedOutputs:
+    """Runs `layer` over `words`, each with the context of the word before; `context` is the first.
 
-    Outputs are normalised by `norm` and, when there is one, multiplied by the mask `dropped`.
+    Outputs are normalised by `norm` and, if given, multiplied by the dropout mask `dropped`.
     """
     gates = _Gates(layer, words)
     lookups = _Lookups(attention, source, words.shape[1], gates.dtype)
@@ -56,19 +56,19 @@ def feed_contexts(
         context = lookups.context(place, output)
         outputs.append(output)
         contexts.append(context)
-    return Fed(torch.stack(outputs, dim=1), torch.stack(contexts, dim=1))
+    return FedOutputs(torch.stack(outputs, dim=1), torch.stack(contexts, dim=1))
 
 
 class _Gates:
-    """The layer's step, its products with the words taken beforehand."""
+    """Steps of the layer; the products with the words are computed beforehand."""
 
     def __init__(self, layer: RecurrentLayer, words: Tensor) -> None:
         input_weight, hidden_weight, input_bias, hidden_bias = layer.rnn.all_weights[0]
         word_weight, context_weight = input_weight.tensor_split([words.shape[2]], dim=1)
         self._kind = layer.kind
-        self._contexts: list[Tensor] = []  # that the places read, without gradient
+        self._contexts: list[Tensor] = []  # read at every place, without gradient
         self._hiddens: list[Tensor] = []
-        # (tgt_len, batch, gates): what a place adds to its products with context and state
+        # (tgt_len, batch, gates): added at each place to the products with context and state
         one_bias = self._kind != "gru"  # a GRU's reset gate stands between the two products
         bias = input_bias + hidden_bias if one_bias else input_bias
         gates = functional.linear(words.transpose(0, 1), word_weight, bias)
@@ -81,12 +81,12 @@ class _Gates:
             hidden_gates = _late_product(hidden_gates, hidden_weight, self._hiddens)
             self._hidden_gates = hidden_gates.unbind()
         self._gates = gates.unbind()
-        # Cast once: autocast would cast what takes no gradient at every place.
+        # Cast once: autocast would cast tensors without gradient again at every place.
         self._context_weight = context_weight.detach().to(self.dtype).t()
         self._hidden_weight = hidden_weight.detach().to(self.dtype).t()
 
     def step(self, place: int, context: Tensor, state: RecurrentState) -> RecurrentState:
-        """The state after the word at `place`."""
+        """Returns the state after the word at `place`."""
         self._contexts.append(context.detach())
         self._hiddens.append(state.hidden.detach())
         gates = torch.addmm(self._gates[place], context, self._context_weight)
@@ -114,7 +114,7 @@ def _gru(gates: Tensor, hidden_gates: Tensor, hidden: Tensor) -> Tensor:
 
 
 class _Lookups:
-    """Attention, one place after another, on keys and values that all of them share."""
+    """Attention, one place after another, on keys and values that all places share."""
 
     def __init__(
         self, attention: Attention, source: EncodedSource, places: int, dtype: torch.dtype
@@ -123,7 +123,7 @@ class _Lookups:
         self._weights = {name: p.detach().to(dtype) for name, p in attention.named_parameters()}
         self._source = _with(source, source.keys.detach(), source.values.detach())
         self._queries: list[Tensor] = []  # without gradient
-        # Not a method of this object: it would hold the zeros, which hold it.
+        # Not a method of this object: that would be a reference cycle with the zeros.
         all_contexts = partial(_all_contexts, attention, self._queries, self._source)
         shape = (places, *source.summary.shape)
         zeros: Tensor = _LateLookups.apply(  # type: ignore[no-untyped-call]
@@ -132,7 +132,7 @@ class _Lookups:
         self._zeros = zeros.unbind()
 
     def context(self, place: int, query: Float[Tensor, "batch hidden"]) -> Tensor:
-        """What the query finds."""
+        """Returns the context of one query."""
         self._queries.append(query.detach())
         call = (query.unsqueeze(1), self._source)
         attended: Attended = functional_call(self._attention, self._weights, call)
@@ -142,7 +142,7 @@ class _Lookups:
 def _all_contexts(
     attention: Attention, queries: list[Tensor], source: EncodedSource, keys: Tensor, values: Tensor
 ) -> Float[Tensor, "batch tgt_len enc"]:
-    """What the queries of all places find, at once."""
+    """Returns the contexts of the queries of all places, computed at once."""
     attended: Attended = attention(torch.stack(queries, dim=1), _with(source, keys, values))
     return attended.context
 
@@ -152,10 +152,10 @@ def _with(source: EncodedSource, keys: Tensor, values: Tensor) -> EncodedSource:
 
 
 def _late_product(sums: Tensor, weight: Tensor, inputs: list[Tensor]) -> Tensor:
-    """`sums` as they are, with a gradient for the `weight` that will multiply `inputs`.
+    """Returns `sums` unchanged; in the backward pass it computes the gradient of `weight`.
 
-    The loop adds inputs[place] @ weight.T to sums[place] without gradient for `weight`, so both
-    have the same gradient, and the weight's is one product over all places.
+    The loop adds inputs[place] @ weight.T to sums[place], without gradient for `weight`. Product
+    and sum have the same gradient, so the weight's gradient is one product over all places.
     """
     late: Tensor = _LateProduct.apply(sums, weight, inputs)  # type: ignore[no-untyped-call]
     return late
@@ -174,9 +174,10 @@ class _LateProduct(torch.autograd.Function):
 
 
 class _LateLookups(torch.autograd.Function):
-    """Zeros to add to contexts that were found without gradient for what the places share.
+    """Zeros that, added to contexts, carry the gradients of keys, values and attention weights.
 
-    That gradient is the one of all lookups at once, made again in the backward pass.
+    The loop computes contexts without these gradients. The backward pass computes all contexts
+    again, at once, and takes the gradients from there.
     """
 
     @staticmethod
@@ -197,20 +198,20 @@ class _LateLookups(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        # Copies without history: the gradient shall end at them.
+        # Copies without history: gradients must stop here.
         shared = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
         enabled, dtype = ctx.autocast
         with torch.enable_grad(), torch.autocast(gradient.device.type, dtype, enabled=enabled):
             contexts = ctx.all_contexts(*shared)
         trained = [weight for weight in ctx.weights if weight.requires_grad]
-        found = iter(
+        gradients = iter(
             torch.autograd.grad(
                 contexts,
                 [*shared, *trained],
                 gradient.transpose(0, 1).to(contexts.dtype),
-                allow_unused=True,  # the weights that keys are made with
+                allow_unused=True,  # the weights that make keys
             )
         )
-        of_shared = [next(found) for _ in shared]
-        of_weights = [next(found) if weight.requires_grad else None for weight in ctx.weights]
+        of_shared = [next(gradients) for _ in shared]
+        of_weights = [next(gradients) if weight.requires_grad else None for weight in ctx.weights]
         return None, None, None, *of_shared, *of_weights

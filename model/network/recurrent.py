@@ -1,8 +1,8 @@
 """One recurrent layer in one direction, over whole sequences; cells.py has its steps.
 
-The fused kernels of torch run (cuDNN on a GPU, oneDNN on a CPU). Sequences are padded at their end
-and read from their start, so padding can only change states behind the last real one, which nobody
-reads: no packing is needed.
+torch's fused kernels compute it (cuDNN on a GPU, oneDNN on a CPU). Sequences are padded at their
+end and read from their start, so padding only changes states after the last real one, which are not
+used. torch's packed sequences are therefore not needed.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from model.config import Cell
+from model.config import CellKind
 
 
 @dataclass(frozen=True)
 class RecurrentState:
-    """What one layer carries from word to word; `cell` is the LSTM's memory, else None."""
+    """State of one layer between two words; `cell` is the memory of an LSTM, else None."""
 
     hidden: Float[Tensor, "rows hidden"]
     cell: Float[Tensor, "rows hidden"] | None
@@ -26,11 +26,11 @@ class RecurrentState:
 class RecurrentLayer(nn.Module):
     """LSTM (Hochreiter and Schmidhuber, 1997), GRU (Cho et al., 2014) or tanh (Elman, 1990)."""
 
-    def __init__(self, kind: Cell, input_size: int, hidden_size: int) -> None:
+    def __init__(self, kind: CellKind, input_size: int, hidden_size: int) -> None:
         super().__init__()
         self.kind = kind
         self.hidden_size = hidden_size
-        fused: dict[Cell, Callable[..., nn.RNNBase]] = {
+        fused: dict[CellKind, Callable[..., nn.RNNBase]] = {
             "lstm": nn.LSTM,
             "gru": nn.GRU,
             "rnn": nn.RNN,
@@ -55,7 +55,7 @@ class RecurrentLayer(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "batch time size"], initial: RecurrentState | None = None
     ) -> Float[Tensor, "batch time hidden"]:
-        """The hidden state after every input; starts at zero when `initial` is None."""
+        """Returns the hidden state after every input; `initial` None: starts at zero."""
         if initial is None:
             outputs, _ = self.rnn(inputs)
         elif initial.cell is not None:
@@ -72,9 +72,9 @@ class RecurrentLayer(nn.Module):
 
 
 def reversed_positions(lengths: Int[Tensor, " batch"], length: int) -> Int[Tensor, "batch length"]:
-    """Where to read each place of a sequence from its end; padding stays where it is.
+    """Returns the positions that reverse each sequence within its length; padding stays in place.
 
-    Its own inverse: gathering twice gives the first order back.
+    Gathering twice restores the order.
     """
     places = torch.arange(length, device=lengths.device).unsqueeze(0)
     mirrored = lengths.unsqueeze(1) - 1 - places
@@ -84,5 +84,5 @@ def reversed_positions(lengths: Int[Tensor, " batch"], length: int) -> Int[Tenso
 def reorder(
     sequence: Float[Tensor, "batch time size"], positions: Int[Tensor, "batch time"]
 ) -> Float[Tensor, "batch time size"]:
-    """Each sequence read in its own order of positions."""
+    """Returns the sequences with their time steps in the order of `positions`."""
     return sequence.gather(1, positions.unsqueeze(-1).expand_as(sequence))

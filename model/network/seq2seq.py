@@ -1,4 +1,4 @@
-"""The whole network: encoder, decoder and output layer, joined and configured."""
+"""The whole network as trained: encoder, decoder and output layer."""
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +14,7 @@ from model.text.tokenizer import PAD
 
 
 class Seq2Seq(nn.Module):
-    """An encoder-decoder built from `config`; `rates` are training's and default to none."""
+    """An encoder-decoder built from `config`; `rates` are for training, default: no dropout."""
 
     def __init__(self, config: ModelConfig, rates: DropoutRates | None = None) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Seq2Seq(nn.Module):
             self.output.weight = target_embedding.weight
 
     def encode(self, source: SourceBatch) -> DecoderState:
-        """Reads the sources once; the state before their first target word, one row each."""
+        """Encodes sources; returns the state before their first target word, one row each."""
         values, summary = self.encoder(source)
         keys = self.decoder.attention.keys(values)
         return self.decoder.initial_state(EncodedSource(keys, values, source.mask, summary))
@@ -42,20 +42,20 @@ class Seq2Seq(nn.Module):
     def readouts(
         self, source: SourceBatch, target_input: Int[Tensor, "batch tgt_len"]
     ) -> Float[Tensor, "batch tgt_len emb"]:
-        """Teacher-forced outputs before the vocabulary-wide layer; targets start with BOS."""
+        """Returns teacher-forced outputs before the output layer; targets start with BOS."""
         readouts: Tensor = self.decoder(target_input, self.encode(source))
         return readouts
 
     def forward(
         self, source: SourceBatch, target_input: Int[Tensor, "batch tgt_len"]
     ) -> Float[Tensor, "batch tgt_len vocab"]:
-        """Teacher-forced logits: at place t, of the piece that follows target_input[:, :t + 1]."""
+        """Returns teacher-forced logits: place t scores what follows target_input[:, : t + 1]."""
         logits: Tensor = self.output(self.readouts(source, target_input))
         return logits
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Numbers that are trained; tied ones count once."""
+    """Returns the number of trained parameters; tied ones count once."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -1,9 +1,9 @@
-"""Files and folders that appear whole or not at all, whenever the writer is killed.
+"""Atomic writes: a file or folder is replaced whole or not at all, even if the writer is killed.
 
-What is new is written beside the old, under a hidden name with the writer's process number, and
-takes its place in one step. The next writer of the same path removes what a killed one left. One
-process at a time may write a path; where it is a link, what the link points to is replaced. Every
-file is as readable as the user's umask says, also where a library creates it for its owner alone.
+New content is written beside the old, under a hidden name with the writer's process id, and
+replaces it in one step. The next writer of the same path removes files that a killed writer left.
+One process at a time may write a path. If the path is a link, its target is replaced. Every file
+gets the mode of the user's umask, also where a library creates it readable by its owner alone.
 """
 
 import ctypes
@@ -23,16 +23,21 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 
 
 @contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
-    """A temporary sibling to write; on success it becomes `path`, on failure nothing is left."""
+def replaced_file(path: Path, *, mode: int | None = None) -> Iterator[Path]:
+    """Yields a temporary sibling to write; on success it becomes `path`, else it is removed.
+
+    The file gets this mode; None: the mode that the umask says.
+    """
     path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():  # a device such as /dev/null would be gone for good
+    if (
+        path.exists() and not path.is_file()
+    ):  # replacing a device such as /dev/null would destroy it
         raise FileExistsError(errno.EEXIST, "it exists and is no regular file", str(path))
     _remove_leftovers(path)
     temporary = _sibling(path, "tmp")
     try:
         with _blamed_on(path, temporary):
-            mode = _umask_mode(temporary)
+            mode = _umask_mode(temporary) if mode is None else mode
             yield temporary
             temporary.chmod(mode)
             sync(temporary)
@@ -44,7 +49,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """A temporary sibling folder to fill; on success it takes the place of `path`."""
+    """Yields a temporary sibling folder to fill; on success it replaces `path`."""
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "it exists and is no folder", str(path))
@@ -75,7 +80,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _blamed_on(path: Path, temporary: Path) -> Iterator[None]:
-    """Errors of writing name `path`: a full disk names nothing, others the temporary sibling."""
+    """Makes write errors name `path`; a full disk names no file, other errors the temporary one."""
     try:
         yield
     except OSError as error:
@@ -92,12 +97,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Readable JSON, whole or not at all."""
+    """Writes indented JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def sync(path: Path) -> None:
-    """Waits until the disk holds the file (or a folder's list of names)."""
+    """Waits until the file (or a folder's list of names) is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -106,7 +111,7 @@ def sync(path: Path) -> None:
 
 
 def _umask_mode(path: Path) -> int:
-    """The mode that a new file at `path` gets from the umask; there is no file there afterwards."""
+    """Returns the mode that the umask gives to a new file at `path`; leaves no file there."""
     path.touch()
     mode = path.stat().st_mode
     path.unlink()
@@ -118,7 +123,7 @@ def _sibling(path: Path, ending: str) -> Path:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two names in one step, so that neither is ever missing; False where that cannot be."""
+    """Swaps two paths in one step; returns False where the system cannot do that."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # Linux
     if renameat2 is None:
         return False
@@ -127,14 +132,14 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Removes what killed processes left beside `path`; puts an old folder back that is missing."""
+    """Removes files that killed writers left beside `path`; restores a missing folder from them."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
         ending = leftover.name.removeprefix(f".{path.name}")
-        found = re.fullmatch(r"\.(\d{1,9})\.(tmp|old)", ending)
-        if found is None or _is_running(int(found[1])):
+        match = re.fullmatch(r"\.(\d{1,9})\.(tmp|old)", ending)
+        if match is None or _is_running(int(match[1])):
             continue
-        with suppress(OSError):  # another user's; it is in nobody's way
-            if found[2] == "old" and not path.exists():
+        with suppress(OSError):  # another user's file, which does no harm
+            if match[2] == "old" and not path.exists():
                 os.replace(leftover, path)
             elif leftover.is_dir():
                 shutil.rmtree(leftover)
@@ -144,11 +149,11 @@ def _remove_leftovers(path: Path) -> None:
 
 def _is_running(process: int) -> bool:
     if process == os.getpid():
-        return False  # this one is just starting: in a container numbers come again
+        return False  # left by an earlier process: containers reuse process ids
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # another user's
+        pass  # another user's process
     return True

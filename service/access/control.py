@@ -1,21 +1,20 @@
-"""ASGI middleware that asks for a key before anything else looks at a request.
+"""Decides which requests may enter the service, and counts what their callers use.
 
-With a keys file every path needs a key except those listed here as open, so that a new route is
-closed until somebody decides otherwise. Wrong, expired and revoked keys get the same answer.
+With a keys file every path needs a key except those listed here, so a new route is closed until it
+is listed. A wrong, an expired and a revoked key get the same answer.
 """
 
 from fastapi import Request
 
-from service.access.callers import Caller, caller_of, require, scope_missing
+from service.access.callers import Caller, require, scope_missing
 from service.access.credentials import find_key
 from service.access.keyring import Keyring
-from service.access.keys import Key
-from service.access.keys import Scope as KeyScope
+from service.access.keys import Key, Scope
 from service.access.quotas import QuotaTracker, Usage
 from service.errors import KeyMissing, KeyRefused
-from service.protocol.dialects import dialect_of
+from service.limits import Limits
+from service.protocol.dialects import KeyPlaces
 from service.rates import parse_rate
-from service.request_record import note_key
 from service.settings import Settings
 
 # Health, the page and its files, the documentation, and what clients ask before they have a key.
@@ -39,78 +38,78 @@ class AccessControl:
     """Keys, rates and quotas of one service."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises ConfigError for files that cannot be used."""
-        self._max_texts = settings.max_texts
+        """Raises ConfigError for a keys file or usage file that cannot be used."""
+        self._limits = Limits(settings)
         self._rate = settings.rate_limit
         self._keyring = None if settings.keys_file is None else Keyring(settings.keys_file)
-        self._allowance = QuotaTracker(settings.usage_file)
+        self._quotas = QuotaTracker(settings.usage_file)
 
     @property
     def needs_keys(self) -> bool:
-        """True where nobody translates without a key."""
+        """True where a request to translate needs a key."""
         return self._keyring is not None
 
-    def reload(self) -> bool:
-        """Reads the keys file again, now; False where it is broken and the old keys stay."""
-        return self._keyring is None or self._keyring.reload()
+    async def authenticate(self, request: Request, places: KeyPlaces) -> Key | None:
+        """The key that came with a request; None where the request needs none.
 
-    async def enter(self, request: Request) -> Key | None:
-        """The key a request came with, None where none is needed; raises where it does not open."""
+        `places`: where the clients of the request's API put their key.
+        Raises KeyMissing, KeyRefused, or what makes a body unreadable in which a key may be.
+        """
         path: str = request.scope["path"]
         if self._keyring is None or path in _OPEN or path.startswith(_OPEN_PREFIXES):
             return None
-        places = dialect_of(request.scope).keys
-        presented = await find_key(request, places, self._max_texts)
+        presented = await find_key(request, places, self._limits)
         if not presented:
-            raise KeyMissing(f"this service wants a key; send it as {places.how}")
+            raise KeyMissing(f"the service needs an API key; send it as {places.how}")
         key = await self._keyring.find(presented)
         if key is None:
-            raise KeyRefused("the key does not open this service; ask its operator for another")
-        note_key(request.scope, key.name)
+            raise KeyRefused("the API key is not valid; ask the operator of the service for one")
         opening = _scopes_for(path)
         if not set(key.scopes) & set(opening):
             raise scope_missing(opening[0])
         return key
 
-    def charge(self, request: Request, num_texts: int, num_characters: int) -> None:
-        """Counts a request's texts and characters; raises when its caller may not send them."""
-        require(request, KeyScope.TRANSLATE)
-        caller = caller_of(request)
+    def charge(self, caller: Caller, num_texts: int, num_characters: int) -> None:
+        """Counts a request's texts and characters.
+
+        Raises KeyRefused, QuotaExceeded, RateLimited or RequestTooLarge.
+        """
+        require(caller, Scope.TRANSLATE)
         rate = self._rate
         if caller.key is not None:
             rate = caller.key.rate or rate
-            # Given back by the guard when the request fails, be it by the rate.
-            caller.expense = self._allowance.take_characters(caller.key, num_characters)
+            # `refund` returns it when the request fails, be it at the rate limit below.
+            caller.quota_charge = self._quotas.take_characters(caller.key, num_characters)
         if rate is not None:
-            cost = max(1, num_texts)
-            caller.fare = self._allowance.take_texts(parse_rate(rate), caller.name, cost)
+            num_texts = max(1, num_texts)
+            caller.rate_charge = self._quotas.take_texts(parse_rate(rate), caller.name, num_texts)
 
     def refund(self, caller: Caller, *, refused: bool) -> None:
-        """Gives back the characters of a request that was not answered.
+        """Returns the characters of a request that was not answered with translations.
 
-        Its texts only if it was `refused`: work on those of a client that left had begun.
+        Returns its texts only if it was `refused`: when a client disconnects, work on its texts
+        may have begun.
         """
-        if caller.expense is not None:
-            self._allowance.give_back(caller.expense)
-            caller.expense = None
-        if refused and caller.fare is not None:
-            self._allowance.give_texts_back(caller.fare)
-            caller.fare = None
+        if caller.quota_charge is not None:
+            self._quotas.return_characters(caller.quota_charge)
+            caller.quota_charge = None
+        if refused and caller.rate_charge is not None:
+            self._quotas.return_texts(caller.rate_charge)
+            caller.rate_charge = None
 
-    def usage(self, request: Request) -> Usage | None:
-        """What the request's key has used; None without a key."""
-        key = caller_of(request).key
-        return None if key is None else self._allowance.usage(key)
+    def usage(self, caller: Caller) -> Usage | None:
+        """What the caller's key has used; None without a key."""
+        return None if caller.key is None else self._quotas.usage(caller.key)
 
     def close(self) -> None:
-        """Lets go of the files."""
-        self._allowance.close()
+        """Closes the files."""
+        self._quotas.close()
 
 
-def _scopes_for(path: str) -> tuple[KeyScope, ...]:
-    """What a key must be allowed to do to come in, one of them; a route may ask for more."""
+def _scopes_for(path: str) -> tuple[Scope, ...]:
+    """The scopes of which a key needs one for this path; a route may require a certain one."""
     if path == "/metrics":
-        return (KeyScope.METRICS,)
+        return (Scope.METRICS,)
     if path.startswith("/admin/"):
-        return (KeyScope.ADMIN,)
-    return (KeyScope.TRANSLATE, KeyScope.ADMIN)
+        return (Scope.ADMIN,)
+    return (Scope.TRANSLATE, Scope.ADMIN)

@@ -1,20 +1,21 @@
-"""The key that came with a request, from where the clients of its API put it."""
+"""Finds the API key of a request, where the clients of its API put it."""
 
 from fastapi import Request
 
 from service.errors import KeyRefused
+from service.limits import Limits
 from service.protocol.dialects import KeyPlaces
 from service.protocol.fields import read_fields
 
 
-async def find_key(request: Request, places: KeyPlaces, max_texts: int) -> str | None:
-    """The key as it was sent, None for none; raises for a body in which it cannot be looked for."""
-    for found in (_in_headers(request, places), _in_query(request, places)):
-        if found:
-            return found
+async def find_key(request: Request, places: KeyPlaces, limits: Limits) -> str | None:
+    """The key as it was sent; None for none. Raises for an unreadable body that may hold it."""
+    for key in (_in_headers(request, places), _in_query(request, places)):
+        if key:
+            return key
     if not places.body or not await request.body():
         return None
-    fields = await read_fields(request, max_texts)
+    fields = await read_fields(request, limits)
     for name in places.body:
         if value := fields.get(name):
             return _checked(value)
@@ -38,5 +39,5 @@ def _in_query(request: Request, places: KeyPlaces) -> str | None:
 
 def _checked(value: object) -> str:
     if not isinstance(value, str):
-        raise KeyRefused("the key is no string, or there are several; send one")
+        raise KeyRefused("the API key is not a string, or there are several; send one")
     return value

@@ -1,4 +1,4 @@
-"""The keys that are valid at this moment: read from their file, and again when it has changed."""
+"""The API keys that are valid now: read from the keys file, and again when it has changed."""
 
 import asyncio
 import hmac
@@ -16,34 +16,38 @@ LOOK_EVERY_S = 1.0
 
 
 class Keyring:
-    """The keys of a file. One that cannot be read leaves those in force that were read before."""
+    """The keys of a file. If the file becomes unreadable, the keys read before stay in force."""
 
     def __init__(self, path: Path) -> None:
         """Raises ConfigError when the file cannot be read."""
         self._path = path
-        self._seen = self._fingerprint()  # before reading: a change in between is seen later
+        self._seen = (
+            self._fingerprint()
+        )  # taken before reading: a change in between is noticed later
         self._keys = self._read()
         self._looked_at = time.monotonic()
         if not self._keys:
-            logger.warning("keys file %s holds no key: nobody may use the service", path)
+            logger.warning(
+                "keys file %s holds no key: every request for a translation is refused", path
+            )
 
     async def find(self, presented: str) -> Key | None:
-        """The key, if it is one that opens something now."""
+        """The key with this value; None if there is none or it has expired."""
         now = time.monotonic()
         if now - self._looked_at >= LOOK_EVERY_S:
-            self._looked_at = now  # others do not wait with us
+            self._looked_at = now  # other requests do not read the file too
             await asyncio.to_thread(self.look)
         return _match(self._keys, digest_of(presented))
 
     def look(self) -> None:
-        """Reads the file again if it is not the one that was read last."""
+        """Reads the file again if it has changed."""
         seen = self._fingerprint()
         if seen != self._seen:
             self._seen = seen
             self.reload()
 
     def reload(self) -> bool:
-        """Reads the file again; False, and a line in the log, where the old keys stay in force."""
+        """Reads the file again; False, with an error in the log, if it is not readable."""
         try:
             self._keys = self._read()
         except ConfigError as error:
@@ -64,7 +68,7 @@ class Keyring:
 
 
 def _match(keys: tuple[tuple[bytes, Key], ...], digest: bytes) -> Key | None:
-    """Compares with every key, and in constant time: how long it takes tells nothing."""
+    """Compares with every key in constant time, so that the time reveals nothing about a key."""
     found = None
     for candidate, key in keys:
         if hmac.compare_digest(candidate, digest):

@@ -1,4 +1,4 @@
-"""The keys file: names, hashes, scopes and limits of those who may use the service.
+"""The keys file: name, hash, scopes and limits of each API key.
 
 It holds SHA-256 hashes and never a key. Plain hashes are right for these: a key is 256 random bits
 of our own making, so there is nothing to guess, no table to look it up in, and no password behind
@@ -31,12 +31,12 @@ from model.errors import ConfigError
 from model.system.atomic_files import replaced_file
 from service.rates import Rate
 
-_MAX_BYTES = 16 * 1024 * 1024  # tens of thousands of keys; more is another file by mistake
-_PREFIX = "dgm_"  # so that people, and scanners for leaked secrets, know one when they see it
+_MAX_BYTES = 16 * 1024 * 1024  # tens of thousands of keys; a larger file is not a keys file
+_PREFIX = "dgm_"  # people and scanners for leaked secrets recognise a key by it
 
 
 class Scope(StrEnum):
-    """What a key may be used for; none includes another."""
+    """What a key may be used for; no scope includes another."""
 
     TRANSLATE = "translate"
     METRICS = "metrics"
@@ -48,7 +48,7 @@ Quota = Annotated[int, Field(ge=1)]
 
 
 class Key(BaseModel):
-    """One key, without the key."""
+    """An API key: everything about it but its value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,12 +66,12 @@ class Key(BaseModel):
         return bytes.fromhex(self.sha256)
 
     def is_expired(self, now: datetime) -> bool:
-        """True from the moment at which it stops to open anything."""
+        """True from the moment at which the key is no longer valid."""
         return self.expires is not None and now >= self.expires
 
 
 class KeysFile(BaseModel):
-    """All of a keys file."""
+    """The content of a keys file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -91,17 +91,17 @@ class KeysFile(BaseModel):
 
 
 def new_key() -> str:
-    """A key that nobody has."""
+    """A new random key."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
 def digest_of(key: str) -> bytes:
-    """What of a key is kept."""
+    """The hash that is stored in place of a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 def read_keys(path: Path) -> KeysFile:
-    """The keys in a file; ConfigError says in one sentence why there are none."""
+    """The keys in a file; raises ConfigError for a file that is missing or not valid."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -123,12 +123,12 @@ def read_keys(path: Path) -> KeysFile:
 
 
 def write_keys(path: Path, keys: KeysFile) -> None:
-    """Replaces the file in one step; only its owner may read it, who stays the same."""
+    """Replaces the file in one step; keeps its owner, who alone may read it."""
     content = json.dumps(keys.model_dump(mode="json", exclude_none=True), indent=2) + "\n"
-    with replaced_file(path) as temporary:
+    with replaced_file(path, mode=0o600) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
-            with suppress(OSError):  # no file yet, or not ours to give away
+            with suppress(OSError):  # no file yet, or no right to change its owner
                 before = path.stat()
                 os.fchown(descriptor, before.st_uid, before.st_gid)
             file.write(content)
@@ -136,7 +136,7 @@ def write_keys(path: Path, keys: KeysFile) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps other commands from changing the file meanwhile; the lock is on its folder."""
+    """Locks the file against other commands while the block runs; the lock is on its folder."""
     try:
         descriptor = os.open(path.resolve().parent, os.O_RDONLY)
     except OSError as error:

@@ -28,11 +28,11 @@ MAX_COUNTERS = 100_000  # some 10 MB
 
 
 def num_counters(path: Path) -> int:
-    """How many counts a file holds, which is read whole and left as it is.
+    """The number of counts in a file, which is read in full and not changed.
 
     Raises sqlite3.Error where it cannot be read or is damaged.
     """
-    # Beside a service that uses it, its log is to be read, too; else not even one is made.
+    # While a service uses the file, its log has to be read too; otherwise none may be made.
     in_use = path.with_name(f"{path.name}-wal").exists()
     uri = f"{path.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as table:
@@ -45,7 +45,7 @@ def num_counters(path: Path) -> int:
 
 
 class CounterStorage(Storage):
-    """Counts with an end each. Made for one thread at a time; a call takes microseconds."""
+    """Counts that expire. For one thread at a time; a call takes microseconds."""
 
     STORAGE_SCHEME = ["dragoman"]  # noqa: RUF012 - so the library declares it
 
@@ -58,13 +58,13 @@ class CounterStorage(Storage):
             path or ":memory:", isolation_level=None, check_same_thread=False, timeout=1.0
         )
         try:
-            if path is not None:  # durable but for the last moments before a power cut
+            if path is not None:  # a power cut loses the last moments at most
                 self._table.execute("PRAGMA journal_mode = WAL")
                 self._table.execute("PRAGMA synchronous = NORMAL")
-                # Pages; the disk is waited for only then, and whoever asks waits with us.
+                # In pages. Only a checkpoint waits for the disk, and all requests wait with it.
                 self._table.execute("PRAGMA wal_autocheckpoint = 8000")
             self._table.executescript(_SCHEMA)
-            # From now on the event loop waits with us for whoever else holds the file.
+            # From now on the event loop waits while another process holds the file.
             self._table.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
         except sqlite3.Error:
             self._table.close()
@@ -72,11 +72,11 @@ class CounterStorage(Storage):
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """What a call may raise."""
+        """The errors that a call may raise."""
         return sqlite3.Error
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Adds to a count, which starts anew `expiry` seconds after its first increment."""
+        """Adds to a count, which starts again `expiry` seconds after its first increment."""
         now = time.time()
         values = {"name": key, "amount": amount, "now": now, "expires": now + expiry}
         count: int = self._table.execute(_INCREMENT, values).fetchone()[0]
@@ -86,34 +86,34 @@ class CounterStorage(Storage):
         return count
 
     def decr(self, key: str, amount: int, expires: float) -> None:
-        """Takes from a count, but not below zero, unless a new one has begun since."""
+        """Subtracts from a count, not below zero, unless a new count has begun since."""
         self._table.execute(
             "UPDATE counters SET count = max(count - ?, 0) WHERE name = ? AND expires = ?",
             (amount, key, expires),
         )
 
     def get(self, key: str) -> int:
-        """The count; 0 once it has ended."""
+        """The count; 0 when it has expired."""
         return int(self._row(key)[0])
 
     def get_expiry(self, key: str) -> float:
-        """When the count ends."""
+        """When the count expires, in seconds since 1970."""
         return self._row(key)[1]
 
     def check(self) -> bool:
-        """It is there as long as the process is."""
+        """True: the storage needs no connection."""
         return True
 
     def reset(self) -> int | None:
-        """Forgets everything."""
+        """Deletes all counts."""
         return self._table.execute("DELETE FROM counters").rowcount
 
     def clear(self, key: str) -> None:
-        """Forgets one count."""
+        """Deletes one count."""
         self._table.execute("DELETE FROM counters WHERE name = ?", (key,))
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._table.close()
 
     def __len__(self) -> int:
@@ -127,7 +127,7 @@ class CounterStorage(Storage):
         return found or (0, now)
 
     def _sweep(self, now: float) -> None:
-        """Removes what has ended; where that is not enough, what ends soonest."""
+        """Deletes expired counts; if there are still too many, those that expire soonest."""
         self._table.execute("DELETE FROM counters WHERE expires <= ?", (now,))
         too_many = len(self) - self._max_counters
         if too_many > 0:

@@ -1,7 +1,7 @@
-"""How much a caller may still ask for: texts in a time, characters a day and a month.
+"""Counts what callers use: texts in a time (rates), characters a day and a month (quotas).
 
-A rate counts from its first text on and starts anew when its time is over; quotas are of the
-calendar's days and months in UTC. What is refused costs nothing: what it took is given back.
+A rate counts from the first text and starts again when its time is over. Quotas are for the days
+and months of the calendar in UTC. A refused request costs nothing: its charge is returned.
 """
 
 import logging
@@ -18,7 +18,7 @@ from limits.strategies import FixedWindowRateLimiter
 from model.errors import ConfigError
 from service.access.keys import Key
 from service.access.quota_storage import CounterStorage
-from service.errors import QuotaExceeded, RateLimited, RequestTooLarge
+from service.limits import above_rate, quota_exceeded, rate_limited
 
 logger = logging.getLogger("dragoman.access")
 
@@ -35,7 +35,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class QuotaCharge:
-    """Characters that a request took from its key's quotas, to be given back if it fails."""
+    """Characters that a request took from its key's quotas; returned if the request fails."""
 
     counters: tuple[str, ...]
     num_characters: int
@@ -43,16 +43,16 @@ class QuotaCharge:
 
 @dataclass(frozen=True)
 class RateCharge:
-    """Texts that a request took from its caller's rate, to be given back if it is refused."""
+    """Texts that a request took from its caller's rate; returned if the request is refused."""
 
     counter: str
     num_texts: int
-    ends: float  # the count they are in
+    ends: float  # when their count starts again, in seconds since 1970
 
 
 @dataclass(frozen=True)
 class _Period:
-    """A day or a month of the calendar, of one key."""
+    """The day or the month for which one key's characters are counted."""
 
     counter: str
     limit: int | None
@@ -61,12 +61,12 @@ class _Period:
 
     @property
     def seconds(self) -> float:
-        # A little longer than it lasts: afterwards the counter has another name in any case.
+        # A little longer than the period: the next period's counter has another name.
         return (self.ends - datetime.now(UTC)).total_seconds() + 3600
 
 
 class QuotaTracker:
-    """Counts for all callers. Not thread-safe: belongs to the event loop."""
+    """The counts of all callers. Belongs to the event loop."""
 
     def __init__(self, usage_file: Path | None) -> None:
         """Raises ConfigError when the file cannot be used."""
@@ -83,29 +83,22 @@ class QuotaTracker:
             ) from None
 
     def take_texts(self, rate: RateLimitItem, caller: str, num_texts: int) -> RateCharge:
-        """Counts texts of a caller; raises RateLimited when that is more than the rate."""
-        if num_texts > rate.amount:  # would be refused for ever with "try again later"
-            raise RequestTooLarge(
-                f"{num_texts} texts in one request are more than the rate of {_told(rate)}; "
-                "send fewer at a time"
-            )
+        """Counts texts of a caller; raises RateLimited or RequestTooLarge above the rate."""
+        if num_texts > rate.amount:  # it would be refused however often it is retried
+            raise above_rate(num_texts, rate)
         if self._limiter.test(rate, caller, cost=num_texts):
             self._limiter.hit(rate, caller, cost=num_texts)
             counter = rate.key_for(caller)
             return RateCharge(counter, num_texts, self._rates.get_expiry(counter))
         wait_s = self._limiter.get_window_stats(rate, caller).reset_time - time.time()
-        raise RateLimited(
-            f"more texts than the rate of {_told(rate)} allows; "
-            "wait as many seconds as Retry-After says",
-            retry_after_s=max(1, math.ceil(wait_s)),
-        )
+        raise rate_limited(rate, wait_s)
 
-    def give_texts_back(self, fare: RateCharge) -> None:
-        """Returns the texts of a request that was refused, to the count they were taken from."""
-        self._rates.decr(fare.counter, fare.num_texts, fare.ends)
+    def return_texts(self, charge: RateCharge) -> None:
+        """Returns the texts of a refused request to the count that they were taken from."""
+        self._rates.decr(charge.counter, charge.num_texts, charge.ends)
 
     def take_characters(self, key: Key, num_characters: int) -> QuotaCharge | None:
-        """Counts characters for a key; raises QuotaExceeded when its quota does not hold them."""
+        """Counts characters of a key; raises QuotaExceeded for more than its quota has left."""
         try:
             periods = _periods(key)
             for period in periods:
@@ -113,28 +106,26 @@ class QuotaTracker:
                 if period.limit is not None:
                     left = period.limit - self._characters.get(period.counter)
                 if num_characters > left:
-                    raise QuotaExceeded(
-                        f"the key's quota of {period.limit} characters a {period.word} has "
-                        f"{max(0, int(left))} left; it starts anew at {period.ends:%Y-%m-%d} UTC"
-                    )
+                    assert period.limit is not None
+                    raise quota_exceeded(period.limit, period.word, max(0, int(left)), period.ends)
             for period in periods:
                 self._characters.incr(period.counter, period.seconds, num_characters)
             return QuotaCharge(tuple(period.counter for period in periods), num_characters)
-        except sqlite3.Error as error:  # a full disk is no reason to stop translating
+        except sqlite3.Error as error:  # a full disk does not stop translation
             self._complain(error)
             return None
 
-    def give_back(self, expense: QuotaCharge) -> None:
-        """Returns the characters of a request that was not answered."""
+    def return_characters(self, charge: QuotaCharge) -> None:
+        """Returns the characters of a request that was not answered with translations."""
         try:
-            for counter in expense.counters:
+            for counter in charge.counters:
                 if self._characters.get(counter):  # its period may be over
-                    self._characters.incr(counter, 0, -expense.num_characters)
+                    self._characters.incr(counter, 0, -charge.num_characters)
         except sqlite3.Error as error:
             self._complain(error)
 
     def usage(self, key: Key) -> Usage:
-        """What a key has used so far."""
+        """What a key has used in its month, or in its day if it has only a daily quota."""
         periods = _periods(key)
         chosen = next((period for period in periods if period.limit is not None), periods[0])
         try:
@@ -144,7 +135,7 @@ class QuotaTracker:
             return Usage(0, chosen.limit)
 
     def close(self) -> None:
-        """Lets go of the files."""
+        """Closes the files."""
         self._rates.close()
         self._characters.close()
 
@@ -155,7 +146,7 @@ class QuotaTracker:
 
 
 def _periods(key: Key) -> tuple[_Period, ...]:
-    """The month, which is always counted, and the day where it has a quota."""
+    """The periods for which a key is counted: its month, and its day where the day has a quota."""
     now = datetime.now(UTC)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     next_month = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
@@ -164,12 +155,3 @@ def _periods(key: Key) -> tuple[_Period, ...]:
         return (month,)
     tomorrow = today + timedelta(days=1)
     return month, _Period(f"{key.name}/{now:%Y-%m-%d}", key.characters_per_day, "day", tomorrow)
-
-
-def _told(rate: RateLimitItem) -> str:
-    span = rate.GRANULARITY.name
-    return (
-        f"{rate.amount} a {span}"
-        if rate.multiples == 1
-        else (f"{rate.amount} in {rate.multiples} {span}s")
-    )

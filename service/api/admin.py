@@ -9,10 +9,11 @@ from pydantic import BaseModel
 
 from service.access.callers import require
 from service.access.keys import Scope
-from service.api.deadline import DEADLINE_HEADER
 from service.errors import ShuttingDown
 from service.lifecycle import Lifecycle, Phase
+from service.limits import DEADLINE_HEADER
 from service.protocol.error_body import ErrorBody
+from service.request_context import context_of
 from service.serving.reload import Reloader, ReloadReport, ReloadResult
 
 _WAIT_S = 50.0  # for models to load; proxies commonly give up after 60 s
@@ -39,7 +40,7 @@ class ReloadResponse(BaseModel):
 
 
 def _admins_only(request: Request) -> None:
-    require(request, Scope.ADMIN)
+    require(context_of(request.scope).caller, Scope.ADMIN)
 
 
 def admin_router(reloader: Reloader, lifecycle: Lifecycle) -> APIRouter:

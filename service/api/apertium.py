@@ -1,20 +1,49 @@
-"""The face that Apertium's clients speak, OmegaT for one: all in the query of a GET.
+"""Apertium's API, for OmegaT and other clients: every field is in the query of a GET.
 
-Its `/translate` is LibreTranslate's path too, which takes no GET there.
+Its path `/translate` is LibreTranslate's too, which takes no GET.
 """
 
+from http import HTTPStatus
 from typing import Annotated, Generic, Literal, TypeVar
 
 from fastapi import APIRouter, Request
 from pydantic import Field
+from starlette.types import Scope
 from typing_extensions import TypedDict
 
 from service.api.multilingual import MultilingualTranslator, Order
+from service.api.routes import DialectRoute
 from service.errors import InvalidRequest
-from service.protocol.dialects import APERTIUM, DialectRoute
+from service.protocol.dialects import COMPATIBLE_STATUSES, Dialect, KeyPlaces, query_of
+from service.protocol.error_table import Refusal
 from service.protocol.fields import Fields, read_fields
 from service.protocol.openapi import documented_errors, documented_query
 from service.protocol.validation import validated
+
+
+def _speaks(scope: Scope) -> bool:
+    if scope["path"] == "/translate":
+        return scope["method"] == "GET" or "langpair" in query_of(scope)
+    return bool(scope["path"] == "/listPairs")
+
+
+def _error_body(refusal: Refusal) -> object:
+    return {
+        "status": "error",
+        "code": refusal.status,
+        "message": HTTPStatus(refusal.status).phrase,
+        "explanation": refusal.message,
+    }
+
+
+APERTIUM = Dialect(
+    "Apertium",
+    speaks=_speaks,
+    error_body=_error_body,
+    keys=KeyPlaces("key in the query", scheme="bearer", query=("key",)),
+    statuses=COMPATIBLE_STATUSES,
+    translation_paths=frozenset({"/translate"}),
+)
 
 
 class TranslateFields(Fields):
@@ -29,13 +58,13 @@ class TranslateFields(Fields):
 
 
 class TranslatedText(TypedDict):
-    """Apertium's way to say a translation."""
+    """A translation, as Apertium sends it."""
 
     translatedText: str
 
 
 class LanguagePair(TypedDict):
-    """One that there is a model for."""
+    """A pair of languages that a model translates between."""
 
     sourceLanguage: str
     targetLanguage: str
@@ -61,22 +90,22 @@ def apertium_router(multilingual: MultilingualTranslator) -> APIRouter:
     router = APIRouter(
         tags=["as Apertium"], responses=documented_errors(APERTIUM), route_class=_Route
     )
-    max_texts = multilingual.translation_service.settings.max_texts
+    limits = multilingual.translation_service.limits
 
     @router.get("/translate", summary="Translate", openapi_extra=documented_query(TranslateFields))
     async def translate(request: Request) -> Answered[TranslatedText]:
         """Answers as Apertium does: `?q=Good morning.&langpair=en|de`."""
-        fields = validated(TranslateFields, await read_fields(request, max_texts))
+        fields = validated(TranslateFields, await read_fields(request, limits))
         source, _, target = fields.langpair.partition("|")
         if not source or not target:
-            raise InvalidRequest("langpair is no pair of languages; send one such as en|de")
+            raise InvalidRequest("langpair is not a pair of languages; send for example en|de")
         order = Order([fields.q], source, target, name_of=lambda _: "q")
         (result,) = await multilingual.translate(request, order)
         return _answered(TranslatedText(translatedText=result.text))
 
     @router.get("/listPairs", summary="List the language pairs")
     async def list_pairs() -> Answered[list[LanguagePair]]:
-        """Answers every pair there is a model for."""
+        """Answers every pair of languages that is served."""
         pairs = multilingual.served().pairs
         return _answered(
             [LanguagePair(sourceLanguage=source, targetLanguage=target) for source, target in pairs]

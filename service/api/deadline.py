@@ -2,51 +2,48 @@
 
 import asyncio
 import contextlib
-import re
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 
-from service.errors import (
-    ClientGone,
-    DeadlineExceeded,
-)
-from service.serving.served_model import too_late
-
-if TYPE_CHECKING:
-    pass
-
+from service.errors import ClientGone, DeadlineExceeded
+from service.limits import DEADLINE_HEADER, Limits, deadline_exceeded
+from service.request_context import context_of
 
 Result = TypeVar("Result")
 
 
-DEADLINE_HEADER = "X-Deadline-Seconds"
-
-
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
-
-
 @dataclass(frozen=True)
 class Deadline:
-    """When a request is to be answered."""
+    """The time by which a request has to be answered."""
 
-    seconds: float  # since it came
+    seconds: float  # since the request was read
     until: float  # on the monotonic clock
+
+    @classmethod
+    def of(cls, request: Request, limits: Limits) -> "Deadline":
+        """The request's deadline, from now: the setting, or less where its client asks for less.
+
+        Raises InvalidRequest for a header that is not a number of seconds.
+        """
+        seconds = limits.deadline_s(request.headers.get(DEADLINE_HEADER))
+        return cls(seconds, time.monotonic() + seconds)
 
     @property
     def left_s(self) -> float:
-        """How much of it is left; in milliseconds, as messages may tell it."""
+        """Seconds until the deadline, rounded to milliseconds for messages."""
         return round(self.until - time.monotonic(), 3)
 
     def exceeded(self) -> DeadlineExceeded:
-        """The refusal of a request that was not answered before it."""
-        return too_late(self.seconds)
+        """The error of a request that was not answered in time."""
+        return deadline_exceeded(self.seconds)
 
 
-async def _together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+async def gather_or_cancel(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """The results of all coroutines; when one fails, the others are cancelled."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         return await asyncio.gather(*tasks)
@@ -55,31 +52,26 @@ async def _together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]
             task.cancel()
 
 
-async def _unless_disconnected(
+async def unless_disconnected(
     request: Request, work: Coroutine[Any, Any, Result], stage: str = "wait and decode"
 ) -> Result:
-    """The result of `work`, which is cancelled when the client goes first."""
+    """The result of `work`, which is cancelled when the client disconnects; raises ClientGone.
+
+    `stage` is its name in the request's trace.
+    """
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_disconnected(request))
     try:
-        with _stage(request, stage):
+        with context_of(request.scope).stage(stage):
             await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise ClientGone("the client hung up before the answer")
+        raise ClientGone("the client disconnected before the answer")
     finally:
         for task in (working, watching):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
-
-
-def _stage(request: Request, name: str) -> contextlib.AbstractContextManager[None]:
-    """A part of the request's span, where requests are traced (service/monitoring/tracing.py)."""
-    stage: Callable[[str], contextlib.AbstractContextManager[None]] = request.scope.get(
-        "dragoman.stage", contextlib.nullcontext
-    )
-    return stage(name)
 
 
 async def _disconnected(request: Request) -> None:

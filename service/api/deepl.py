@@ -1,8 +1,7 @@
-"""The face that DeepL's clients speak: the official libraries, with their server's URL set to ours.
+"""DeepL's API, for its official client libraries with their server URL set to this service.
 
-Where the service needs no keys, any is accepted as long as it comes the way DeepL wants it. Of
-DeepL's options those are taken that ask for what is done anyway; all others are refused by name,
-never ignored.
+Where the service needs no keys, any key is accepted that is sent in DeepL's way. Options that ask
+for what this service does anyway are accepted; all other options are refused by name.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,24 +16,34 @@ from typing_extensions import TypedDict
 from model.text.segmenter import Segmentation
 from service.api.multilingual import Interpretation, MultilingualTranslator, Order, Reader
 from service.errors import InvalidRequest, KeyRefused, RequestError, UnknownGlossary
-from service.protocol.dialects import DEEPL
+from service.protocol.dialects import COMPATIBLE_STATUSES, Dialect, KeyPlaces
 from service.protocol.fields import Fields, LanguageCode, Texts, read_fields
 from service.protocol.openapi import documented_body, documented_errors, documented_query
 from service.protocol.validation import validated
+from service.request_context import context_of
 from service.text.languages import base_code, language_name
 from service.text.markup import plain_document, tagged_document
 
 _SCHEME = "deepl-auth-key"
 
-# What DeepL itself answers to customers without a limit.
+DEEPL = Dialect(
+    "DeepL",
+    speaks=lambda scope: scope["path"].startswith(("/v2/", "/v3/")),  # clients use both
+    error_body=lambda refusal: {"message": refusal.message},
+    keys=KeyPlaces("Authorization: DeepL-Auth-Key KEY", scheme=_SCHEME),
+    statuses={**COMPATIBLE_STATUSES, "quota_exceeded": 456},
+    translation_paths=frozenset({"/v2/translate"}),
+)
+
+# The limit that DeepL answers to customers without one.
 _NO_LIMIT = 1_000_000_000_000
 
-# DeepL's client refuses the plain code as a target by itself, so these stand for it.
+# DeepL's client refuses the plain codes as targets, so these variants stand for them.
 _VARIANTS = {"en": ("EN-GB", "EN-US"), "pt": ("PT-BR", "PT-PT")}
 
-# What DeepL's clients ask for elsewhere and this service has not, by the beginnings of its paths.
-# Answered 400, on which they raise their general exception with the message: 501 they would try
-# again. A glossary that is asked for by its id gets 404, for which they have an exception.
+# Features of DeepL that this service lacks, by the first parts of their paths. The answer is 400,
+# for which DeepL's clients raise their general exception with the message; they would retry after
+# 501. An unknown glossary id gets 404, for which they have an exception of its own.
 _GLOSSARY = "there is no such glossary: this service has none"
 _ABSENT = {
     "document": "documents are not translated by this service; send their texts to /v2/translate",
@@ -146,7 +155,7 @@ class UsageAnswer(TypedDict):
 
 @dataclass
 class Usage:
-    """Characters translated by this face since the service started, where it needs no keys."""
+    """Characters translated by this API since the service started, where it needs no keys."""
 
     num_characters: int = 0
 
@@ -154,7 +163,7 @@ class Usage:
 def deepl_router(multilingual: MultilingualTranslator) -> APIRouter:
     """DeepL's routes under /v2, and refusals of what it has besides, there and under /v3."""
     router = APIRouter(tags=["as DeepL"], responses=documented_errors(DEEPL))
-    max_texts = multilingual.translation_service.settings.max_texts
+    limits = multilingual.translation_service.limits
     usage = Usage()
 
     @router.post(
@@ -163,7 +172,7 @@ def deepl_router(multilingual: MultilingualTranslator) -> APIRouter:
     async def translate(request: Request) -> DeepLAnswer:
         """Answers as DeepL does; errors are `{"message": "..."}`."""
         _check_key(request)
-        given = await read_fields(request, max_texts)
+        given = await read_fields(request, limits)
         _refuse_unsupported(given)
         fields = validated(TranslateFields, given)
         order = Order(
@@ -191,7 +200,7 @@ def deepl_router(multilingual: MultilingualTranslator) -> APIRouter:
     async def languages(request: Request) -> list[DeepLLanguage]:
         """Answers the source languages, or with `type=target` the target languages."""
         _check_key(request)
-        fields = validated(LanguagesFields, await read_fields(request, max_texts))
+        fields = validated(LanguagesFields, await read_fields(request, limits))
         served = multilingual.served()
         if fields.type == "source":
             codes = dict.fromkeys(base_code(code).upper() for code in served.sources)
@@ -206,10 +215,11 @@ def deepl_router(multilingual: MultilingualTranslator) -> APIRouter:
     async def usage_so_far(request: Request) -> UsageAnswer:
         """Answers the key's characters of this month and its quota.
 
-        Without keys, the characters translated by this face since the service started.
+        Without keys: the characters that this API has translated since the service started.
         """
         _check_key(request)
-        if (used := multilingual.translation_service.access.usage(request)) is not None:
+        caller = context_of(request.scope).caller
+        if (used := multilingual.translation_service.access.usage(caller)) is not None:
             limit = _NO_LIMIT if used.limit is None else used.limit
             return {"character_count": used.num_characters, "character_limit": limit}
         return {"character_count": usage.num_characters, "character_limit": _NO_LIMIT}

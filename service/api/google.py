@@ -1,6 +1,6 @@
-"""The face that clients of Google Translate's version 2 speak, google-cloud-translate for one.
+"""Version 2 of Google Translate's API, for google-cloud-translate and other clients.
 
-As with Google a text is HTML unless `format` says otherwise. Keys are the guard's affair.
+As with Google, a text is HTML unless `format` says otherwise.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,8 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from service.api.multilingual import Interpretation, MultilingualTranslator, Order
-from service.protocol.dialects import GOOGLE
+from service.protocol.dialects import COMPATIBLE_STATUSES, Dialect, KeyPlaces
+from service.protocol.error_table import Refusal
 from service.protocol.fields import Fields, LanguageCode, Texts, read_fields
 from service.protocol.openapi import documented_body, documented_errors, documented_query
 from service.protocol.validation import validated
@@ -19,7 +20,28 @@ from service.text.detection import Guess
 from service.text.languages import language_name, wider_codes
 from service.text.markup import plain_document, tagged_document
 
-_RELIABLE = 0.5  # likelier than all others together
+_RELIABLE = 0.5  # likelier than all other languages together
+
+
+def _error_body(refusal: Refusal) -> object:
+    reason = {"message": refusal.message, "domain": "global", "reason": refusal.code}
+    return {"error": {"code": refusal.status, "message": refusal.message, "errors": [reason]}}
+
+
+GOOGLE = Dialect(
+    "Google Translate",
+    speaks=lambda scope: scope["path"].startswith("/language/translate/"),
+    error_body=_error_body,
+    keys=KeyPlaces(
+        "key in the query, or as Authorization: Bearer KEY",
+        scheme="bearer",
+        header="X-Goog-Api-Key",
+        query=("key",),
+        body=("key",),
+    ),
+    statuses=COMPATIBLE_STATUSES,
+    translation_paths=frozenset({"/language/translate/v2"}),
+)
 
 
 class _GoogleFields(Fields):
@@ -109,14 +131,14 @@ def google_router(multilingual: MultilingualTranslator) -> APIRouter:
         tags=["as Google Translate"],
         responses=documented_errors(GOOGLE),
     )
-    max_texts = multilingual.translation_service.settings.max_texts
+    limits = multilingual.translation_service.limits
 
-    # Google takes a GET, too, as those write who write no client.
+    # Google takes a GET too, for clients that are written by hand.
     @router.get("", include_in_schema=False)
     @router.post("", summary="Translate", openapi_extra=documented_body(TranslateFields))
     async def translate(request: Request) -> Answer[Translations]:
         """Answers as Google does; errors are `{"error": {"code": ..., "message": ...}}`."""
-        fields = validated(TranslateFields, await read_fields(request, max_texts))
+        fields = validated(TranslateFields, await read_fields(request, limits))
         order = Order(
             _listed(fields.q),
             fields.source,
@@ -131,7 +153,7 @@ def google_router(multilingual: MultilingualTranslator) -> APIRouter:
     @router.post("/detect", summary="Detect languages", openapi_extra=documented_body(DetectFields))
     async def detect(request: Request) -> Answer[Detections]:
         """Answers the likeliest language of each text."""
-        fields = validated(DetectFields, await read_fields(request, max_texts))
+        fields = validated(DetectFields, await read_fields(request, limits))
         guesses = await multilingual.detect(request, _listed(fields.q), _name_of(fields.q))
         return {
             "data": {"detections": [[_detection(of_text[0])] for of_text in guesses if of_text]}
@@ -144,7 +166,7 @@ def google_router(multilingual: MultilingualTranslator) -> APIRouter:
     )
     async def languages(request: Request) -> Answer[Languages]:
         """Answers all languages; with `target`, their names in that language too."""
-        fields = validated(LanguagesFields, await read_fields(request, max_texts))
+        fields = validated(LanguagesFields, await read_fields(request, limits))
         listed: list[GoogleLanguage] = [
             {"language": code} for code in multilingual.served().by_language
         ]

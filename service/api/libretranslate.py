@@ -1,6 +1,6 @@
-"""The face that LibreTranslate's clients speak: libretranslatepy, Mastodon, Weblate and others.
+"""LibreTranslate's API: for libretranslatepy, Mastodon, Weblate and other clients.
 
-A list of texts gets lists, a lone text plain values. Keys are the guard's affair.
+A list of texts gets lists, a single text plain values.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,10 @@ from pydantic import AliasChoices, Field
 from typing_extensions import TypedDict
 
 from service.api.multilingual import Interpretation, MultilingualTranslator, Order
+from service.api.routes import DialectRoute
 from service.errors import ModelLoading
 from service.lifecycle import Phase
-from service.protocol.dialects import LIBRETRANSLATE, DialectRoute
+from service.protocol.dialects import COMPATIBLE_STATUSES, Dialect, KeyPlaces
 from service.protocol.fields import Fields, LanguageCode, Texts, read_fields
 from service.protocol.openapi import documented_body, documented_errors
 from service.protocol.validation import validated
@@ -21,6 +22,29 @@ from service.text.languages import ServedPairs, language_name
 from service.text.markup import plain_document, tagged_document
 
 _AUTO = "auto"
+
+_PATHS = frozenset(
+    {
+        "/detect",
+        "/frontend/settings",
+        "/health",
+        "/languages",
+        "/suggest",
+        "/translate",
+        "/translate_file",
+    }
+)
+
+LIBRETRANSLATE = Dialect(
+    "LibreTranslate",
+    speaks=lambda scope: scope["path"] in _PATHS,
+    error_body=lambda refusal: {"error": refusal.message},
+    keys=KeyPlaces(
+        "api_key", scheme="bearer", query=("api_key", "apiKey"), body=("api_key", "apiKey")
+    ),
+    statuses=COMPATIBLE_STATUSES,
+    translation_paths=frozenset({"/translate"}),
+)
 
 # Mastodon and Lingarr send null, npm's libretranslate the other name.
 ApiKey = Annotated[str | None, Field(validation_alias=AliasChoices("api_key", "apiKey"))]
@@ -112,12 +136,13 @@ def libretranslate_router(multilingual: MultilingualTranslator) -> APIRouter:
         responses=documented_errors(LIBRETRANSLATE),
         route_class=_Route,
     )
+    limits = multilingual.translation_service.limits
     settings = multilingual.translation_service.settings
 
     @router.post("/translate", summary="Translate", openapi_extra=documented_body(TranslateFields))
     async def translate(request: Request) -> LibreTranslateAnswer:
         """Answers as LibreTranslate does; errors are `{"error": "..."}`."""
-        fields = validated(TranslateFields, await read_fields(request, settings.max_texts))
+        fields = validated(TranslateFields, await read_fields(request, limits))
         lone = isinstance(fields.q, str)
         order = Order(
             [fields.q] if isinstance(fields.q, str) else fields.q,
@@ -135,7 +160,7 @@ def libretranslate_router(multilingual: MultilingualTranslator) -> APIRouter:
     )
     async def detect(request: Request) -> list[Detected]:
         """Answers the languages that a text may be in, likeliest first, in percent."""
-        fields = validated(DetectFields, await read_fields(request, settings.max_texts))
+        fields = validated(DetectFields, await read_fields(request, limits))
         (guesses,) = await multilingual.detect(request, [fields.q], lambda _: "q")
         likely = [guess for guess in guesses if _percent(guess.confidence) > 0] or guesses[:1]
         return [_detected(guess.language, guess.confidence) for guess in likely]

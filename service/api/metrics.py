@@ -1,22 +1,17 @@
 """GET /metrics, for Prometheus."""
 
-from typing import TYPE_CHECKING
-
 from fastapi import APIRouter, Response
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
 )
 
+from service.api.v1 import NATIVE
 from service.monitoring.metrics import Metrics
-from service.protocol.dialects import NATIVE
 from service.protocol.openapi import documented_errors
-
-if TYPE_CHECKING:
-    pass
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:
-    """The route; outside the translation_service, so that overload can be seen."""
+    """The route for Prometheus, which is answered under overload too."""
     router = APIRouter(tags=["health"], responses=documented_errors(NATIVE))
 
     @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)

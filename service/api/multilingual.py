@@ -1,98 +1,91 @@
-"""Texts in any language into one, as the faces of other APIs ask for it.
+"""Translates texts of any languages into one, for the APIs that detect languages.
 
-They say `auto`, or nothing, where our own face wants a pair: languages are detected and matched
-here to the models there are, and each model gets its texts. Order and limits are the request's.
+Their clients send `auto`, or nothing, where /v1 requires a pair of languages. Each text's language
+is detected here, and each model gets the texts in its own language. The results keep the order.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from fastapi import Request
 
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import Translation
 from service.api.deadline import Deadline
 from service.api.translation_service import Part, TranslationService
-from service.errors import InvalidRequest, ModelLoading, RequestTooLarge
+from service.errors import ModelLoading
 from service.text.detection import Detector, Guess
 from service.text.languages import ServedPairs, base_code, match_code
 from service.text.markup import Document, plain_document
 
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
-
-
-# What of a text is to be translated, where no more than so many texts may be.
+# Splits a text into what is translated and what stands around it; reads no more pieces than given.
 Reader = Callable[[str, int], Document]
 
-# A text may be so many times longer than what is translated of it: the rest is tags.
-_MARKUP_FACTOR = 4
-
-_READ_AT_ONCE = 10_000  # characters; a few milliseconds, and no change of threads
+_READ_AT_ONCE = 10_000  # characters; more are read in a thread, since they take milliseconds
 
 
 @dataclass(frozen=True)
 class Interpretation:
-    """One text's translation, and the language it was translated from."""
+    """The translation of one text, and the language that it was translated from."""
 
     text: str
     source: str
-    confidence: float | None  # of the detection, 0 to 1; None when the client said it
+    confidence: float | None  # of the detection, 0 to 1; None when the client named the language
     alternatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a client wants done with its texts."""
+    """Texts with one source and one target language, as a client sent them."""
 
     texts: Sequence[str]
     source: str | None  # None: to be detected, for each text
     target: str
     name_of: Callable[[int], str]  # what an error calls the text at an index
     num_alternatives: int = 0
-    suggested: str | None = None  # the source of a text that does not tell its own
+    suggested: str | None = None  # the source of a text whose language cannot be detected
     read: Reader = plain_document
-    segmentation: "Segmentation | None" = None  # None: the setting's
+    segmentation: Segmentation | None = None  # None: the setting's
 
 
-# That a text is in a language which nothing is translated from: it comes back as it is where that
-# was asked for, else it is refused. So much, because a wrong guess costs a translation.
+# Minimum confidence to accept a detected language that no model reads. High, because a wrong guess
+# leaves the text untranslated.
 _SURE = 0.9
 
 
 @dataclass(frozen=True)
 class MultilingualTranslator:
-    """What the faces share."""
+    """Detects languages and translates, for all compatible APIs."""
 
     translation_service: TranslationService
     detector: Detector
 
     def served(self) -> ServedPairs:
-        """The language pairs there are; raises ModelLoading while there may be some soon."""
+        """The language pairs that are served; raises ModelLoading while no model has loaded yet."""
         served = self.translation_service.served()
         if not served.pairs and self.translation_service.registry.loading:
-            raise ModelLoading("models are still loading; try again soon")
+            raise ModelLoading("models are still loading; retry after a few seconds")
         return served
 
     async def detect(
         self, request: Request, texts: Sequence[str], name_of: Callable[[int], str]
     ) -> list[list[Guess]]:
-        """For each text the served languages it may be in, likeliest first; maybe none.
+        """The languages that each text may be in, likeliest first; the list may be empty.
 
-        One that nothing is translated from is among them only where it is sure. Spends no quota:
-        it is asked before a translation, which spends it for the same text.
+        A language that no model reads is listed only where it is certain. Detection is not charged
+        to a quota: a translation of the same text usually follows, and is charged.
         """
-        deadline = self.translation_service.deadline(request)
+        deadline = Deadline.of(request, self.translation_service.limits)
         self.translation_service.admit(request, texts, name_of, model="-", spends_quota=False)
         return await self._detect(request, deadline, texts, self.served())
 
     async def translate(self, request: Request, order: Order) -> list[Interpretation]:
         """One interpretation a text, in order.
 
-        A text that is found to be in the target language already comes back as it is.
+        A text that is already in the target language is returned unchanged.
         """
         (results,) = await self.translate_all(request, [order])
         return results
@@ -100,8 +93,8 @@ class MultilingualTranslator:
     async def translate_all(
         self, request: Request, orders: Sequence[Order]
     ) -> list[list[Interpretation]]:
-        """What `translate` gives, for each of at least one order; they count as one request."""
-        deadline = self.translation_service.deadline(request)
+        """The interpretations of each order, at least one; together they are one request."""
+        deadline = Deadline.of(request, self.translation_service.limits)
         documents = await self._documents(request, orders)
         served = self.served()
         plans = [
@@ -115,9 +108,11 @@ class MultilingualTranslator:
         return [plan.filled(translated) for plan in plans]
 
     async def _documents(self, request: Request, orders: Sequence[Order]) -> list[list[Document]]:
-        """Each order's texts, read; raises RequestTooLarge as soon as they are too much."""
+        """Each order's texts as documents; raises RequestTooLarge as soon as they are too many."""
+        limits = self.translation_service.limits
         for order in orders:
-            self._check_lengths(order)
+            for index, text in enumerate(order.texts):
+                limits.check_document(len(text), field=order.name_of(index))
         tagged = [order for order in orders if order.read is not plain_document]
         if sum(len(text) for order in tagged for text in order.texts) > _READ_AT_ONCE:
             documents = await asyncio.to_thread(self._read, orders)
@@ -131,21 +126,16 @@ class MultilingualTranslator:
     def _read(self, orders: Sequence[Order]) -> list[list[Document]]:
         read: dict[tuple[Reader, str], Document] = {}
         documents: list[list[Document]] = []
-        # All that goes to a model counts, be it a hundred texts or one with a hundred tags.
-        num_pieces, max_pieces = 0, self.translation_service.settings.max_texts
+        # Every piece that goes to a model counts: a hundred texts, or one text with a hundred tags.
+        limits = self.translation_service.limits
+        num_pieces, max_pieces = 0, limits.settings.max_texts
         for order in orders:
             ours: list[Document] = []
             for index, text in enumerate(order.texts):
                 if (order.read, text) not in read:  # the same text may go into many languages
                     read[order.read, text] = order.read(text, max_pieces)
                 document = read[order.read, text]
-                if len(document.texts) > max_pieces:
-                    name = order.name_of(index)
-                    raise RequestTooLarge(
-                        f"{name} holds more than {max_pieces} texts between its tags, the limit "
-                        "of one request (max_texts); send it in several requests",
-                        field=name,
-                    )
+                limits.check_pieces(len(document.texts), field=order.name_of(index))
                 num_pieces += len(document.texts)
                 ours.append(document)
             documents.append(ours)
@@ -153,18 +143,6 @@ class MultilingualTranslator:
                 pieces = [text for each in documents for one in each for text in one.texts]
                 self.translation_service.check_size(pieces, orders[0].name_of)
         return documents
-
-    def _check_lengths(self, order: Order) -> None:
-        """Raises RequestTooLarge for a text that is too long whatever it holds."""
-        limit = _MARKUP_FACTOR * self.translation_service.settings.max_characters
-        for index, text in enumerate(order.texts):
-            if len(text) > limit:
-                name = order.name_of(index)
-                raise RequestTooLarge(
-                    f"{name} has {len(text)} characters, with its tags {limit} may be "
-                    f"({_MARKUP_FACTOR} times max_characters); send it in several requests",
-                    field=name,
-                )
 
     def _plan(
         self,
@@ -220,7 +198,7 @@ class MultilingualTranslator:
         """The pieces of the documents at `indices`, which all go between the same languages."""
         source, target = pair
         route = self.translation_service.route(model=None, source=source, target=target)
-        # Of the text in between one translation is enough.
+        # Of the text in the third language one translation is enough.
         wanted = [0] * (len(route.legs) - 1) + [order.num_alternatives]
         owners = [index for index in indices for _ in documents[index].texts]
         return Part(
@@ -234,39 +212,36 @@ class MultilingualTranslator:
             lambda position: order.name_of(owners[position]),
         )
 
-    def _search(self, defaults: "SearchConfig", num_alternatives: int) -> "SearchConfig":
+    def _search(self, defaults: SearchConfig, num_alternatives: int) -> SearchConfig:
         """The model's own settings, with a beam wide enough for the alternatives."""
-        num_best, limit = num_alternatives + 1, self.translation_service.settings.max_beam_size
-        if num_best > limit:
-            raise InvalidRequest(
-                f"alternatives is {num_alternatives}, the limit is {limit - 1} (max_beam_size)",
-                field="alternatives",
-            )
+        self.translation_service.limits.check_alternatives(num_alternatives)
+        num_best = num_alternatives + 1
         return replace(defaults, beam_size=max(defaults.beam_size, num_best), n_best=num_best)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What one order makes of its texts: which go to which model, and what comes back."""
+    """Which texts of one order go to which model, and how the results are put together."""
 
     unchanged: Sequence[Interpretation]  # for each text, as if it needed no model
     documents: Sequence[Document]
-    groups: Sequence[Sequence[int]]  # indices of the texts that go between the same languages
+    groups: Sequence[Sequence[int]]  # indices of the texts between the same two languages
     parts: Sequence[Part]  # one a group
 
-    def filled(self, translated: "Iterator[Sequence[Translation]]") -> list[Interpretation]:
-        """The order's interpretations; takes as many answers as it has parts."""
+    def filled(self, translated: Iterator[Sequence[Translation]]) -> list[Interpretation]:
+        """The order's interpretations; takes the translations of as many parts as it has."""
         results = list(self.unchanged)
         for indices in self.groups:
-            coming = iter(next(translated))
+            translations = iter(next(translated))
             for index in indices:
-                mine = list(islice(coming, len(self.documents[index].texts)))
-                results[index] = _filled(results[index], self.documents[index], mine)
+                document = self.documents[index]
+                pieces = list(islice(translations, len(document.texts)))
+                results[index] = _filled(results[index], document, pieces)
         return results
 
 
 def _filled(
-    result: Interpretation, document: Document, translations: "Sequence[Translation]"
+    result: Interpretation, document: Document, translations: Sequence[Translation]
 ) -> Interpretation:
     """The result with its document translated; the n-th alternative has all n-th alternatives."""
     # As many as the piece with the fewest has: a word or two have few translations.
@@ -279,7 +254,7 @@ def _filled(
 
 
 def _likeliest(served: ServedPairs, order: Order, guesses: Sequence[Guess]) -> Guess:
-    """The first guess; for a text that tells nothing what is suggested, or what has a model."""
+    """The first guess; for a text without letters the suggested language, or a served one."""
     if guesses and guesses[0].confidence > 0:
         return guesses[0]
     if order.suggested is not None:
@@ -293,7 +268,7 @@ def _likeliest(served: ServedPairs, order: Order, guesses: Sequence[Guess]) -> G
 def _group(
     served: ServedPairs, order: Order, sources: Sequence[Guess]
 ) -> dict[tuple[str, str], list[int]]:
-    """Which texts go from which language to which, by their indices."""
+    """Indices of the texts by their source and target language."""
     groups: dict[tuple[str, str], list[int]] = {}
     for index, guess in enumerate(sources):
         if order.source is None and _is_there_already(served, guess.language, order.target):

@@ -1,12 +1,15 @@
-"""The native face, `/v1`: bodies in and out, as `v1_bodies.py` describes them."""
+"""The native API, `/v1`; `v1_bodies.py` describes its bodies."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
+from model.decoding.search_config import SearchConfig
+from model.translation import SegmentTranslation, Translation
+from service.api.routes import StrictRoute
 from service.api.translation_service import TranslationService
 from service.api.v1_bodies import (
     AlternativeBody,
@@ -25,23 +28,36 @@ from service.api.v1_bodies import (
     WordBody,
 )
 from service.errors import InvalidRequest
-from service.protocol.dialects import NATIVE
+from service.limits import Limits
+from service.protocol.dialects import Dialect, KeyPlaces
+from service.protocol.error_body import ErrorBody, ErrorDetail
+from service.protocol.error_table import Refusal
 from service.protocol.openapi import documented_errors
-from service.protocol.strict_json import StrictRoute
 from service.serving.registry import Registry
 from service.serving.route import Route
 from service.serving.served_model import ModelInfo, ServedModel
-from service.text.quality_warnings import warnings_of
 from service.text.words import Word, words_of
 
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.translation import SegmentTranslation, Translation
 
-# Of metrics.json. The rest (example sentences, hashes, training config) is the team's own affair.
-_SHOWN_METRICS = ("dev", "test", "created", "parent")
+def _error_body(refusal: Refusal) -> object:
+    detail = ErrorDetail(code=refusal.code, message=refusal.message, field=refusal.field)
+    return ErrorBody(error=detail).model_dump(exclude_none=True)
 
-# What of one model's work has no meaning behind another's.
+
+# Of all paths that belong to no other API.
+NATIVE = Dialect(
+    "/v1",
+    speaks=lambda scope: True,
+    error_body=_error_body,
+    keys=KeyPlaces("Authorization: Bearer KEY", scheme="bearer", header="X-API-Key"),
+    translation_paths=frozenset({"/v1/translate", "/v1/score"}),
+    error_model=ErrorBody,
+)
+
+# Of metrics.json. The rest (example sentences, hashes, training config) is for the team alone.
+_SHOWN_METRICS = ("dev", "test", "calibration", "created", "parent")
+
+# Details of one model's work, which mean nothing for a translation by two models in turn.
 _OF_ONE_MODEL = ("alignments", "offsets", "token_log_probs", "words")
 
 _RENDERED_AT_ONCE = 10_000  # characters; less than a millisecond, and no change of threads
@@ -73,7 +89,7 @@ def native_router(translation_service: TranslationService) -> APIRouter:
             request,
             route,
             body.texts,
-            _searches(body, route, translation_service.settings.max_beam_size),
+            _searches(body, route, translation_service.limits),
             alignments=body.alignments or body.words,
             segmentation=body.segmentation,
             name_of=body.text_field,
@@ -120,30 +136,25 @@ def _refuse_details(body: TranslateRequest, route: Route) -> None:
     for name in _OF_ONE_MODEL:
         if route.pivot is not None and getattr(body, name):
             raise InvalidRequest(
-                f"{name} cannot be told of a translation through {route.pivot}; leave it out, or "
-                "choose one model by its name",
+                f"{name} is not available for a translation through {route.pivot}; leave it out, "
+                "or choose one model by its name",
                 field=name,
             )
 
 
-def _searches(body: TranslateRequest, route: Route, max_beam_size: int) -> "list[SearchConfig]":
+def _searches(body: TranslateRequest, route: Route, limits: Limits) -> list[SearchConfig]:
     """For each model of the route; alternatives are the last one's."""
     between = body.model_copy(update={"alternatives": 0})
     wishes = [*[between] * (len(route.legs) - 1), body]
     return [
-        _search(wish, leg.info.search, max_beam_size)
-        for wish, leg in zip(wishes, route.legs, strict=True)
+        _search(wish, leg.info.search, limits) for wish, leg in zip(wishes, route.legs, strict=True)
     ]
 
 
-def _search(body: TranslateRequest, defaults: "SearchConfig", max_beam_size: int) -> "SearchConfig":
-    """The model's defaults with the request's settings on top; InvalidRequest names a bad one."""
+def _search(body: TranslateRequest, defaults: SearchConfig, limits: Limits) -> SearchConfig:
+    """The model's defaults, replaced by the request's settings; raises InvalidRequest."""
     beam_size = defaults.beam_size if body.beam_size is None else body.beam_size
-    if beam_size > max_beam_size:
-        raise InvalidRequest(
-            f"beam_size is {beam_size}, the limit is {max_beam_size} (max_beam_size)",
-            field="beam_size",
-        )
+    limits.check_beam_size(beam_size)
     if body.alternatives >= beam_size:
         raise InvalidRequest(
             f"alternatives must be below beam_size, which is {beam_size}; raise beam_size",
@@ -189,6 +200,7 @@ def _model(served_model: ServedModel, registry: Registry) -> ModelBody:
         target=info.target_language,
         version=info.version,
         precision=info.precision,
+        exact=info.exact,
         max_source_tokens=info.max_source_tokens,
         beam_size=info.search.beam_size,
         metrics={key: info.metrics[key] for key in _SHOWN_METRICS if key in info.metrics},
@@ -204,19 +216,16 @@ def _replacement(
     return "failed" if served_model.name in registry.failed_replacements else None
 
 
-def _render(route: Route, translations: "Sequence[Translation]", body: TranslateRequest) -> str:
+def _render(route: Route, translations: Sequence[Translation], body: TranslateRequest) -> str:
     response = TranslateResponse(
         model=_used_model(route.last),
         pivot=_pivot(route),
-        translations=[
-            _translation(text, translation, body)
-            for text, translation in zip(body.texts, translations, strict=True)
-        ],
+        translations=[_translation(translation, body) for translation in translations],
     )
     return response.model_dump_json(exclude_none=True)
 
 
-def _translation(text: str, translation: "Translation", body: TranslateRequest) -> TranslationBody:
+def _translation(translation: Translation, body: TranslateRequest) -> TranslationBody:
     alternatives = [
         AlternativeBody(text=other.text, score=other.score, log_prob=other.log_prob)
         for other in translation.alternatives
@@ -232,11 +241,11 @@ def _translation(text: str, translation: "Translation", body: TranslateRequest) 
         target_tokens=translation.target_tokens,
         alternatives=alternatives if body.alternatives else None,
         segments=segments,
-        warnings=warnings_of(text, translation) if body.warnings else None,
+        warnings=list(translation.warnings) if body.warnings else None,
     )
 
 
-def _segment(segment: "SegmentTranslation", body: TranslateRequest) -> SegmentBody:
+def _segment(segment: SegmentTranslation, body: TranslateRequest) -> SegmentBody:
     pieces = body.alignments or body.token_log_probs
     source, target = segment.source_span, segment.target_span
     return SegmentBody(

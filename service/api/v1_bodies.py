@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from model.text.segmenter import Segmentation
+from model.translation import Sign
 from service.protocol.fields import TEXT_TAGS
-from service.text.quality_warnings import Sign
 
 LanguageTag = Annotated[
     str,
@@ -40,11 +40,13 @@ class ModelChoice(_Body):
     def _chosen(self) -> "ModelChoice":
         if (self.source is None) != (self.target is None):
             missing = "source" if self.source is None else "target"
-            raise ValueError(f"{missing} is missing; give source and target together")
+            raise ValueError(f"{missing} is missing; send source and target together")
         if self.model is None and self.source is None:
-            raise ValueError("no model is chosen; give source and target, or model")
+            raise ValueError("no model is chosen; send source and target, or model")
         if self.source is not None and self.source.lower() == "auto":
-            raise ValueError("source is not detected here; name it, or ask /translate with auto")
+            raise ValueError(
+                "/v1 does not detect languages; name the source, or use /translate with auto"
+            )
         return self
 
 
@@ -295,6 +297,13 @@ class ModelBody(BaseModel):
     target: str | None = None
     version: str | None = None
     precision: str | None = None
+    exact: Annotated[
+        bool | None,
+        Field(
+            description="Whether a text gets the same translation in any batch on this machine, "
+            "to the last bit; tried out when the model was loaded."
+        ),
+    ] = None
     max_source_tokens: Annotated[
         int | None, Field(description="Longer texts are split at sentence ends.")
     ] = None

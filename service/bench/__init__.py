@@ -1,1 +1,1 @@
-"""`dragoman bench`: speed, latency and memory of one checkpoint on this machine, all measured."""
+"""`dragoman bench`: measures throughput, latency and memory of a checkpoint on this machine."""

@@ -1,75 +1,113 @@
-"""One request at a time: alone, and short ones while long ones run beside them."""
+"""Measures the latency of one request at a time: alone, and of short ones beside long ones."""
 
 import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from service.bench.open_loop import DrivenTranslator, LatencySummary
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
+from model.decoding.search_config import SearchConfig
+from model.translation import Translation
 
 SHORT_WORDS, LONG_WORDS = 6, 60
-NUM_LONG = 8  # long ones under way at any time
+NUM_LONG = 8  # long requests in flight at any time
 _SENTENCE_ENDS = ".!?…。！？"
+
+
+class StepTranslator(Protocol):
+    """The part of model.translator.Translator that a latency measurement calls."""
+
+    def add(self, text: str, search: SearchConfig | None = None) -> int: ...
+
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
+        """Returns the finished translations with their tickets, after at most `timeout_s`."""
+
+    def cancel(self, ticket: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class LatencySummary:
+    """Percentiles of many latencies (see `percentile`)."""
+
+    num_requests: int
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+
+    @classmethod
+    def of(cls, latencies_s: Sequence[float]) -> "LatencySummary":
+        """Returns the percentiles of at least one latency, given in seconds."""
+        times_ms = [1000 * latency for latency in latencies_s]
+        return cls(
+            len(times_ms), *(percentile(times_ms, percent) for percent in (50, 90, 95, 99, 100))
+        )
 
 
 @dataclass(frozen=True)
 class ShortBesideLong:
-    """Latency of short requests, one after another."""
+    """Latency of short requests, sent one after another, without and with long requests."""
 
     short_words: int
     long_words: int
-    num_long: int  # under way all the time while `beside` was measured
+    num_long: int  # in flight all the time while `beside` is measured
     alone: LatencySummary
     beside: LatencySummary
 
 
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Returns the smallest value that at least `percent` % of the values do not exceed."""
+    ordered = sorted(values)
+    rank = -(-len(ordered) * percent // 100)  # rounded up
+    return ordered[max(int(rank), 1) - 1]
+
+
 def one_by_one(
-    translator: DrivenTranslator,
+    translator: StepTranslator,
     texts: Sequence[str],
-    search: "SearchConfig",
+    search: SearchConfig,
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LatencySummary:
-    """Every text once, each after the answer to the one before."""
+    """Translates every text once, each after the answer to the one before."""
     return LatencySummary.of(
         [
-            _answer_one(translator, text, search, company=lambda finished: None, clock=clock)
+            _seconds_of_one(translator, text, search, on_step=lambda finished: None, clock=clock)
             for text in texts
         ]
     )
 
 
 def short_beside_long(
-    translator: DrivenTranslator,
+    translator: StepTranslator,
     sentences: Sequence[str],
-    search: "SearchConfig",
+    search: SearchConfig,
     seconds: float,
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ShortBesideLong:
-    """Half of the time short requests run by themselves, half of it beside long ones."""
+    """Measures short requests without long ones for half of `seconds`, beside them for the rest."""
 
     def measure(long: Sequence[str], num_long: int) -> LatencySummary:
         short = itertools.cycle(of_words(sentences, SHORT_WORDS))
         endless = itertools.cycle(long)
-        under_way: set[int] = set()
+        in_flight: set[int] = set()
 
-        def fill(finished: set[int]) -> None:
-            under_way.difference_update(finished)
-            while len(under_way) < num_long:
-                under_way.add(translator.add(next(endless), search))
+        def keep_long_in_flight(finished: set[int]) -> None:
+            in_flight.difference_update(finished)
+            while len(in_flight) < num_long:
+                in_flight.add(translator.add(next(endless), search))
 
         latencies: list[float] = []
         end = clock() + seconds / 2
         while not latencies or clock() < end:
             latencies.append(
-                _answer_one(translator, next(short), search, company=fill, clock=clock)
+                _seconds_of_one(
+                    translator, next(short), search, on_step=keep_long_in_flight, clock=clock
+                )
             )
-        for ticket in under_way:
+        for ticket in in_flight:
             translator.cancel(ticket)
         return LatencySummary.of(latencies)
 
@@ -79,32 +117,32 @@ def short_beside_long(
     )
 
 
-def _answer_one(
-    translator: DrivenTranslator,
+def _seconds_of_one(
+    translator: StepTranslator,
     text: str,
-    search: "SearchConfig",
+    search: SearchConfig,
     *,
-    company: Callable[[set[int]], None],
+    on_step: Callable[[set[int]], None],
     clock: Callable[[], float],
 ) -> float:
-    """Seconds until `text` is answered; `company` hears of everything else that finished."""
-    company(set())
+    """Returns the seconds until `text` is translated; `on_step` gets the tickets that finished."""
+    on_step(set())
     started = clock()
     ticket = translator.add(text, search)
     while True:
         finished = {done for done, _ in translator.step()}
         if ticket in finished:
             seconds = clock() - started
-            company(finished)
+            on_step(finished)
             return seconds
-        company(finished)
+        on_step(finished)
 
 
 def of_words(sentences: Sequence[str], num_words: int) -> list[str]:
-    """Requests of exactly so many words: beginnings of sentences, or several put together.
+    """Returns requests of exactly `num_words` words: parts of sentences, or several joined.
 
-    Ends of sentences are taken out, so that one request stays one segment if the checkpoint's limit
-    allows. Where words are not set apart by spaces, two characters count as a word.
+    The punctuation at the end of each sentence is removed, so that a request stays one segment if
+    the checkpoint's limit allows. In scripts without spaces two characters count as a word.
     """
     words = [sentence.rstrip(_SENTENCE_ENDS).split() for sentence in sentences]
     space = " "
@@ -113,7 +151,7 @@ def of_words(sentences: Sequence[str], num_words: int) -> list[str]:
         words = [["".join(pair) for pair in _pairs("".join(sentence))] for sentence in words]
     requests: list[str] = []
     taken: list[str] = []
-    # At most once round: a long request takes several sentences, a short one the start of each.
+    # Each sentence is used once: a long request takes several, a short one the start of one.
     for sentence in words:
         taken += sentence
         if len(taken) >= num_words:

@@ -1,79 +1,39 @@
-"""Requests that come when they come: latency at a given arrival rate, with the queue that it makes.
+"""Measures latency at a fixed arrival rate (open loop), the time in the queue included.
 
-In a closed loop a slow service slows its own clients down and looks better than it is. Here the
-arrivals are fixed beforehand, and a request's latency counts from its arrival, whether or not
-anybody had time to look at it then.
+In a closed loop each client waits for its answer, so a slow service slows its own clients down and
+looks better than it is. Here the arrival times are fixed beforehand, and a request's latency counts
+from its arrival, even if the translator was busy then.
 """
 
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.translation import Translation
+from model.decoding.search_config import SearchConfig
+from service.bench.latency import LatencySummary, StepTranslator
 
 _SEED = 1
 
 
-class DrivenTranslator(Protocol):
-    """What is driven here of model.translator.Translator, or of several that work as one."""
-
-    def add(self, text: str, search: "SearchConfig | None" = None) -> int: ...
-
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
-        """What has finished; returns after `timeout_s` at the latest, if it waits at all."""
-
-    def cancel(self, ticket: int) -> None: ...
-
-
-@dataclass(frozen=True)
-class LatencySummary:
-    """Percentiles of many latencies: the smallest one that so many percent do not exceed."""
-
-    num_requests: int
-    p50_ms: float
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float
-    max_ms: float
-
-    @classmethod
-    def of(cls, latencies_s: Sequence[float]) -> "LatencySummary":
-        """At least one latency, in seconds."""
-        times_ms = [1000 * latency for latency in latencies_s]
-        return cls(
-            len(times_ms), *(percentile(times_ms, percent) for percent in (50, 90, 95, 99, 100))
-        )
-
-
 @dataclass(frozen=True)
 class OpenLoop:
-    """One arrival rate. Percentiles are over all requests.
+    """Results at one arrival rate. Percentiles are over all requests.
 
-    One that was not answered in time counts with its age when the measurement was given up, which
-    is less than what it would have waited.
+    A request without an answer counts with its age at the end of the measurement, which is less
+    than the time that it would have taken.
     """
 
     rate_per_s: float  # offered: the mean of the Poisson process
-    seconds: float  # in which requests arrived
-    achieved_per_s: float  # answers, from the start to the last of them
-    queue_at_end: int  # arrived in these seconds and not answered in them
-    num_unanswered: int  # nor in as many seconds afterwards
+    seconds: float  # requests arrive for this long
+    achieved_per_s: float  # answers per second, from the start to the last answer
+    queue_at_end: int  # requests without an answer after `seconds`
+    num_unanswered: int  # requests without an answer after 2 * `seconds`
     latency: LatencySummary
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least `percent` percent of the values do not exceed."""
-    ordered = sorted(values)
-    rank = -(-len(ordered) * percent // 100)  # rounded up
-    return ordered[max(int(rank), 1) - 1]
-
-
 def poisson_arrivals(rate_per_s: float, seconds: float) -> list[float]:
-    """Moments within `seconds`, in order, the same at every call; at least one."""
+    """Returns arrival times within `seconds`, in order, at least one; the same at every call."""
     generator = random.Random(_SEED)
     arrivals: list[float] = []
     moment = generator.expovariate(rate_per_s)
@@ -84,19 +44,19 @@ def poisson_arrivals(rate_per_s: float, seconds: float) -> list[float]:
 
 
 def open_loop(
-    translator: DrivenTranslator,
+    translator: StepTranslator,
     texts: Sequence[str],
     rate_per_s: float,
     seconds: float,
-    search: "SearchConfig",
+    search: SearchConfig,
     *,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> OpenLoop:
-    """Offers texts in turn for `seconds`; waits as long again for answers, then cancels the rest.
+    """Sends the texts in turn for `seconds`, waits as long again for answers, cancels the rest.
 
-    One thread does it all: what is due is added between two steps. The translator must be idle, and
-    is idle again afterwards.
+    One thread does everything: between two steps it adds the requests that are due. The translator
+    must be idle, and is idle again afterwards.
     """
     arrivals = poisson_arrivals(rate_per_s, seconds)
     arrived_at: dict[int, float] = {}  # by ticket

@@ -1,4 +1,4 @@
-"""Throughput against latency, as a picture."""
+"""Draws latency against throughput."""
 
 from pathlib import Path
 from typing import Any
@@ -6,25 +6,25 @@ from typing import Any
 from model.errors import ConfigError
 from model.system.atomic_files import replaced_file
 from service.bench.process import BenchError
-from service.bench.report import BenchReport
+from service.bench.report import BenchReport, counted
 
 _FORMATS = (".png", ".svg")
 _COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
 
 
 def check_picture(path: Path) -> None:
-    """Refuses, before anything is measured, what could not be drawn in the end."""
+    """Raises, before anything is measured, if the picture could not be written in the end."""
     if path.suffix not in _FORMATS:
         raise ConfigError(
-            f"--picture {path} has no known kind of picture; "
-            f"let its name end in {' or '.join(_FORMATS)}"
+            f"--picture {path} is of an unknown picture format; "
+            f"give a name that ends in {' or '.join(_FORMATS)}"
         )
     if not path.parent.is_dir():
-        raise BenchError(f"there is no folder {path.parent}; create it first")
+        raise BenchError(f"the folder {path.parent} of --picture does not exist; create it first")
     if path.is_dir():
-        raise BenchError(f"{path} is a folder; name a file in it")
+        raise BenchError(f"--picture {path} is a folder; give the name of a file in it")
     try:
-        import matplotlib.figure  # noqa: F401 - only whether it is there
+        import matplotlib.figure  # noqa: F401 - checks that it is installed
     except ImportError:
         raise ConfigError(
             "--picture needs matplotlib, which is not installed: pip install 'dragoman[training]'"
@@ -32,7 +32,7 @@ def check_picture(path: Path) -> None:
 
 
 def draw_picture(report: BenchReport, path: Path) -> None:
-    """Every arrival rate of every precision as a point; .png or .svg by the file's name."""
+    """Draws a point for each arrival rate and precision, as .png or .svg by the file's name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -55,14 +55,14 @@ def draw_picture(report: BenchReport, path: Path) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(left=0)
-    axes.set_xlabel("requests answered per second (dotted: all sentences at once)")
-    axes.set_ylabel("ms from arrival to answer")
+    axes.set_xlabel("requests answered per second (dotted: sentences per second, all at once)")
+    axes.set_ylabel("latency from arrival to answer, ms")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     first = report.precisions[0]
     axes.set_title(
         f"{report.checkpoint}, beam {report.beam_size}, {first.device}, "
-        f"{first.threads} thread{'s' * (first.threads != 1)}, {report.processor}",
+        f"{counted(first.threads, 'thread')}, {report.processor}",
         parse_math=False,
         fontsize=10,
     )

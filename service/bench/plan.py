@@ -1,4 +1,4 @@
-"""What `dragoman bench` is asked to measure, and the sentences it measures with."""
+"""What `dragoman bench` measures, and the sentences that it translates."""
 
 import itertools
 from collections.abc import Mapping
@@ -16,38 +16,39 @@ SHARES_OF_THROUGHPUT = (0.10, 0.25, 0.50, 0.75, 0.90, 1.10)  # the last one cann
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What is measured with each precision."""
+    """The measurements to make with each precision."""
 
     beam_sizes: tuple[int, ...] = (1, 5)  # the checkpoint's own is measured too
     rates: tuple[float, ...] | None = None  # requests/s; None: shares of the offline throughput
-    seconds: float = 5.0  # of every arrival rate, and of short beside long
+    seconds: float = 5.0  # for each arrival rate, and for short beside long
 
     def all_beam_sizes(self, own: int) -> tuple[int, ...]:
-        """Without repetition, in the order asked for; the checkpoint's own is among them."""
+        """Returns each beam size once, in the order given, and the checkpoint's own."""
         return tuple(dict.fromkeys((*self.beam_sizes, own)))
 
     def num_measurements(self, own: int) -> int:
-        """Of one precision: what the progress bar counts."""
+        """Returns how many measurements one precision takes; the progress bar counts them."""
         num_rates = len(SHARES_OF_THROUGHPUT if self.rates is None else self.rates)
-        return 2 * len(self.all_beam_sizes(own)) + num_rates + 2
+        return 2 * len(self.all_beam_sizes(own)) + num_rates + 1
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one process measures: everything, with one precision."""
+    """The work of one measuring process: the whole plan with one precision."""
 
     loading: Loading
     plan: BenchPlan
     sentences: tuple[str, ...]
-    started: float  # time.monotonic() just before the process was started
+    started: float  # time.monotonic() just before the process starts
 
 
 def sentences_of(
     source: Path | None, limit: int, checkpoint: Path, metrics: Mapping[str, Any]
 ) -> tuple[tuple[str, ...], str]:
-    """Up to `limit` sentences of a file, or of those the checkpoint carries; whence they are.
+    """Returns up to `limit` sentences, and a description of where they come from.
 
-    The checkpoint's few examples are repeated until there are enough. InputError: there is none.
+    They are the lines of `source`, or else the checkpoint's few examples, repeated until there are
+    enough. InputError: there are no sentences.
     """
     if source is not None:
         lines = (line for line in read_lines(source) if line.strip())
@@ -62,13 +63,13 @@ def sentences_of(
 
 
 def _examples(metrics: Mapping[str, Any], checkpoint: Path) -> list[str]:
-    """The held-out source sentences that export kept in the checkpoint's metrics.json."""
+    """Returns the held-out source sentences that export kept in metrics.json."""
     kept = metrics.get("examples")
     found = kept if isinstance(kept, list) else []
     examples = [each for each in found if isinstance(each, str) and each.strip()]
     if not examples:
         raise InputError(
-            f"{checkpoint} carries no example sentences; give a file of source sentences with "
+            f"{checkpoint} contains no example sentences; give a file of source sentences with "
             f"--source FILE"
         )
     return examples

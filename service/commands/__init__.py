@@ -1,1 +1,1 @@
-"""The verbs of the command line that need no HTTP."""
+"""Commands of `dragoman` that need no running service."""

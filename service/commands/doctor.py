@@ -1,6 +1,6 @@
-"""`dragoman doctor`: would it serve here? Every check says what it found, or what to do.
+"""`dragoman doctor`: checks whether the service would work here, and says what to do if not.
 
-Nothing is changed, and one failed check does not keep the others from being made.
+It changes nothing, and a failed check does not stop the following ones.
 """
 
 import os
@@ -28,15 +28,15 @@ _PACKAGES = ("torch", "sentencepiece", "safetensors", "fastapi", "uvicorn", "pyd
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check came to."""
+    """The result of one check."""
 
     check: str
     ok: bool
-    detail: str  # of a failed check: what is wrong, and the way out
+    detail: str  # of a failed check: what is wrong and what to do
 
 
 def examine(models: Path, host: str, port: int) -> Iterator[Finding]:
-    """All checks, one after another; those that need torch take some seconds."""
+    """Runs all checks in turn; those that need torch take some seconds."""
     yield _made("versions", _versions)
     settings: list[Settings] = []
     yield _made("settings", partial(_settings, settings))
@@ -53,7 +53,7 @@ def examine(models: Path, host: str, port: int) -> Iterator[Finding]:
     except DragomanError as error:
         yield Finding("models", ok=False, detail=str(error))
         return
-    for folder in other_folders(models):  # no fault, but maybe a mistake
+    for folder in other_folders(models):  # not an error, but possibly a mistake
         yield Finding(f"folder {folder.name}", ok=True, detail=why_not_served(folder))
     for folder in folders:
         yield _made(f"checkpoint {folder.name}", partial(_checkpoint, folder, settings))
@@ -62,12 +62,14 @@ def examine(models: Path, host: str, port: int) -> Iterator[Finding]:
 def _made(check: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(check, ok=True, detail=look())
-    except DragomanError as error:  # says the way out itself
+    except DragomanError as error:  # its message says what to do
         return Finding(check, ok=False, detail=str(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks are still wanted
+    except Exception as error:  # noqa: BLE001 - no error may stop the other checks
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Finding(
-            check, ok=False, detail=f"{reason}; install again, in a fresh environment: make test"
+            check,
+            ok=False,
+            detail=f"{reason}; reinstall in a new environment, then run `dragoman doctor` again",
         )
 
 
@@ -116,7 +118,7 @@ def _settings(found: list[Settings]) -> str:
     if settings.tracing:
         import_module("service.monitoring.tracing")  # says what is missing
     changed = {
-        name: "is set" if name.endswith("_sha256") else value  # nobody else's affair
+        name: "is set" if name.endswith("_sha256") else value  # private values are not shown
         for name, value in settings.model_dump().items()
         if value != type(settings).model_fields[name].default
     }
@@ -152,8 +154,9 @@ def _checkpoint(folder: Path, settings: list[Settings]) -> str:
     with Translator.load(folder, device=device, precision=precision) as translator:
         config = translator.checkpoint.config
         translator.translate(["Test 1."])
+        precision, exact = translator.checkpoint.precision, str(translator.exact).lower()
     return (
-        f"{config.source_language} to {config.target_language}, version "
-        f"{translator.checkpoint.version}, hashes right, translates; "
-        f"{time.monotonic() - started:.1f} s"
+        f"{config.source_language} to {config.target_language}, "
+        f"version {translator.checkpoint.version}, hashes right, translates; "
+        f"precision {precision}, exact: {exact}; {time.monotonic() - started:.1f} s"
     )

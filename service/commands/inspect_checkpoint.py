@@ -1,4 +1,4 @@
-"""What a checkpoint is, where it came from, how good it is; reads no weights."""
+"""`dragoman inspect`: a checkpoint's languages, origin, size and scores; reads no weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class Inspection:
         }
 
     def lines(self) -> list[str]:
-        """For people: what is known, in sections; what only a program wants is left to --json."""
+        """Lines for a terminal, in sections; `to_json` has all the details."""
         config = self.config
         described = config.model_dump()
         notes = {key: value for key, value in self.metrics.items() if not isinstance(value, dict)}
@@ -71,8 +71,8 @@ class Inspection:
 
 def inspect(checkpoint: Path) -> Inspection:
     """Checks the folder's hashes and reads its description. Raises CheckpointError."""
-    config, metrics, version = read_description(checkpoint)
-    TokenizerPair.load(checkpoint)  # refuses what is no SentencePiece model
+    description = read_description(checkpoint)
+    TokenizerPair.load(checkpoint)  # raises for a file that is not a SentencePiece model
     num_parameters, types = 0, set()
     try:
         with safe_open(checkpoint / WEIGHTS, framework="np") as weights:
@@ -88,9 +88,9 @@ def inspect(checkpoint: Path) -> Inspection:
     sizes = {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir())}
     return Inspection(
         checkpoint.resolve().name,
-        version,
-        config,
-        metrics,
+        description.version,
+        description.config,
+        description.metrics,
         num_parameters,
         tuple(sorted(types)),
         sizes,

@@ -1,4 +1,4 @@
-"""`dragoman keys`: add, list and revoke API keys in a file. A running service notices by itself."""
+"""`dragoman keys`: adds, lists and revokes API keys in a file, which a running service rereads."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ KeyName = Annotated[
 
 
 def keys_commands() -> typer.Typer:
-    """The verbs under `dragoman keys`."""
+    """The subcommands of `dragoman keys`."""
     commands = typer.Typer(
         rich_markup_mode=None,
         help="Give out and take back API keys of the HTTP service.",
@@ -101,7 +101,7 @@ def show(
 
 
 def revoke(file: KeysPath, name: KeyName) -> None:
-    """Take a key back: it opens nothing any more."""
+    """Revoke a key: requests with it are rejected from now on."""
 
     def without_it(keys: "tuple[Key, ...]") -> "tuple[Key, ...]":
         left = tuple(key for key in keys if key.name != name)
@@ -137,7 +137,7 @@ def _validated(kind: "type[Key]", values: dict[str, Any]) -> "Key":
 
 
 def _moment(text: str) -> datetime:
-    """A time in UTC unless it names another zone."""
+    """Parses a time; UTC unless it names another zone."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -148,7 +148,7 @@ def _moment(text: str) -> datetime:
 
 
 def _line(entry: dict[str, Any]) -> str:
-    """Name and scopes, then what limits the key, as `name=value`, and whether it has ended."""
+    """One line about a key: name, scopes, limits as `name=value`, and whether it has expired."""
     scopes = ",".join(entry.pop("scopes"))
     name = entry.pop("name")
     end = ["EXPIRED"] if entry.pop("expired") else []

@@ -1,4 +1,4 @@
-"""`dragoman score`: how likely a checkpoint finds given translations, line by line."""
+"""`dragoman score`: log-probabilities of given translations, line by line."""
 
 import itertools
 import json
@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 from model.errors import InputError
 from model.system.progress import line_progress
 from model.text.text_file import read_lines
+from model.translation import ForcedScore
 from service.commands.loading import Loading, load_translator
 from service.files.lines import survey
 
 if TYPE_CHECKING:
-    from model.translator import ForcedScore, Translator
+    from model.translator import Translator
 
 _WINDOW = 512  # pairs read before they are scored, sorted by length to share batches
 _BATCH = 32
 
 
 def score_files(loading: Loading, source: Path, target: Path, *, as_json: bool) -> None:
-    """Print log_prob and score of every line of `target`, given that line of `source`."""
+    """Prints log_prob and score of every line of `target`, given the same line of `source`."""
     num_source, num_target = survey(source).num_lines, survey(target).num_lines
     if num_source != num_target:
         raise InputError(
@@ -34,6 +35,9 @@ def score_files(loading: Loading, source: Path, target: Path, *, as_json: bool) 
         load_translator(loading) as translator,
         line_progress("scoring", num_source) as progress,
     ):
+        import torch  # has been imported by `load_translator`
+
+        torch.set_num_threads(loading.num_cores)
         while window := list(itertools.islice(pairs, _WINDOW)):
             for number, forced in enumerate(
                 _score_window(translator, window, num_done + 1), start=num_done + 1
@@ -46,7 +50,7 @@ def score_files(loading: Loading, source: Path, target: Path, *, as_json: bool) 
 
 def _score_window(
     translator: "Translator", pairs: Sequence[tuple[str, str]], first_number: int
-) -> "list[ForcedScore]":
+) -> list[ForcedScore]:
     order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][1]))
     scores: dict[int, ForcedScore] = {}
     for start in range(0, len(order), _BATCH):
@@ -59,15 +63,15 @@ def _score_window(
     return [scores[index] for index in range(len(pairs))]
 
 
-def _score_line(translator: "Translator", pair: tuple[str, str], number: int) -> "ForcedScore":
-    """One pair alone, so that a refusal can name its line."""
+def _score_line(translator: "Translator", pair: tuple[str, str], number: int) -> ForcedScore:
+    """Scores one pair alone, so that an error can name its line."""
     try:
         return translator.score([pair])[0]
     except InputError as error:
         raise InputError(f"line {number}: {error}") from None
 
 
-def _line(number: int, forced: "ForcedScore", *, as_json: bool) -> str:
+def _line(number: int, forced: ForcedScore, *, as_json: bool) -> str:
     if not as_json:
         return f"{forced.log_prob:.6f}\t{forced.score:.6f}\n"
     fields: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The table of settings in docs/running.md, made from the fields themselves.
+"""Generates the table of settings in docs/running.md from the fields of `Settings`.
 
 python -m service.commands.settings_table docs/running.md
 """
@@ -15,7 +15,7 @@ _END = "<!-- end of settings -->"
 
 
 def settings_table() -> str:
-    """One row a setting, in Markdown."""
+    """A Markdown table with one row per setting."""
     rows = ["| variable | default | what it does |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         assert field.description, f"setting {name} has no description"
@@ -25,7 +25,7 @@ def settings_table() -> str:
 
 
 def with_table(text: str) -> str:
-    """A page with the table between its two marks."""
+    """The page with the table placed between its two marks."""
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     assert begin, f"no mark {_BEGIN}"
@@ -50,7 +50,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def main(pages: list[str]) -> None:
-    """Writes the table anew in each page."""
+    """Rewrites the table in each page that is named."""
     for page in map(Path, pages):
         page.write_text(with_table(page.read_text(encoding="utf-8")), encoding="utf-8")
 

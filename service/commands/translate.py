@@ -1,7 +1,7 @@
-"""`dragoman translate`: which way of translating fits what it was given.
+"""`dragoman translate`: chooses between a file job and a stream.
 
-A file into a file is a job that can be resumed. A pipe into a file appears whole or not at all.
-Everything else streams.
+From a file to a file it is a job that can be resumed. From a pipe to a file, the file appears whole
+or not at all. Everything else is a stream.
 """
 
 import sys
@@ -26,7 +26,7 @@ from service.files.translate_file import (
     write_whole,
 )
 
-_MANY_LINES = 300  # one engine is done with fewer before another has started
+_MANY_LINES = 300  # one engine has translated fewer before an engine process has started
 
 Chosen = Mapping[str, int | float | None]  # search settings; None: the checkpoint's own
 
@@ -41,9 +41,9 @@ def translate_text(
     segmentation: Segmentation,
     resume: bool,
 ) -> None:
-    """Translate `source` (None: standard input) into `output` (None: standard output).
+    """Translates `source` (None: standard input) to `output` (None: standard output).
 
-    Paths, and all the text of a file, are checked before the checkpoint is loaded.
+    Paths and the whole text of a file are checked before the checkpoint is loaded.
     """
     found = None if source is None or _is_special(source) else survey(source)
     whole = output is not None and not _is_special(output)
@@ -55,7 +55,7 @@ def translate_text(
     if resume:
         raise InputError("--resume needs an INPUT file and an --output file; a pipe cannot go back")
     with (
-        load_translator(loading, much=_is_much(found)) as translator,
+        load_translator(loading, many_texts=_may_have_many_lines(source, found)) as translator,
         _lines(source) as (lines, name),
     ):
         search = search_settings(translator, chosen)
@@ -78,7 +78,7 @@ def translate_text(
 def _run_job(
     loading: Loading, job: FileJob, found: Survey, chosen: Chosen, *, resume: bool
 ) -> None:
-    with load_translator(loading, much=_is_much(found)) as translator:
+    with load_translator(loading, many_texts=_may_have_many_lines(job.source, found)) as translator:
         job = replace(job, search=search_settings(translator, chosen))
         settings: dict[str, object] = {
             "checkpoint": translator.checkpoint.version,
@@ -105,8 +105,11 @@ def _run_job(
     _warn_of_truncation(report)
 
 
-def _is_much(found: Survey | None) -> bool:
-    return found is not None and found.num_lines >= _MANY_LINES
+def _may_have_many_lines(source: Path | None, found: Survey | None) -> bool:
+    """Whether engine processes are worth their start: false for short files and for a terminal."""
+    if found is not None:
+        return found.num_lines >= _MANY_LINES
+    return source is not None or not sys.stdin.isatty()
 
 
 def _warn_of_truncation(report: JobReport) -> None:
@@ -132,7 +135,7 @@ def _lines(source: Path | None) -> Iterator[tuple[LineSource, str]]:
 
 
 def _is_special(path: Path) -> bool:
-    """A pipe or device, which can be read or written only once, from front to back."""
+    """True for a pipe or device, which can be read or written only once."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 

@@ -2,12 +2,10 @@
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from model.text.text_file import one_line
-
-if TYPE_CHECKING:
-    from model.translation import SegmentTranslation, Translation
+from model.translation import SegmentTranslation, Translation
 
 _WEIGHT_DECIMALS = 4  # of attention weights: enough to draw, and a fifth of the bytes
 
@@ -19,13 +17,13 @@ class LineFormat:
     as_json: bool = False
     alignments: bool = False  # JSON only: pieces and the attention between them
 
-    def encode(self, number: int, translation: "Translation") -> bytes:
+    def encode(self, number: int, translation: Translation) -> bytes:
         """The output line of input line `number` (from 1), with its "\\n"."""
         if not self.as_json:
             return one_line(translation.text).encode("utf-8") + b"\n"
         return json.dumps(self._fields(number, translation), ensure_ascii=False).encode() + b"\n"
 
-    def _fields(self, number: int, translation: "Translation") -> dict[str, Any]:
+    def _fields(self, number: int, translation: Translation) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "line": number,
             "text": translation.text,
@@ -44,7 +42,7 @@ class LineFormat:
         return fields
 
 
-def _segment_fields(segment: "SegmentTranslation") -> dict[str, Any]:
+def _segment_fields(segment: SegmentTranslation) -> dict[str, Any]:
     alignment = segment.alignment
     return {
         "source": segment.source,

@@ -12,20 +12,17 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from model.batch_translate import IncrementalTranslator, translate_in_order
+from model.decoding.search_config import SearchConfig
 from model.errors import InputError
 from model.system.atomic_files import replaced_file
 from model.text.segmenter import Segmentation
 from model.text.text_file import read_lines
+from model.translation import Translation
 from service.files.journal import JobError, job_paths, open_part
 from service.files.lines import LineSource, Survey
 from service.files.output_format import LineFormat
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.translation import Translation
 
 WINDOW_LINES = 2048  # what a kill can cost; at the end of each window slots stay empty
 _LONGEST_WAIT_S = 0.05  # for a translation, before looking for more lines of a stream
@@ -43,7 +40,7 @@ class FileJob:
     source: Path
     output: Path
     form: LineFormat
-    search: "SearchConfig | None" = None  # None: the checkpoint's own settings
+    search: SearchConfig | None = None  # None: the checkpoint's own settings
     segmentation: Segmentation = "line"
     window_lines: int = WINDOW_LINES
 
@@ -137,7 +134,7 @@ def _after(num_before: int, progress: Callable[[int], None], num_more: int) -> N
     progress(num_before + num_more)
 
 
-def _packed(job: FileJob, translations: "Sequence[Translation]", first_number: int) -> bytes:
+def _packed(job: FileJob, translations: Sequence[Translation], first_number: int) -> bytes:
     data = b"".join(
         job.form.encode(number, translation)
         for number, translation in enumerate(translations, start=first_number)
@@ -153,7 +150,7 @@ def translate_stream(
     source: LineSource,
     name: str,
     form: LineFormat,
-    search: "SearchConfig | None",
+    search: SearchConfig | None,
     *,
     segmentation: Segmentation = "line",
     write: Callable[[bytes], object],
@@ -197,7 +194,7 @@ def translate_stream(
 def _add_line(
     translator: IncrementalTranslator,
     text: str,
-    search: "SearchConfig | None",
+    search: SearchConfig | None,
     form: LineFormat,
     segmentation: Segmentation,
     where: str,

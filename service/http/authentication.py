@@ -1,19 +1,21 @@
-"""ASGI middleware that asks for an API key before anything else looks at a request."""
+"""ASGI middleware that checks the API key of a request before the application sees it."""
 
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.access.callers import Caller, client_of, note_caller
 from service.access.control import AccessControl
 from service.errors import RequestError
-from service.protocol.dialects import error_response
-from service.protocol.fields import replay
+from service.http.body_limit import replay
+from service.request_context import context_of
 
 _CLIENT_GONE = 499  # see error_table.py
 
 
 class AuthenticationMiddleware:
-    """Lets requests in that may come in; wants their bodies complete."""
+    """Refuses requests without a valid key; returns the charge of those that fail later.
+
+    Inside of BodyLimit: the key may be in the body, which has to be complete.
+    """
 
     def __init__(self, app: ASGIApp, access: AccessControl) -> None:
         self.app = app
@@ -23,16 +25,18 @@ class AuthenticationMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request = Request(scope, receive)
-        if self._access.needs_keys:  # it may be in the body, which is here already
+        context = context_of(scope)
+        caller = context.caller
+        if self._access.needs_keys:
+            request = Request(scope, receive)
             receive = replay(await request.body(), receive)
-        caller = Caller(client_of(request.client.host if request.client else None))
-        note_caller(request, caller)
-        try:
-            caller.key = await self._access.enter(request)
-        except RequestError as error:
-            await error_response(scope, error)(scope, receive, send)
-            return
+            try:
+                caller.key = await self._access.authenticate(request, context.dialect.keys)
+            except RequestError as error:
+                await context.error_response(error)(scope, receive, send)
+                return
+            if caller.key is not None:
+                context.record.key = caller.key.name
         status: int | None = None
 
         async def send_noted(message: Message) -> None:

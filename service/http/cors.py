@@ -1,45 +1,58 @@
-"""Which web pages and browser extensions may read our answers (CORS), where the service allows any.
+"""Which web pages and browser extensions may read the answers (CORS), where any may.
 
-Outside of the guard: a browser asks first, by a preflight, and sends no key with that. Never with
-credentials: who may translate is decided by keys, and no cookie means anything here.
+Outside of authentication: a browser asks first, by a preflight request, and sends no key with it.
+Never with credentials: keys decide who may translate, and cookies mean nothing here.
 """
 
 from fastapi.responses import JSONResponse
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.protocol.dialects import NATIVE, REFUSAL
+from service.protocol.dialects import Dialect
 from service.protocol.error_table import Refusal
-from service.request_record import ID_HEADER, PIVOT_HEADER, WARNINGS_HEADER
+from service.request_context import ID_HEADER, PIVOT_HEADER, WARNINGS_HEADER, context_of
 
-# Of an answer's headers a page may read but few unless told so.
+# A page may read few headers of an answer that are not listed here.
 _READABLE = (ID_HEADER, PIVOT_HEADER, WARNINGS_HEADER, "ETag", "Retry-After", "X-Metered-Usage")
 
-
-_OF_BODIES = {"content-length", "content-type"}
+_BODY_HEADERS = {"content-length", "content-type"}
 _METHODS = ("GET", "HEAD", "POST")
 
 
 class _CrossOrigin(CORSMiddleware):
-    """starlette's, which refuses preflights in plain text and unseen.
+    """starlette's CORS, except that a refused preflight is an error as any other.
 
-    Here in the native shape, whichever API the page wants to speak: its client is not asked.
+    In the dialect of /v1, whichever API the page is about to use: its client does not see it.
     """
+
+    def __init__(self, app: ASGIApp, *, dialect: Dialect, origins: str) -> None:
+        super().__init__(
+            app,
+            allow_origins=[origin.strip() for origin in origins.split(",")],
+            allow_methods=_METHODS,
+            allow_headers=("*",),  # each API has its own for keys, and clients have theirs for ids
+            allow_credentials=False,
+            allow_private_network=True,  # most services run in one; the origins say who may
+            expose_headers=_READABLE,
+        )
+        self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
-        asks_first = "origin" in headers and "access-control-request-method" in headers
-        if not asks_first or scope["method"] != "OPTIONS":
+        preflight = "origin" in headers and "access-control-request-method" in headers
+        if not preflight or scope["method"] != "OPTIONS":
             await super().__call__(scope, receive, send)
             return
         response = self.preflight_response(headers)
         if response.status_code >= 400:
             refusal = self._refusal(headers, response.status_code)
-            scope[REFUSAL] = refusal.code
-            kept = {name: each for name, each in response.headers.items() if name not in _OF_BODIES}
-            response = JSONResponse(NATIVE.body(refusal), refusal.status, kept)
+            context_of(scope).record.refusal = refusal.code
+            kept = {
+                name: value for name, value in response.headers.items() if name not in _BODY_HEADERS
+            }
+            response = JSONResponse(self._dialect.error_body(refusal), refusal.status, kept)
         await response(scope, receive, send)
 
     def _refusal(self, headers: Headers, status: int) -> Refusal:
@@ -51,17 +64,9 @@ class _CrossOrigin(CORSMiddleware):
         return Refusal(status, "cross_origin_refused", "; ".join(reasons))
 
 
-def allow_origins(app: Starlette, origins: str) -> None:
-    """Lets these read what comes from the application and the middleware added so far.
+def allow_origins(app: Starlette, origins: str, dialect: Dialect) -> None:
+    """Lets web pages of these origins read the answers of an application.
 
-    `origins` is a list with commas, or `*` for all.
+    `origins` is a list with commas, or `*` for all; `dialect` words what is refused.
     """
-    app.add_middleware(
-        _CrossOrigin,
-        allow_origins=[origin.strip() for origin in origins.split(",")],
-        allow_methods=_METHODS,
-        allow_headers=("*",),  # each API has its own for keys, and clients have theirs for ids
-        allow_credentials=False,
-        allow_private_network=True,  # where else would it run; the list says who may
-        expose_headers=_READABLE,
-    )
+    app.add_middleware(_CrossOrigin, dialect=dialect, origins=origins)

@@ -1,217 +1,108 @@
-"""While no model has room for anything, requests to translate are refused as they come in.
+"""ASGI middleware for load shedding: refuses requests before their bodies are read.
 
-Taking a request apart, checking it and finding its model costs as much as a good part of its
-translation; spent on thousands that are refused in the end, it would be taken from the others. So
-they do not even become requests of the application: the connection asks here first, and it is here
-that some wait a moment for room. What is remembered or under way for another request is refused
-here, too.
+Parsing, checking and routing a request costs a good part of a translation. Under overload most
+requests are refused in the end, so they are refused here, where it costs least: translations while
+the queue of every model is full, and everything but health while too many connections are open.
+Translations that are remembered or in flight for another request are refused here as well.
 """
 
 import asyncio
-import re
-import time
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Protocol
 
-from service.errors import BodyTooSlow, QueueFull, RequestError
-from service.http.wire import answer_bytes
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import RequestError, TooManyConnections
 from service.lifecycle import Lifecycle, Phase
-from service.monitoring.request_log import valid_id, write_line
-from service.protocol.dialects import error_response, is_translation
-from service.protocol.error_table import refusal_of
-from service.request_record import RequestRecord
-from service.serving.arrivals import PendingRequests
-from service.serving.queue_limits import LONGEST_LINE
+from service.limits import Limits
+from service.request_context import RequestContext, context_of
+from service.serving.pending import PendingRequests
 from service.serving.registry import Registry
 from service.serving.served_model import ModelState
-from service.settings import Settings
 
-_REQUEST_LINE = re.compile(rb"(GET|POST) (/[A-Za-z0-9./_-]*)(?:\?([!-~]*))? HTTP/1\.1\r\n")
-_LENGTH = re.compile(rb"\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*\r")
-_REQUEST_ID = re.compile(rb"\nx-request-id:[ \t]*([!-~]+)[ \t]*\r")
-# What needs the application: bodies of unknown length, conversations, and what browsers ask.
-# However they are written: what h11 would refuse is not for here, either.
-_NOT_HERE = re.compile(rb"\n(?:transfer-encoding|expect|upgrade|origin)")
-_CLOSES = re.compile(rb"\nconnection:(?:[^\r\n]*[, \t])?close[ \t]*[,\r]")
-_HEAD_END = b"\r\n\r\n"
-_LONGEST = 64 * 1024  # bytes of a request that is kept here until it is whole
-_LOOKS = 5  # for room, in the time that a visitor waits for it
+# A client that is still sending cannot read an answer behind which the connection closes. So the
+# rest of its body is read and dropped first, within these bounds.
+_DISCARD_S = 1.0
+_DISCARD_BYTES = 8 * 1024 * 1024
 
 
-class Verdict(Enum):
-    """What becomes of bytes that have come in, where they are no request to be refused."""
-
-    LET_IN = "let in"
-    WAIT = "wait"  # for the rest of the request
-
-
-@dataclass(frozen=True)
-class Knock:
-    """A request to translate, for which there is no room now."""
-
-    line: "re.Match[bytes]"
-    head: bytes  # in lower case
-    data: bytes  # what has come in
-    since: float = field(default_factory=time.monotonic)
-
-    @property
-    def close(self) -> bool:
-        """Whether the client wants the connection closed behind the answer."""
-        return _CLOSES.search(self.head) is not None
-
-
-class Visitor(Protocol):
-    """A connection whose request waits at the door."""
-
-    def enter(self) -> None:
-        """There is room."""
-
-    def leave(self) -> None:
-        """There was none in time."""
-
-
-@dataclass(frozen=True)
-class Refused:
-    """The whole answer."""
-
-    answer: bytes
-    close: bool  # the connection, behind it
-
-
-def has_head(data: bytes) -> bool:
-    """Whether a request's head is whole."""
-    return _HEAD_END in data
-
-
-class Door:
-    """Looks at requests before anybody else while there is no room for any."""
+class OverloadMiddleware:
+    """Answers 429 or 503 under overload; counts the requests that it lets through as pending."""
 
     def __init__(
         self,
+        app: ASGIApp,
+        *,
         registry: Registry,
-        settings: Settings,
-        count: Callable[[RequestRecord], None],
+        limits: Limits,
         lifecycle: Lifecycle,
+        pending: PendingRequests,
     ) -> None:
-        """`count` is told of every request that is refused."""
-        self.arrivals = PendingRequests()  # of requests that were let in
+        self.app = app
         self._registry = registry
-        self._wait_s = settings.queue_wait_s
-        self._count = count
+        self._limits = limits
         self._lifecycle = lifecycle
-        self._waiting: dict[Visitor, float] = {}  # until when, the first to come first
-        self._looking = False  # soon
-        self._last_refusal: QueueFull | None = None
+        self._pending = pending
 
-    def refusal(self) -> QueueFull | None:
-        """Why no model takes any more; None while one does, and at the end of the service."""
-        if self._lifecycle.phase is Phase.CLOSING:
-            return None  # "come back in a second" would be wrong: the service says why
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        context = context_of(scope)
+        error = self._refusal(scope["path"], context)
+        if error is None:
+            await self.app(scope, _counting(receive, context), send)
+            return
+        response = context.error_response(error)
+        if not await _discarded(receive) or isinstance(error, TooManyConnections):
+            response.headers["connection"] = "close"
+        await response(scope, receive, send)
+
+    def _refusal(self, path: str, context: RequestContext) -> RequestError | None:
+        too_many = self._lifecycle.num_connections > self._limits.settings.max_connections
+        if too_many and not path.startswith("/health"):
+            return self._limits.too_many_connections()
+        closing = self._lifecycle.phase is Phase.CLOSING  # then "retry after 1 s" would be wrong
+        if closing or path not in context.dialect.translation_paths:
+            return None
         refusal = None
         for served_model in self._registry.served_models:
             if served_model.state is ModelState.READY:
-                refusal = served_model.queue_limits.refuses_all(self.arrivals.num_coming)
+                refusal = served_model.queue_limits.overloaded(self._pending)
                 if refusal is None:
                     return None
-        self._last_refusal = refusal or self._last_refusal
+        if refusal is not None:
+            context.record.route = path  # found without a search: it has no parameters
         return refusal
 
-    @property
-    def closed(self) -> bool:
-        """Whether whoever comes now is judged here: there is no room, or others wait for it."""
-        return self.refusal() is not None or bool(self._waiting)
 
-    def judge(self, data: bytes) -> Verdict | Knock:
-        """What to do with a connection's next bytes, all that have come since its last request.
+def _counting(receive: Receive, context: RequestContext) -> Receive:
+    """A `receive` that counts the request as pending as soon as its body has arrived.
 
-        Whatever is not plainly one request for a translation is the application's to judge.
-        """
-        if not self.closed:
-            return Verdict.LET_IN
-        head_end = data.find(_HEAD_END)
-        if head_end < 0:
-            return Verdict.WAIT if len(data) < _LONGEST else Verdict.LET_IN
-        line = _REQUEST_LINE.match(data)
-        head = data[: head_end + 2].lower()
-        lengths = _LENGTH.findall(head)
-        plain = head.count(b"\ncontent-length") == len(lengths) < 2
-        if line is None or _NOT_HERE.search(head) or not plain:
-            return Verdict.LET_IN
-        path = line[2].decode("ascii")
-        size = head_end + 4 + (int(lengths[0]) if lengths else 0)
-        if not is_translation(path) or size > _LONGEST or len(data) > size:
-            return Verdict.LET_IN
-        return Verdict.WAIT if len(data) < size else Knock(line, head, data)
+    Not earlier: a client could keep all others out by sending its body slowly.
+    """
+    num_bytes = 0
 
-    def queue(self, visitor: Visitor) -> bool:
-        """Lets a visitor wait for room, a moment and in turn; False when too many do already."""
-        if self._wait_s == 0 or len(self._waiting) >= LONGEST_LINE:
-            return False
-        self._waiting[visitor] = time.monotonic() + self._wait_s
-        self._look_soon()
-        return True
+    async def receive_counted() -> Message:
+        nonlocal num_bytes
+        message = await receive()
+        if message["type"] == "http.request":
+            num_bytes += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                context.pending.start(num_bytes)
+        return message
 
-    def forget(self, visitor: Visitor) -> None:
-        """One that waits no longer, or never did."""
-        self._waiting.pop(visitor, None)
+    return receive_counted
 
-    def _look_soon(self) -> None:
-        if self._waiting and not self._looking:
-            self._looking = True
-            asyncio.get_running_loop().call_later(self._wait_s / _LOOKS, self._look)
 
-    def _look(self) -> None:
-        """Lets in whom there is room for, and sends away whose time is over."""
-        self._looking = False
-        while self._waiting and self.refusal() is None:
-            visitor = next(iter(self._waiting))
-            del self._waiting[visitor]
-            visitor.enter()
-        now = time.monotonic()
-        for visitor in [each for each, until in self._waiting.items() if until <= now]:
-            del self._waiting[visitor]
-            visitor.leave()
-        self._look_soon()
-
-    def refuse(self, knock: Knock) -> Refused:
-        """The answer to a request for which there is no room, or none before that of others."""
-        refusal = self.refusal() or self._last_refusal
-        assert refusal is not None  # or there would have been no knock
-        return self._refuse(refusal, knock, close=knock.close)
-
-    def give_up(self, data: bytes, timeout_s: float) -> Refused | None:
-        """The answer to a request whose body has not come in time; None while its head has not."""
-        line = _REQUEST_LINE.match(data)
-        if line is None or not has_head(data):
-            return None
-        head = data[: data.find(_HEAD_END) + 2].lower()
-        late = BodyTooSlow(f"the body did not arrive within {timeout_s:g} s (body_timeout_s)")
-        return self._refuse(late, Knock(line, head, data), close=True)
-
-    def _refuse(self, refusal: RequestError, knock: Knock, *, close: bool) -> Refused:
-        method, path = knock.line[1].decode("ascii"), knock.line[2].decode("ascii")
-        scope = {"method": method, "path": path, "query_string": knock.line[3] or b""}
-        response = error_response(scope, refusal)
-        found = _REQUEST_ID.search(knock.head)
-        # As it was written: `head` is in lower case.
-        given = "" if found is None else knock.data[slice(*found.span(1))].decode("ascii")
-        request_id = given if valid_id(given) else uuid.uuid4().hex
-        more = [(b"x-request-id", request_id.encode("ascii"))]
-        if close:
-            more.append((b"connection", b"close"))
-        answer = answer_bytes(response, *more)
-        record = RequestRecord(
-            request_id,
-            method,
-            route=path,
-            status=response.status_code,
-            num_bytes_sent=len(response.body),
-            seconds=time.monotonic() - knock.since,
-            refusal=refusal_of(refusal).code,
-        )
-        write_line(record)
-        self._count(record)
-        return Refused(answer, close)
+async def _discarded(receive: Receive) -> bool:
+    """Reads a body and drops it; False for one that is too slow or too large for that."""
+    num_bytes = 0
+    try:
+        async with asyncio.timeout(_DISCARD_S):
+            while num_bytes < _DISCARD_BYTES:
+                message = await receive()
+                if not message.get("more_body", False):
+                    return True
+                num_bytes += len(message["body"])
+    except TimeoutError:
+        pass
+    return False

@@ -1,11 +1,12 @@
 """The process around the application: socket, signals, logging, exit.
 
 SIGTERM: readiness turns red, after `drain_grace_s` the socket closes, accepted work is finished,
-exit code 0. Ctrl-C does the same without the grace. A second signal leaves at once. SIGHUP has the
-models folder looked at anew, but ends the service when it comes because its terminal was closed.
+exit code 0. Ctrl-C does the same without the grace period. A second signal exits at once. SIGHUP
+reloads the models folder, but ends the service when it comes because its terminal was closed.
 """
 
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -20,11 +21,10 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 
 from model.errors import CheckpointError, ConfigError
-from service.http.app import create_app
-from service.http.connection import connection_class
+from service.http.app import Application, create_app
+from service.http.connection import Connection
 from service.lifecycle import Lifecycle, Phase
 from service.monitoring.logs import configure_logging
 from service.serving.model_folder import ModelFolder, check_hardware
@@ -36,16 +36,15 @@ from service.text.detection import load_tables
 logger = logging.getLogger("dragoman.server")
 
 BACKLOG = 2048
-MAX_HEAD_BYTES = 64 * 1024  # some clients send 5000 characters, percent-encoded, in the query
-SPARE_DESCRIPTORS = 256  # files that are no connections: models, pipes to engines, logs
+SPARE_DESCRIPTORS = 256  # open files beside connections: models, pipes to engines, logs
 
 
 def serve(models: Path, host: str, port: int, settings: Settings) -> None:
     """Serves all checkpoints of a folder (or one checkpoint) until a signal ends it.
 
-    Raises ConfigError when the address, the device or the precision cannot be had, CheckpointError
-    when no model loads.
-    Port 0 takes a free one; the log says which.
+    Port 0 takes a free port, which the log names.
+    Raises ConfigError for an address, device or precision that is not available here,
+    CheckpointError when no model loads.
     """
     configure_logging(settings.log_format)
     folder = ModelFolder(models, settings)
@@ -64,7 +63,7 @@ def run(
     settings: Settings,
     reloader: Reloader | None = None,
 ) -> None:
-    """Serves a registry on a socket that listens already; raises when no model loads."""
+    """Serves a registry on a listening socket; raises CheckpointError when no model loads."""
     lifecycle = Lifecycle()
     reloader = reloader or Reloader(registry, None)
     config = configure(create_app(registry, settings, lifecycle, reloader), settings)
@@ -79,31 +78,31 @@ def run(
         reasons = "; ".join(f"{model.name}: {model.failure}" for model in registry.served_models)
         raise CheckpointError(f"no model could be loaded: {reasons}")
     if not registry.close(timeout_s=0.1):
-        # It had its time at the end of the lifespan. Left to run, a thread inside torch would
-        # crash in the interpreter's own farewell.
-        logger.warning("left while a model was still busy")
-        _leave(0)
+        # The lifespan gave it time to end. A thread that is still inside torch would crash the
+        # interpreter at its exit.
+        logger.warning("shutdown timeout: exiting while a model is still running")
+        _exit(0)
 
 
-def configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How uvicorn is to serve the application."""
+def configure(app: Application, settings: Settings) -> uvicorn.Config:
+    """The configuration with which uvicorn serves the application."""
+    connection = functools.partial(Connection, connection_limits=app.connection_limits)
     return uvicorn.Config(
-        app,
-        http=connection_class(settings, app.state.door, app.state.metrics),
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        app.asgi,
+        http=connection,  # type: ignore[arg-type]  # uvicorn only calls it
         log_config=None,
-        access_log=False,  # it would log the query string; our own line does not
+        access_log=False,  # it would log the query string; RequestLog does not
         server_header=False,
         ws="none",
-        proxy_headers=False,  # the application believes those of trusted proxies, and no others
-        # Accepted work ends by its deadline; this ends bodies still dripping in, which
-        # would be refused anyway, and clients that do not read.
+        proxy_headers=False,  # the application reads them, from trusted proxies only
+        # Accepted work ends by its deadline. This ends slow bodies, which would be refused anyway,
+        # and clients that do not read their answers.
         timeout_graceful_shutdown=math.ceil(settings.deadline_s) + 2,
     )
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with our way out, and an end when there is nothing to serve."""
+    """uvicorn's server with graceful shutdown; it also ends when no model could be loaded."""
 
     def __init__(
         self,
@@ -119,20 +118,20 @@ class _Server(uvicorn.Server):
         self._lifecycle = lifecycle
         self._settings = settings
         self._closes_at: float | None = None
-        self._told = False  # that it is ending
-        self._reload_wished = False
-        self._has_terminal = False  # that it shall end with
+        self._logged_end = False
+        self._reload_requested = False
+        self._has_terminal = False  # and ends when the terminal closes
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn's own raises the signal again at the end, which would spoil exit code 0.
+        # uvicorn's method raises the signal again at the end, so that the exit code were not 0.
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         caught = (signal.SIGTERM, signal.SIGINT)
         before = {number: signal.signal(number, self.handle_exit) for number in caught}
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._handle_hangup)
-        # `nohup` has it ignored: then it shall outlive the terminal.
+        # `nohup` ignores SIGHUP: then the service outlives the terminal.
         self._has_terminal = before[signal.SIGHUP] is not signal.SIG_IGN and _has_terminal()
         try:
             yield
@@ -143,24 +142,24 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._closes_at is not None:
             dropped = self._registry.num_leases
-            _tell_at_once(f"asked to end again: leaving at once, requests dropped: {dropped}")
-            _leave(128 + sig)
+            _log_from_signal_handler(f"second signal: exiting at once, requests dropped: {dropped}")
+            _exit(128 + sig)
         grace_s = self._settings.drain_grace_s if sig == signal.SIGTERM else 0.0
-        self._lifecycle.phase = Phase.LEAVING  # nothing more: logging is not safe in a handler
+        self._lifecycle.phase = Phase.LEAVING  # no log line: logging is not safe in a handler
         self._closes_at = time.monotonic() + grace_s
 
     def _handle_hangup(self, _signal: int, _frame: FrameType | None) -> None:
-        self._reload_wished = True
+        self._reload_requested = True
 
     async def on_tick(self, counter: int) -> bool:
-        if self._closes_at is not None and not self._told:
-            self._told = True
-            logger.info("asked to end: not ready any more, finishing what was accepted")
+        if self._closes_at is not None and not self._logged_end:
+            self._logged_end = True
+            logger.info("shutting down: readiness is red, accepted requests are finished")
         if self._closes_at is not None and time.monotonic() >= self._closes_at:
             self._lifecycle.phase = Phase.CLOSING
             self.should_exit = True
-        if self._reload_wished and self._closes_at is None:
-            self._reload_wished = False
+        if self._reload_requested and self._closes_at is None:
+            self._reload_requested = False
             if self._has_terminal and not _has_terminal():
                 self.handle_exit(signal.SIGHUP, None)
             else:
@@ -172,16 +171,16 @@ class _Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; ConfigError says in one line why there is none."""
+    """A listening socket; ConfigError where the address cannot be used."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-        # Connections inherit it. Without it the body of an answer, which is sent behind its head,
-        # waits 40 ms for the client to acknowledge the head.
+        # Connections inherit it. Without it the body of an answer would wait up to 40 ms until the
+        # client has acknowledged the head.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
-        # A failed bind repeats the address in strerror; a failed look-up has a number of its own.
+        # A failed bind repeats the address in strerror; a failed look-up has numbers of its own.
         if error.errno is None or isinstance(error, socket.gaierror):
             reason = error.strerror or str(error)
         else:
@@ -192,7 +191,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _allow_descriptors(wanted: int) -> None:
-    """Raises the soft limit of open files, as far as the hard one lets it."""
+    """Raises the soft limit of open files, at most to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -200,7 +199,7 @@ def _allow_descriptors(wanted: int) -> None:
 
 
 def _has_terminal() -> bool:
-    """Whether this process belongs to a terminal that is still there."""
+    """Whether this process belongs to a terminal that is still open."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
     except OSError:
@@ -208,14 +207,14 @@ def _has_terminal() -> bool:
     return True
 
 
-def _tell_at_once(message: str) -> None:
-    """A line of the log from within a signal's handler, which may have interrupted another line."""
+def _log_from_signal_handler(message: str) -> None:
+    """Writes a log line from a signal handler, which may have interrupted another line."""
     record = logger.makeRecord(logger.name, logging.WARNING, __file__, 0, message, (), None)
     for handler in logging.getLogger().handlers:
         with contextlib.suppress(OSError):
             os.write(sys.stderr.fileno(), f"{handler.format(record)}\n".encode())
 
 
-def _leave(code: int) -> None:
+def _exit(code: int) -> None:
     logging.shutdown()
     os._exit(code)

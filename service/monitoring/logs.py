@@ -12,17 +12,17 @@ from service.settings import LogFormat
 
 
 def configure_logging(log_format: LogFormat) -> None:
-    """Called once, by the process that serves."""
+    """Sets up logging; called once by the process that serves."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(log_format))
     logging.basicConfig(handlers=[handler])
     logging.getLogger("dragoman").setLevel(logging.INFO)
-    # It warns of every broken form, which is the sender's affair, and quotes bytes of it.
+    # It warns about every malformed form, which is a client's mistake, and quotes bytes of it.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def formatter(log_format: LogFormat) -> logging.Formatter:
-    """In JSON one object a line; what a line is about has fields of its own beside `message`."""
+    """The formatter; in JSON a line is one object, with fields beside `message`."""
     if log_format == "text":
         return logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     return JsonFormatter(

@@ -1,4 +1,4 @@
-"""GET /metrics: numbers for Prometheus, on the service's work and on what it translates.
+"""The numbers of GET /metrics, for Prometheus: the service's work and what it translates.
 
 A label never holds text, a key, an address or a path as it was asked: only routes, models and
 numbers that are known beforehand, so there is a bounded number of series. Those of a version that
@@ -7,7 +7,6 @@ was swapped out go with it.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,16 +25,14 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from service.request_record import RequestRecord
+from model.translation import Translation
+from service.lifecycle import Lifecycle
+from service.request_context import RequestRecord
 from service.serving.cache import TranslationCache
 from service.serving.registry import Registry
 from service.serving.reload import Reloader, ReloadResult
 from service.serving.served_model import Answer, ModelState, ServedModel
 from service.text.languages import has_spaced_words
-from service.text.quality_warnings import warnings_of
-
-if TYPE_CHECKING:
-    from model.translation import Translation
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 _RATIOS = (0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 2.0, 4.0)
@@ -44,10 +41,15 @@ _OF_MODEL = ("model", "version")
 
 
 class Metrics:
-    """What is counted while the service runs; what is current is read when somebody asks."""
+    """Counts events while the service runs; current values are read at each scrape."""
 
     def __init__(
-        self, registry: Registry, reloader: Reloader, cache: TranslationCache, max_connections: int
+        self,
+        registry: Registry,
+        reloader: Reloader,
+        cache: TranslationCache,
+        lifecycle: Lifecycle,
+        max_connections: int,
     ) -> None:
         self._all = CollectorRegistry()
         ProcessCollector(registry=self._all)
@@ -56,39 +58,39 @@ class Metrics:
         self._all.register(_Cache(cache))
         self._requests = Counter(
             "dragoman_requests",
-            "Requests by route, method and status; status gone: the client left first.",
+            "Requests by route, method and status; gone: the client disconnected first.",
             ("route", "method", "status"),
             registry=self._all,
         )
         self._seconds = Histogram(
             "dragoman_request_seconds",
-            "From the request's head to the answer's end.",
+            "Time from the head of a request to the end of its answer.",
             ("route",),
             buckets=_SECONDS,
             registry=self._all,
         )
         self._refused = Counter(
             "dragoman_refused",
-            "Requests that were answered with an error, by its code; and what never became one.",
+            "Requests and connections that were refused, by error code.",
             ("reason",),
             registry=self._all,
         )
-        self.open_connections = Gauge(
-            "dragoman_connections", "Connections that are open.", registry=self._all
+        Gauge("dragoman_connections", "Open connections.", registry=self._all).set_function(
+            lambda: lifecycle.num_connections
         )
-        Gauge("dragoman_max_connections", "How many may be.", registry=self._all).set(
+        Gauge("dragoman_max_connections", "Limit of open connections.", registry=self._all).set(
             max_connections
         )
         self._cache_texts = Counter(
             "dragoman_cache_texts",
-            "Texts by what they cost: remembered (hit), shared with another request, new (miss).",
+            "Texts by source: remembered (hit), shared with a request in flight, new (miss).",
             ("result",),
             registry=self._all,
         )
         self._stages = Histogram(
             "dragoman_stage_seconds",
-            "Of new texts: in queue until the engines get the first, then until the last is done "
-            "(decode). Of a request, with no model: detect its languages, render its answer.",
+            "Time of a stage. Of new texts, by model: queue until an engine gets the first text, "
+            "decode until the last is done. Of a request: detect languages, render the answer.",
             ("model", "stage"),
             buckets=_SECONDS,
             registry=self._all,
@@ -102,7 +104,7 @@ class Metrics:
         )
         self._warnings = Counter(
             "dragoman_warnings",
-            "Signs of a bad translation: a copy, a loop, a cut, a strange length, lost numbers.",
+            "Signs of a bad translation, by kind.",
             (*_OF_MODEL, "warning"),
             registry=self._all,
         )
@@ -133,7 +135,7 @@ class Metrics:
         reloader.when_closed.append(self._forget)
 
     def _forget(self, model: str, version: str | None) -> None:
-        """Drops the series of a version that is gone, else every swap would leave some for good."""
+        """Drops the series of a version that is closed, so that reloads do not add up."""
         current = self._registry.get(model)
         info = None if current is None else current.known_info
         if info is None or info.version != version:
@@ -151,7 +153,7 @@ class Metrics:
             _remove(self._stages, {"model": model})
 
     def count_request(self, record: RequestRecord) -> None:
-        """One request that is over."""
+        """Counts a finished request."""
         status = "gone" if record.status is None else str(record.status)
         self._requests.labels(record.route, record.method, status).inc()
         self._seconds.labels(record.route).observe(record.seconds)
@@ -161,19 +163,19 @@ class Metrics:
             self.count_stage("render", record.render_seconds)
 
     def count_refusal(self, reason: str) -> None:
-        """One request, or what never became one, that was refused."""
+        """Counts a refused request, or a refused connection that sent no request."""
         self._refused.labels(reason).inc()
 
     def count_stage(self, stage: str, seconds: float) -> None:
-        """A part of a request that no model works on."""
+        """Notes the time of a stage of a request that no model works on."""
         self._stages.labels("-", stage).observe(seconds)
 
     def count_cache(self, *, hit: int) -> None:
-        """Texts that were remembered, or the same as another one of their request."""
+        """Counts texts that were remembered, or equal to another text of their request."""
         self._cache_texts.labels("hit").inc(hit)
 
     def count_answer(self, served_model: ServedModel, answer: Answer) -> None:
-        """What was not remembered, and how long it took."""
+        """Counts the texts that a model translated for a request, and notes the time."""
         num_texts = len(answer.translations)
         self._cache_texts.labels("shared" if answer.shared else "miss").inc(num_texts)
         if not answer.shared:
@@ -184,9 +186,9 @@ class Metrics:
         self,
         served_model: ServedModel,
         texts: Sequence[str],
-        translations: "Sequence[Translation]",
+        translations: Sequence[Translation],
     ) -> None:
-        """What a model has translated."""
+        """Counts texts, tokens and warnings of translations."""
         info = served_model.known_info
         of_model = (served_model.name, "-" if info is None else info.version)
         self._texts.labels(*of_model).inc(len(texts))
@@ -194,7 +196,7 @@ class Metrics:
             source, target = translation.source_tokens, translation.target_tokens
             self._source_tokens.labels(*of_model).inc(source)
             self._target_tokens.labels(*of_model).inc(target)
-            for warning in warnings_of(text, translation):
+            for warning in translation.warnings:
                 self._warnings.labels(*of_model, warning).inc()
             if source == 0 or target == 0:
                 continue
@@ -205,12 +207,12 @@ class Metrics:
                 self._pieces_per_word.labels(*of_model).observe(source / num_words)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._all)
 
 
 def _remove(metric: Counter | Histogram, labels: Mapping[str, str]) -> None:
-    """Drops every series that has these labels, whatever others it has."""
+    """Drops every series that has these labels among others."""
     found = {
         tuple(value for name, value in sample.labels.items() if name != "le")  # in their order
         for family in metric.collect()
@@ -223,7 +225,7 @@ def _remove(metric: Counter | Histogram, labels: Mapping[str, str]) -> None:
 
 
 class _Models(Collector):
-    """What the models have to do at this moment."""
+    """The current state and load of the models."""
 
     def __init__(self, registry: Registry, reloader: Reloader) -> None:
         self._registry = registry
@@ -241,13 +243,15 @@ class _Models(Collector):
         )
         seconds = GaugeMetricFamily(
             "dragoman_waiting_seconds",
-            "How long they will take, large requests aside; 0 until the speed is known.",
+            "Estimated wait in the queue, large requests aside; 0 while the speed is unknown.",
             labels=("model",),
         )
         slots = GaugeMetricFamily(
             "dragoman_slots", "Segments that can be decoded at once.", labels=("model",)
         )
-        slots_busy = GaugeMetricFamily("dragoman_slots_busy", "Those that are.", labels=("model",))
+        slots_busy = GaugeMetricFamily(
+            "dragoman_slots_busy", "Segments that are decoded now.", labels=("model",)
+        )
         busy = CounterMetricFamily(
             "dragoman_busy_seconds", "Time in which a model had something to do.", labels=("model",)
         )
@@ -258,7 +262,7 @@ class _Models(Collector):
         )
         cancelled = CounterMetricFamily(
             "dragoman_cancelled_texts",
-            "Texts dropped because nobody waited for them any more.",
+            "Texts cancelled because their clients disconnected or their deadlines passed.",
             labels=("model",),
         )
         for served_model in self._registry.served_models:
@@ -267,7 +271,7 @@ class _Models(Collector):
             of_model = (served_model.name,)
             waiting.add_metric(of_model, served_model.queue_limits.num_texts)
             characters.add_metric(of_model, served_model.queue_limits.num_characters)
-            seconds.add_metric(of_model, served_model.queue_limits.waits_s() or 0.0)
+            seconds.add_metric(of_model, served_model.queue_limits.wait_s() or 0.0)
             busy.add_metric(of_model, served_model.busy_s)
             cancelled.add_metric(of_model, served_model.num_cancelled_texts)
             usage = served_model.usage
@@ -290,7 +294,7 @@ class _Models(Collector):
 
 
 class _Cache(Collector):
-    """What is remembered at this moment."""
+    """The current size of the cache."""
 
     def __init__(self, cache: TranslationCache) -> None:
         self._cache = cache
@@ -298,6 +302,6 @@ class _Cache(Collector):
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "dragoman_cache_characters",
-            "Size of what is remembered, as cache_characters counts it.",
+            "Size of the remembered translations, as cache_characters counts it.",
             value=self._cache.num_characters,
         )

@@ -1,7 +1,7 @@
 """Spans of requests for OpenTelemetry; imported only where DRAGOMAN_TRACING is on.
 
-A span tells of a request what its log line tells: route, status, model and sizes; never text, keys
-or addresses. Where it goes is said by OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT).
+A span holds what the log line of its request holds: route, status, model and sizes; never text,
+keys or addresses. OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT) say where it goes.
 """
 
 import threading
@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.errors import ConfigError
-from service.request_record import RequestRecord
+from service.request_context import RequestRecord, context_of
 
 try:
     from opentelemetry.context import Context
@@ -31,33 +31,33 @@ except ImportError as error:
         "pip install 'dragoman[tracing]', or turn it off"
     ) from None
 
-# Asked every few seconds by probes and scrapers; nobody looks for them in a trace.
+# Probes and scrapers ask for these every few seconds; their traces are of no use.
 _UNTRACED = ("/health/", "/metrics")
 
 
 class Tracing:
-    """Where spans are made, and from which they are sent."""
+    """Makes spans and sends them."""
 
     def __init__(self, processor: SpanProcessor | None = None) -> None:
         self._processor = processor or BatchSpanProcessor(OTLPSpanExporter())
-        # Its own way out could take half a minute where the collector hangs; `close` takes less.
+        # Its own shutdown takes up to half a minute where the collector hangs; `close` takes less.
         provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         provider.add_span_processor(self._processor)
         self.tracer = provider.get_tracer("dragoman")
 
-    def watch(self, app: Starlette) -> None:
-        """Traces the requests of an application; wants to be its last middleware."""
+    def trace(self, app: Starlette) -> None:
+        """Traces the requests of an application, inside of the middleware that is added later."""
         app.add_middleware(TraceRequests, tracer=self.tracer)
 
     def close(self, timeout_s: float) -> None:
-        """Sends what is still to be sent, for so long."""
+        """Sends the remaining spans, within `timeout_s`."""
         thread = threading.Thread(target=self._processor.shutdown, daemon=True)
         thread.start()
         thread.join(timeout_s)
 
 
 class TraceRequests:
-    """ASGI middleware outside of RequestLog: a span for each request, and stages within it."""
+    """ASGI middleware that makes a span of each request and its stages. Outside of RequestLog."""
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
         self.app = app
@@ -67,6 +67,7 @@ class TraceRequests:
         if scope["type"] != "http" or scope["path"].startswith(_UNTRACED):
             await self.app(scope, receive, send)
             return
+        context = context_of(scope)
         # Only the ids: `tracestate` may hold anything.
         carrier = {"traceparent": Headers(scope=scope).get("traceparent", "")}
         caller = TraceContextTextMapPropagator().extract(carrier)
@@ -83,27 +84,25 @@ class TraceRequests:
 
         async def send_traced(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._trace_rendering(scope.get("dragoman.record"), inside)
+                self._trace_rendering(context.record, inside)
             await send(message)
 
-        scope["dragoman.stage"] = stage
+        context.stage = stage
         try:
             await self.app(scope, receive, send_traced)
         finally:
-            _describe(span, scope.get("dragoman.record"))
+            _describe(span, context.record)
             span.end()
 
-    def _trace_rendering(self, record: object, inside: Context) -> None:
-        """The stage that ends now, as it was measured."""
-        if isinstance(record, RequestRecord) and record.render_seconds > 0:
+    def _trace_rendering(self, record: RequestRecord, inside: Context) -> None:
+        """Makes the span of the rendering of the answer, which ends now."""
+        if record.render_seconds > 0:
             now = time.time_ns()
             started = now - round(record.render_seconds * 1e9)
             self._tracer.start_span("render", context=inside, start_time=started).end(now)
 
 
-def _describe(span: Span, record: object) -> None:
-    if not isinstance(record, RequestRecord):
-        return
+def _describe(span: Span, record: RequestRecord) -> None:
     span.update_name(f"{record.method} {record.route}")
     span.set_attributes(
         {

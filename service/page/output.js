@@ -3,6 +3,7 @@
 import { element, percent, ui } from "./dom.js";
 
 const SHOWN_FROM = 0.05; // less attention is noise to a reader
+const MOST_NAMED = 3; // words that a warning names
 const NUMBER_FROM = 0.1; // smaller shares are only coloured; a screen reader gets all
 
 const SIGNS = {
@@ -14,13 +15,22 @@ const SIGNS = {
   numbers: "its numbers are not those of your text",
 };
 
-export function warningOf(signs) {
-  return signs.length > 0 ? `Worth a second look: ${signs.map((sign) => SIGNS[sign] ?? sign).join("; ")}.` : "";
+/** The signs of a bad translation as a sentence; `doubted` are the words that `unsure` is about. */
+export function warningOf(signs, doubted) {
+  const reasons = signs.map((sign) => (sign === "unsure" ? unsureOf(doubted) : (SIGNS[sign] ?? sign)));
+  return signs.length > 0 ? `Worth a second look: ${reasons.join("; ")}.` : "";
+}
+
+function unsureOf(doubted) {
+  const named = doubted.slice(0, MOST_NAMED).map(({ text }) => `“${text}”`);
+  if (named.length === 0) return "the model was unsure of a word"; // words of long texts are not known
+  return `the model was unsure of ${named.join(", ")}${doubted.length > MOST_NAMED ? " and more" : ""}`;
 }
 
 export class Output {
   box = ui.output;
   words = [];
+  doubted = []; // those that a warning is about
   source = null; // the text that `words` translate
   chosen = null;
 
@@ -36,6 +46,7 @@ export class Output {
   show(text, segments, source) {
     this.source = source;
     this.chosen = null;
+    this.doubted = [];
     this.words = segments.flatMap((segment) =>
       segment.targets.map((word) => ({ ...word, segment, element: wordElement(word) })),
     );
@@ -45,6 +56,14 @@ export class Output {
     if (ui.spoken.textContent !== spoken) ui.spoken.textContent = spoken; // not read twice
     this.mark();
     this.explain("");
+  }
+
+  /** Marks the words below the model's bound of confidence, or else the one it was least sure of. */
+  doubt(bound = 0) {
+    const known = this.words.filter(({ confidence }) => confidence !== null);
+    const least = known.reduce((smallest, { confidence }) => Math.min(smallest, confidence), 1);
+    this.doubted = known.filter(({ confidence }) => confidence < bound || confidence === least);
+    for (const { element } of this.doubted) element.classList.add("doubted");
   }
 
   doubts() {

@@ -125,6 +125,7 @@ function show(translation) {
   ui.output.lang = ui.spoken.lang = pair.target;
   problem.hidden = true;
   output.show(shown, segments, text);
+  if (translation.warnings?.includes("unsure")) output.doubt(languages.model?.metrics?.calibration?.unsure_below);
   ui.copy.disabled = ui.share.disabled = shown === "";
   if (shown && numCharacters(words) > MAX_DETAILED) {
     note(`Words are explained in texts of up to ${count(MAX_DETAILED)} characters.`);
@@ -149,7 +150,7 @@ function describe(translation, segment, doubts = "") {
     ...[...others].map((textContent) => element("li", { textContent, lang, dir: "auto" })),
   );
   ui.alternatives.hidden = others.size === 0;
-  ui.warnings.textContent = warningOf(warnings);
+  ui.warnings.textContent = warningOf(warnings, output.doubted);
   ui.doubts.textContent = doubts;
   showDoubts();
   showAttention(segment);

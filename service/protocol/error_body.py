@@ -6,12 +6,12 @@ from pydantic import BaseModel, Field
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong; never repeats what was sent."""
+    """What went wrong; never repeats the client's text."""
 
     code: Annotated[str, Field(description="For programs.", examples=["invalid_request"])]
     message: Annotated[str, Field(description="For people.")]
     field: Annotated[
-        str | None, Field(description="The culprit in the body.", examples=["text[3]"])
+        str | None, Field(description="The part of the body that is wrong.", examples=["text[3]"])
     ] = None
 
 

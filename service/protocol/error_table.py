@@ -1,6 +1,6 @@
-"""The one table from exception to HTTP status.
+"""The one table from exception to HTTP status and error code.
 
-How a refusal is worded is the affair of the dialect that the client speaks: see `dialects.py`.
+Each API words the errors in its own bodies, and changes some statuses: see `dialects.py`.
 """
 
 import dataclasses
@@ -12,16 +12,18 @@ from starlette.exceptions import HTTPException
 from model.errors import ConfigError, InputError
 from service import errors
 
-# Exception, status, code in the body, seconds in Retry-After unless the exception knows better.
+# Exception, status, code in the body, seconds in Retry-After unless the exception has its own.
 ERROR_TABLE: tuple[tuple[type[Exception], int, str, int | None], ...] = (
+    (errors.MalformedRequest, 400, "malformed_request", None),
     (errors.MalformedBody, 400, "malformed_body", None),
     (errors.KeyMissing, 401, "key_missing", None),
     (errors.KeyRefused, 403, "key_refused", None),
-    # Not 429: clients would try again and again what cannot succeed before the next day or month.
+    # Not 429: clients would retry again and again, but the quota is renewed in days.
     (errors.QuotaExceeded, 403, "quota_exceeded", None),
     (errors.UnknownModel, 404, "unknown_model", None),
     (errors.UnknownLanguagePair, 404, "unknown_language_pair", None),
     (errors.UnknownGlossary, 404, "unknown_glossary", None),
+    (errors.HeadTooSlow, 408, "head_too_slow", None),
     (errors.BodyTooSlow, 408, "body_too_slow", None),
     (errors.RequestTooLarge, 413, "request_too_large", None),
     (errors.UnsupportedMediaType, 415, "unsupported_media_type", None),
@@ -39,12 +41,12 @@ ERROR_TABLE: tuple[tuple[type[Exception], int, str, int | None], ...] = (
     (errors.DeadlineExceeded, 504, "deadline_exceeded", 5),
 )
 
-_INTERNAL = "the service failed on this request; the log has the reason under the request's id"
+_INTERNAL = "the service failed on this request; its log has the reason under the request's id"
 
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why a request is not answered, before a dialect has put it into its own words."""
+    """An error before a dialect words it."""
 
     status: int
     code: str
@@ -55,7 +57,7 @@ class Refusal:
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """The row of the table for `error`; one that is not in it is a plain 500."""
+    """The row of the table for `error`; an exception that is not in the table is a 500."""
     if isinstance(error, HTTPException):
         return _framework_refusal(error)
     for kind, status, code, retry_after_s in ERROR_TABLE:
@@ -69,12 +71,12 @@ def refusal_of(error: Exception) -> Refusal:
 
 
 def _framework_refusal(error: HTTPException) -> Refusal:
-    """What the framework itself refuses: no such path, method not allowed."""
+    """An error of the framework itself: unknown path, method not allowed."""
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     messages = {
-        404: "there is no such path; /docs lists what there is",
-        405: "this path does not take this method; the Allow header lists those it takes",
+        404: "there is no such path; /docs lists the paths",
+        405: "this path does not accept this method; the Allow header lists those it accepts",
     }
     message = messages.get(status.value, status.description or status.phrase)
     return Refusal(status.value, code, message, headers=error.headers or {})

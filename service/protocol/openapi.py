@@ -1,6 +1,6 @@
-"""What the OpenAPI document says of requests and refusals that FastAPI does not see by itself.
+"""Descriptions for the OpenAPI document of what FastAPI cannot find out by itself.
 
-The faces of other APIs read their fields and word their errors on their own.
+The compatible APIs read their fields and word their errors without FastAPI's models.
 """
 
 from collections.abc import Iterable
@@ -9,13 +9,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.errors import ClientGone
-from service.protocol.dialects import NATIVE, Dialect
-from service.protocol.error_body import ErrorBody
+from service.protocol.dialects import Dialect
 from service.protocol.error_table import ERROR_TABLE, Refusal
 
 _FORM = "application/x-www-form-urlencoded"
 _BODY_TYPES = ("application/json", _FORM, "multipart/form-data")
-# What the framework and the last resort answer with, beside the table.
+# Errors of the framework and of ServerErrorMiddleware, beside the table.
 _OTHERS = ((404, "not_found"), (405, "method_not_allowed"), (500, "internal_error"))
 
 Responses = dict[int | str, dict[str, Any]]
@@ -40,7 +39,7 @@ def documented_query(kind: type[BaseModel]) -> dict[str, Any]:
 
 
 def documented_errors(dialect: Dialect) -> Responses:
-    """Every refusal that a client of an API may meet: status, its codes, and the body's shape."""
+    """Every error that a client of an API may meet: status, its codes, the shape of the body."""
     table = [(status, code) for kind, status, code, _ in ERROR_TABLE if kind is not ClientGone]
     codes: dict[int, set[str]] = {}
     for status, code in (*table, *_OTHERS):
@@ -50,9 +49,9 @@ def documented_errors(dialect: Dialect) -> Responses:
 
 def _response(dialect: Dialect, codes: Iterable[str]) -> dict[str, Any]:
     description = ", ".join(sorted(codes))
-    if dialect is NATIVE:
-        return {"model": ErrorBody, "description": description}
-    example = dialect.body(Refusal(400, "code", "why, and what to do about it"))
+    if dialect.error_model is not None:
+        return {"model": dialect.error_model, "description": description}
+    example = dialect.error_body(Refusal(400, "code", "what went wrong, and what to do about it"))
     return {
         "description": description,
         "content": {"application/json": {"schema": _schema_of(example)}},
@@ -60,7 +59,7 @@ def _response(dialect: Dialect, codes: Iterable[str]) -> dict[str, Any]:
 
 
 def _schema_of(value: object) -> dict[str, Any]:
-    """The shape of a body, told from one."""
+    """The schema of a body, from an example."""
     if isinstance(value, dict):
         properties = {name: _schema_of(each) for name, each in value.items()}
         return {"type": "object", "properties": properties, "required": list(properties)}

@@ -10,27 +10,13 @@ import codecs
 import functools
 import math
 import re
-from collections.abc import Callable, Coroutine
 from email.message import Message
-from typing import Any
 
 import jiter
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Request
 
-from service.errors import (
-    InvalidRequest,
-    MalformedBody,
-    RequestTooLarge,
-    UnsupportedMediaType,
-)
-
-# Deepest nesting accepted; our own bodies need 3 (an object, a list of pairs, a pair).
-MAX_DEPTH = 16
-
-# Values that a body may hold beside those of its texts, and for each text: Azure's largest have 18.
-_OTHER_VALUES = 1000
-_VALUES_PER_TEXT = 20
+from service.errors import InvalidRequest, MalformedBody, UnsupportedMediaType
+from service.limits import MAX_JSON_DEPTH, Limits
 
 # A string, even without its end, or a sign that stands before a value.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)
@@ -39,7 +25,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 # What some of the parser's messages begin with, and what the client gets in its place.
 _REASONS = {
     "Detected duplicate key": "the body has the same key twice in one object",
-    "recursion limit": f"the body is nested deeper than {MAX_DEPTH} levels",
+    "recursion limit": str(Limits.nested_too_deep()),
     "number out of range": "the body holds a number with too many digits",
     "expected value": "the body is not JSON: expected a value, which NaN and Infinity are not",
     "invalid number": "the body is not JSON: invalid number, as Infinity is",
@@ -48,16 +34,16 @@ _REASONS = {
 }
 
 
-def parse_json(body: bytes, max_texts: int) -> object:
-    """The value that `body` holds, for a request of at most `max_texts` texts.
+def parse_json(body: bytes, limits: Limits) -> object:
+    """The value that `body` holds.
 
-    Raises MalformedBody; RequestTooLarge for more values than such a request can need;
+    Raises MalformedBody; RequestTooLarge for more values than a request can need;
     InvalidRequest for a NUL character.
     """
     body = body.removeprefix(codecs.BOM_UTF8)
     if not body:
         raise MalformedBody("the body is empty; send a JSON object")
-    _check_num_values(body, max_texts)
+    _check_num_values(body, limits)
     try:
         # No cache of strings: it would keep users' texts after their requests.
         value: object = jiter.from_json(
@@ -69,9 +55,9 @@ def parse_json(body: bytes, max_texts: int) -> object:
     return value
 
 
-def _check_num_values(body: bytes, max_texts: int) -> None:
+def _check_num_values(body: bytes, limits: Limits) -> None:
     """Raises RequestTooLarge for JSON of too many values, without building any."""
-    limit = _OTHER_VALUES + _VALUES_PER_TEXT * max_texts
+    limit = limits.max_values
     # Each value but the first stands after one of these, and few texts have so many of them.
     if sum(map(body.count, (b",", b"[", b"{"))) < limit:
         return
@@ -79,10 +65,7 @@ def _check_num_values(body: bytes, max_texts: int) -> None:
     for token in _TOKEN.finditer(body):
         num_values += body[token.start()] != ord('"')
         if num_values > limit:
-            raise RequestTooLarge(
-                f"the body holds more than {limit} values, far more than the {max_texts} texts "
-                "that a request may have (max_texts) need; send them in several requests"
-            )
+            raise limits.too_many_values()
 
 
 def _malformed(body: bytes, message: str) -> MalformedBody:
@@ -121,45 +104,14 @@ def _parsed(content_type: str) -> tuple[str, str]:
     return header.get_content_type(), header.get_content_charset("utf-8")
 
 
-class StrictRoute(APIRoute):
-    """A route whose JSON body went through `parse_json` before FastAPI sees it.
-
-    The application's state says how many texts a request may have: `max_texts`.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-        if self.body_field is None:
-            return handler
-
-        async def strict_handler(request: Request) -> Response:
-            check_charset(request)
-            if media_type(request) != "application/json":
-                raise UnsupportedMediaType(
-                    "the body's type is not JSON; send it with Content-Type: application/json"
-                )
-            strict = _ParsedRequest(request.scope, request.receive)
-            strict.parsed = parse_json(await strict.body(), request.app.state.max_texts)
-            return await handler(strict)
-
-        return strict_handler
-
-
-class _ParsedRequest(Request):
-    parsed: object = None
-
-    async def json(self) -> Any:
-        return self.parsed
-
-
 def check_value(value: object, *, path: str = "", depth: int = 1) -> None:
     """Raises for nesting too deep, numbers too large for a float, and strings with a NUL."""
     if isinstance(value, str):
         _check_string(value, path)
     elif isinstance(value, float) and not math.isfinite(value):
         raise MalformedBody("the body holds a number too large for a float")
-    elif isinstance(value, (list, dict)) and depth > MAX_DEPTH:
-        raise MalformedBody(f"the body is nested deeper than {MAX_DEPTH} levels")
+    elif isinstance(value, (list, dict)) and depth > MAX_JSON_DEPTH:
+        raise Limits.nested_too_deep()
     elif isinstance(value, list):
         for index, item in enumerate(value):
             check_value(item, path=f"{path}[{index}]", depth=depth + 1)

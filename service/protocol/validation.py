@@ -1,4 +1,4 @@
-"""What pydantic found wrong in a request, in one sentence that never quotes the input."""
+"""Turns pydantic's validation errors into one sentence that never quotes the input."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ _MAX_PROBLEMS = 3
 
 
 def validated(kind: type[Body], fields: Mapping[str, object]) -> Body:
-    """A body of this kind; raises InvalidRequest."""
+    """The fields as a body of this kind; raises InvalidRequest."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -23,27 +23,26 @@ def validated(kind: type[Body], fields: Mapping[str, object]) -> Body:
 
 
 def invalid_request(problems: Sequence[Mapping[str, Any]], *, above: int = 0) -> InvalidRequest:
-    """The error that tells of pydantic's findings; positions count from the body's top.
+    """The error for these validation errors of pydantic.
 
-    `above` it are so many steps of each, which the sender did not write.
+    `above`: leading parts of each location to drop, such as FastAPI's "body".
     """
-    told = [_problem(problem, above) for problem in problems[:_MAX_PROBLEMS]]
-    # A list of a thousand wrong texts is told by its first few.
-    message = "; ".join(sentence for _, sentence in told)
+    described = [_problem(problem, above) for problem in problems[:_MAX_PROBLEMS]]
+    message = "; ".join(sentence for _, sentence in described)
     if len(problems) > _MAX_PROBLEMS:
         message += f"; and {len(problems) - _MAX_PROBLEMS} more problems"
-    return InvalidRequest(message, field=told[0][0])
+    return InvalidRequest(message, field=described[0][0])
 
 
 def _problem(problem: Mapping[str, Any], above: int) -> tuple[str | None, str]:
-    """Field and sentence of one of pydantic's findings, without the input it quotes."""
+    """Field and sentence for one validation error, without the input that pydantic quotes."""
     field = _field(problem["loc"][above:])
     if problem["type"] == "extra_forbidden":
-        return field, f"{field or 'a field'} is no field of this request; /docs lists them"
+        return field, f"{field or 'a field'} is not a field of this request; /docs lists the fields"
     if problem["type"] == "missing":
         return field, f"{field or 'the body'} is missing"
-    if problem["type"] == "string_pattern_mismatch":  # only languages have one
-        return field, f"{field} is no language tag; send one such as en or pt-BR"
+    if problem["type"] == "string_pattern_mismatch":  # only languages have a pattern
+        return field, f"{field} is not a language tag; send one such as en or pt-BR"
     if problem["type"] == "value_error":  # our own validators' sentences
         return field, str(problem["msg"]).removeprefix("Value error, ")
     return field, f"{field or 'the body'}: {str(problem['msg']).lower()}"

@@ -10,19 +10,20 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cachetools import LRUCache
 
+from model.decoding.search_config import SearchConfig
+from model.quality import unsure_below
+from model.text.segmenter import Segmentation
+from model.translation import Translation
 from service.errors import QueueFull
-from service.serving.arrivals import arrived
+from service.limits import deadline_exceeded
 from service.serving.jobs import ItemFailure
-from service.serving.served_model import Answer, ServedModel, too_late
-
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
+from service.serving.pending import PendingRequest
+from service.serving.served_model import Answer, ServedModel
+from service.text.quality_warnings import warnings_of
 
 _ENTRY_CHARACTERS = 100  # what an entry costs beside its texts: numbers, objects of the pieces
 
@@ -33,8 +34,8 @@ class TranslationKey:
 
     version: str  # of the checkpoint
     precision: str  # another precision may choose another word
-    search: "SearchConfig"
-    segmentation: "Segmentation"
+    search: SearchConfig
+    segmentation: Segmentation
     text: str
 
 
@@ -42,7 +43,7 @@ class TranslationKey:
 class CachedTranslations:
     """Translations of some texts, and where they came from."""
 
-    translations: "list[Translation]"  # one a text, in order
+    translations: list[Translation]  # one a text, in order
     num_remembered: int  # texts that needed no computation
     answer: Answer | None  # the model's answer to the other texts; None where there were none
 
@@ -68,11 +69,11 @@ class TranslationCache:
         """Size of the remembered translations, as `max_characters` counts it."""
         return int(self._remembered.currsize)
 
-    def get(self, key: TranslationKey) -> "Translation | None":
+    def get(self, key: TranslationKey) -> Translation | None:
         """The remembered translation of a text."""
         return self._remembered.get(key)
 
-    def put(self, key: TranslationKey, translation: "Translation") -> None:
+    def put(self, key: TranslationKey, translation: Translation) -> None:
         """Remembers a translation, unless it would fill more than a quarter of the space."""
         if _size(translation) <= self._remembered.maxsize // 4:
             self._remembered[key] = translation
@@ -81,16 +82,18 @@ class TranslationCache:
         self,
         model: ServedModel,
         texts: Sequence[str],
-        search: "SearchConfig",
+        search: SearchConfig,
         *,
         alignments: bool,
-        segmentation: "Segmentation",
+        segmentation: Segmentation,
         deadline_s: float,
         name_of: Callable[[int], str],
+        pending: PendingRequest | None = None,
     ) -> CachedTranslations:
         """One translation a text, in order; equal texts are translated once.
 
-        `name_of` names the text at an index for error messages. Translations with alignments are
+        `name_of` names the text at an index for error messages. `pending` ends when the request's
+        texts are in the queue. Translations with alignments are
         not remembered: their matrices are far larger than the texts.
         Raises QueueFull, DeadlineExceeded after `deadline_s`, InvalidRequest for a text that the
         model cannot translate, TranslationFailed when the network failed on one.
@@ -115,11 +118,15 @@ class TranslationCache:
                 segmentation=segmentation,
                 deadline_s=deadline_s,
                 name_of=lambda index: name_of(texts.index(missing[index])),
+                pending=pending,
             )
+            bound = unsure_below(info.metrics)
             for text, translation in zip(missing, answer.translations, strict=True):
-                translations[text] = translation
+                # Before they are remembered, so that no text is checked twice.
+                warnings = warnings_of(text, translation, unsure_below=bound)
+                translations[text] = replace(translation, warnings=warnings)
                 if not alignments:
-                    self.put(keys[text], translation)
+                    self.put(keys[text], translations[text])
         return CachedTranslations(
             [translations[text] for text in texts], len(texts) - len(missing), answer
         )
@@ -128,12 +135,13 @@ class TranslationCache:
         self,
         model: ServedModel,
         texts: Sequence[str],
-        search: "SearchConfig",
+        search: SearchConfig,
         *,
         alignments: bool,
-        segmentation: "Segmentation",
+        segmentation: Segmentation,
         deadline_s: float,
         name_of: Callable[[int], str],
+        pending: PendingRequest | None,
     ) -> Answer:
         """The model's answer, shared with a request in flight that asked for the same."""
         asked = (model, tuple(texts), search, alignments, segmentation)
@@ -146,11 +154,14 @@ class TranslationCache:
                 alignments=alignments,
                 segmentation=segmentation,
                 deadline_s=max(until - time.monotonic(), 0.0),
+                pending=pending,
             )
 
         try:
             async with asyncio.timeout(deadline_s):
                 if (in_flight := self._in_flight.get(asked)) is not None:
+                    if pending is not None:  # its texts are in the queue already
+                        pending.end()
                     with contextlib.suppress(QueueFull):  # the first request may have had less time
                         return replace(await self._join(asked, in_flight), shared=True)
                 in_flight = self._in_flight[asked] = _InFlight(asyncio.create_task(begin()))
@@ -158,13 +169,11 @@ class TranslationCache:
         except ItemFailure as failure:
             raise failure.error(name_of(failure.index)) from None
         except TimeoutError:
-            raise too_late(deadline_s) from None
+            raise deadline_exceeded(deadline_s) from None
 
     async def _join(self, asked: object, in_flight: _InFlight) -> Answer:
         """The answer; cancels the computation when the last request that waits has left."""
         in_flight.num_waiting += 1
-        if in_flight.num_waiting > 1:  # its texts are in the queue already
-            arrived()
         try:
             return await asyncio.shield(in_flight.task)
         finally:
@@ -176,7 +185,7 @@ class TranslationCache:
                 del self._in_flight[asked]
 
 
-def _size(translation: "Translation") -> int:
+def _size(translation: Translation) -> int:
     """Characters of the source, the translation, its pieces and the alternatives."""
     segments = sum(len(each.source) + len(each.text) for each in translation.segments)
     others = sum(len(other.text) for other in translation.alternatives)

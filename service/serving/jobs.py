@@ -1,8 +1,8 @@
-"""What the served_model hands to an engine's thread: one job a request.
+"""Jobs: the work that a served model hands to its worker thread, one job per request.
 
-A job's future belongs to the event loop that waits for it; everything else is touched by the
-engine's thread only, except `gone`, which anybody may set and nobody takes back. Jobs know nothing
-of requests: several may wait for one.
+A job's future belongs to the event loop that waits for it. Everything else is touched by the
+worker thread only, except `gone`, which any thread may set and none resets. Several requests may
+wait for one job.
 """
 
 import asyncio
@@ -10,18 +10,16 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:  # torch is the engine thread's affair
-    from model.decoding.beam_search import SearchConfig
-    from model.decoding.request import Usage
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
-    from model.translator import ForcedScore
+from model.decoding.request import EngineUsage
+from model.decoding.search_config import SearchConfig
+from model.text.segmenter import Segmentation
+from model.translation import ForcedScore, Translation
 
 
 class TranslatorFace(Protocol):
-    """The part of `Translator` that a worker drives."""
+    """The part of `Translator` that a worker uses."""
 
     @property
     def idle(self) -> bool:
@@ -36,60 +34,60 @@ class TranslatorFace(Protocol):
         """Characters of all segments translated so far."""
 
     @property
-    def usage(self) -> "Usage":
-        """How busy the engines are; from any thread."""
+    def usage(self) -> EngineUsage:
+        """How busy the engines are; may be called from any thread."""
 
     def add(
         self,
         text: str,
-        search: "SearchConfig | None" = None,
+        search: SearchConfig | None = None,
         *,
         alignments: bool = False,
-        segmentation: "Segmentation" = "line",
+        segmentation: Segmentation = "line",
         bulk: bool = False,
     ) -> int:
-        """Queues a text; the ticket under which `step` will return it."""
+        """Queues a text; returns the ticket under which `step` will return its translation."""
 
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
-        """Advances all texts in work; those that are finished. May wait for one, so long."""
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
+        """Advances all texts by one step; returns the finished ones. Waits up to `timeout_s`."""
 
     def wake(self) -> None:
-        """Lets a `step` that waits return at once; from any thread."""
+        """Makes a waiting `step` return at once; may be called from any thread."""
 
     def close(self) -> None:
         """Ends the translator's engines."""
 
     def cancel(self, ticket: int) -> None:
-        """Forgets a text, wherever it is."""
+        """Drops a text, whether it is queued or being decoded."""
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> "list[ForcedScore]":
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore]:
         """Log-probabilities of given translations."""
 
 
 class ItemFailure(Exception):
-    """One item of a job could not be done. Whoever asked for it knows what to call it."""
+    """One item of a job failed. The request that waits for it adds the item's name."""
 
     def __init__(self, index: int, error: Callable[[str], Exception]) -> None:
         super().__init__(index)
         self.index = index
-        self.error = error  # made with the item's name
+        self.error = error  # called with the item's name
 
 
 @dataclass(eq=False)
 class Job:
-    """`num_items` results are due, in order. Times are those of time.monotonic."""
+    """Work with `num_items` results, in order. Times are those of time.monotonic."""
 
     future: asyncio.Future[list[Any]]
     loop: asyncio.AbstractEventLoop
     num_items: int
-    gone: bool = False  # answered, failed, late or abandoned: no more work for it
+    gone: bool = False  # answered, failed, late or cancelled: needs no more work
     results: dict[int, Any] = field(default_factory=dict)
     accepted_at: float = field(default_factory=time.monotonic)
     begun_at: float | None = None  # when its first item was given to the translator
     done_at: float | None = None
 
     def finish(self, index: int, result: Any) -> None:
-        """Keeps one result; the last one is the end of the job."""
+        """Stores one result; the last result answers the job."""
         self.results[index] = result
         if len(self.results) == self.num_items:
             self.gone = True
@@ -98,7 +96,7 @@ class Job:
             self._tell(lambda: self.future.set_result(results))
 
     def fail(self, error: Exception) -> None:
-        """Ends the job with `error`; what it still has in work is dropped."""
+        """Ends the job with `error`; its unfinished items are dropped."""
         self.gone = True
         self._tell(lambda: self.future.set_exception(error))
 
@@ -107,7 +105,7 @@ class Job:
             if not self.future.done():
                 answer()
 
-        # The loop is closed when the process leaves without waiting; nobody is left to tell.
+        # RuntimeError: the loop is closed because the process exits without waiting.
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(answer_if_awaited)
 
@@ -117,11 +115,11 @@ class TranslateJob(Job):
     """Texts to translate with one search setting."""
 
     texts: Sequence[str]
-    search: "SearchConfig | None"
+    search: SearchConfig | None
     alignments: bool
-    segmentation: "Segmentation"
-    bulk: bool  # so much that it lets all others pass
-    num_fed: int = 0  # texts that the translator has been given
+    segmentation: Segmentation
+    bulk: bool  # large: served after the jobs that are not
+    num_fed: int = 0  # texts handed to the translator so far
 
 
 @dataclass(eq=False, kw_only=True)
@@ -130,4 +128,4 @@ class ScoreJob(Job):
 
     pairs: Sequence[tuple[str, str]]
     num_scored: int = 0
-    chunk_size: int = 16  # scored between two steps, in one call that nothing can interrupt
+    chunk_size: int = 16  # pairs scored between two steps, in one call that cannot be interrupted

@@ -1,4 +1,4 @@
-"""The models folder: which checkpoints it holds at this moment, and how one of them is loaded."""
+"""The models folder: lists its checkpoints and makes served models of them."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.decoding.engine_process import start_engine_processes
 from model.errors import CheckpointError, DragomanError
 from model.system.process import num_cores
 from model.version import read_version
@@ -14,36 +15,36 @@ from service.settings import Settings
 
 logger = logging.getLogger("dragoman.models")
 
-_LOOKS = 3  # at a folder that changes while it is loaded
+_LOOKS = 3  # attempts to load a folder that changes meanwhile
 
 
 @dataclass(frozen=True)
 class FoundCheckpoint:
-    """A checkpoint as it lies there now."""
+    """A checkpoint in the models folder at the time of listing."""
 
-    name: str  # the folder's, also where that is a link to a dated one
-    folder: Path  # behind all links, which may lead elsewhere a moment later
-    version: str | None  # None: it does not say
+    name: str  # of the folder, or of the link to it
+    folder: Path  # with all links resolved, since a link may change later
+    version: str | None  # None: unreadable
 
 
 class ModelFolder:
-    """A folder of checkpoints, or the one that it is."""
+    """A folder of checkpoints, or a single checkpoint."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path = path
         self._settings = settings
-        self._told: set[str] = set()  # names of folders that are no checkpoints
+        self._told: set[str] = set()  # names of logged folders that are not checkpoints
 
     def look(self, served: Collection[str] = ()) -> list[FoundCheckpoint]:
-        """What is there, by name; CheckpointError when there is nothing or it cannot be read.
+        """The checkpoints of the folder, by name; CheckpointError when there is none.
 
-        `served` names are told of as long as there is anything of the name: what is damaged or
-        half removed is not meant to be gone. The log tells once what other folders there are.
+        A name of `served` is listed as long as anything of that name exists: a damaged or half
+        copied checkpoint is an error to report, not a removal. Other folders are logged once.
         """
         self._tell_others(served)
         return [
             FoundCheckpoint(
-                # As the folder lists it: a link `en-de` to a dated checkpoint serves as en-de.
+                # A link `en-de` to a dated checkpoint is served as en-de.
                 Path(os.path.abspath(folder)).name,
                 Path(os.path.realpath(folder)),
                 read_version(folder),
@@ -58,38 +59,31 @@ class ModelFolder:
         self._told = set(others)
 
     def served_model(self, found: FoundCheckpoint, num_models: int) -> ServedModel:
-        """A model that is not loading yet, with its share of the cores among so many."""
-        engines = Engines.of(self._settings, num_cores(), num_models)
+        """A served model, not loading yet, with its share of the cores among `num_models`."""
+        num_processes = num_engine_processes(self._settings, num_cores(), num_models)
         return ServedModel(
-            found.name, _loader(found.folder, self._settings, engines), self._settings
+            found.name, _loader(found.folder, self._settings, num_processes), self._settings
         )
 
 
-@dataclass(frozen=True)
-class Engines:
-    """Of one model."""
+def num_engine_processes(settings: Settings, num_cores: int, num_models: int) -> int:
+    """Returns how many engine processes a model gets; 0: one engine inside the service's process.
 
-    count: int
-    apart: bool  # in processes of their own; one alone may be in that of the service
-
-    @classmethod
-    def of(cls, settings: Settings, num_cores: int, num_models: int) -> "Engines":
-        """A model's share of the cores, unless the settings say how many engines it has.
-
-        The event loop needs this process' interpreter: with two models on two cores, 64 clients got
-        250 answers a second from engines apart, and 190 from engines in here. But a process takes
-        200 MB, which is spent only where it brings a core with it, and not where one is asked for.
-        """
-        count = settings.threads_per_model or max(1, num_cores // num_models)
-        has_core = settings.threads_per_model is None and num_cores >= max(2, num_models)
-        return cls(count, apart=count > 1 or has_core)
+    Unless `threads_per_model` is set, a model gets its share of the cores. The event loop needs the
+    service's interpreter: with two models on two cores, 64 clients got 250 answers a second from
+    engine processes, and 190 from engines inside the service. But a process takes 200 MB. It is
+    therefore not used where one engine is asked for, or where a model has less than a core.
+    """
+    num_engines = settings.threads_per_model or max(1, num_cores // num_models)
+    has_core = settings.threads_per_model is None and num_cores >= max(2, num_models)
+    return num_engines if num_engines > 1 or has_core else 0
 
 
 def checkpoint_folders(models: Path, served: Collection[str] = ()) -> list[Path]:
-    """Those of a models folder, or the one that it is; CheckpointError when there is none."""
+    """Checkpoint folders in `models`, or `models` itself; CheckpointError when there is none."""
     try:
         if not models.is_dir():
-            raise CheckpointError(f"there is no models folder {models}; check the path")
+            raise CheckpointError(f"models folder {models} does not exist; check the path")
         if _is_checkpoint(models):
             return [models]
         folders = [
@@ -97,7 +91,9 @@ def checkpoint_folders(models: Path, served: Collection[str] = ()) -> list[Path]
         ]
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise CheckpointError(f"{models} cannot be read: {reason}; check its owner") from None
+        raise CheckpointError(
+            f"models folder {models} cannot be read: {reason}; check its owner and mode"
+        ) from None
     if not any(_is_checkpoint(folder) for folder in folders):
         raise CheckpointError(
             f"{models} holds no checkpoint; put one there with `dragoman export RUN {models}/NAME`"
@@ -106,7 +102,7 @@ def checkpoint_folders(models: Path, served: Collection[str] = ()) -> list[Path]
 
 
 def other_folders(models: Path) -> list[Path]:
-    """Folders in a models folder that are no checkpoints; none where it is one or unreadable."""
+    """Folders in `models` that are not checkpoints; none if it is a checkpoint or unreadable."""
     try:
         if _is_checkpoint(models):
             return []
@@ -115,12 +111,12 @@ def other_folders(models: Path) -> list[Path]:
             for each in _visible(models)
             if (each.is_dir() and not _is_checkpoint(each)) or _leads_nowhere(each)
         ]
-    except OSError:  # told of by whoever looks for checkpoints
+    except OSError:  # `checkpoint_folders` reports it
         return []
 
 
 def why_not_served(folder: Path) -> str:
-    """What to say of a folder that is no checkpoint."""
+    """The reason why a folder is not served, for the log and `dragoman doctor`."""
     if _leads_nowhere(folder):
         return f"{folder} is not served: it is a link that leads nowhere; mend it, or remove it"
     return (
@@ -136,7 +132,7 @@ def _leads_nowhere(path: Path) -> bool:
 def check_hardware(settings: Settings) -> None:
     """Raises ConfigError for a device or a precision that this machine does not have.
 
-    Those that every machine has are not looked at: importing torch takes a second.
+    A device and precision that every machine has are not checked: importing torch takes a second.
     """
     if settings.device == "cpu" and settings.precision != "int8":
         return
@@ -146,8 +142,8 @@ def check_hardware(settings: Settings) -> None:
 
 
 def _visible(models: Path) -> list[Path]:
-    """What lies in the folder, but for checkpoints that are just being written (hidden names)."""
-    # A disk's own folder, which nobody but root may look into.
+    """Entries of the folder except hidden ones, which are checkpoints being written."""
+    # The file system's own folder, which only root may read.
     return [
         each
         for each in sorted(models.iterdir())
@@ -160,40 +156,43 @@ def _is_checkpoint(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("config.json", "SHA256SUMS"))
 
 
-def _loader(folder: Path, settings: Settings, engines: Engines) -> Callable[[], LoadedModel]:
-    """How a model's thread loads it; torch is imported there, while the loop already answers."""
+def _loader(folder: Path, settings: Settings, num_processes: int) -> Callable[[], LoadedModel]:
+    """Returns the function that loads a model in its own thread, which also imports torch."""
 
     def load() -> LoadedModel:
         for _ in range(_LOOKS):
             before = read_version(folder)
             try:
-                loaded = _load(folder, settings, engines)
+                loaded = _load(folder, settings, num_processes)
             except DragomanError:
                 if read_version(folder) == before:
                     raise
-                continue  # a newer checkpoint took its place: files of both were read
+                continue  # a newer checkpoint replaced it meanwhile: files of both were read
             if read_version(folder) == loaded.info.version:
                 return loaded
             loaded.translator.close()
-        raise CheckpointError(f"{folder} was exchanged again and again while it was loaded")
+        raise CheckpointError(f"{folder} changed {_LOOKS} times while it was loaded; reload again")
 
     return load
 
 
-def _load(folder: Path, settings: Settings, engines: Engines) -> LoadedModel:
+def _load(folder: Path, settings: Settings, num_processes: int) -> LoadedModel:
+    processes = None
+    if num_processes > 0:  # they import torch at the same time as this process
+        processes = start_engine_processes(num_processes, settings.device)
     import torch
 
     from model.translator import Translator
 
-    torch.set_num_threads(engines.count)  # counts for the calling thread, which is the model's own
+    # Holds for the calling thread, which is the model's own: it translates, or it scores.
+    torch.set_num_threads(max(1, num_processes))
     translator = Translator.load(
         folder,
         device=settings.device,
         precision=settings.precision,
         shortlist=settings.shortlist,
         max_slots=settings.max_slots,
-        num_engines=engines.count,
-        own_engine=not engines.apart,
+        processes=processes,
     )
     try:
         translator.start()
@@ -206,6 +205,7 @@ def _load(folder: Path, settings: Settings, engines: Engines) -> LoadedModel:
         target_language=checkpoint.config.target_language,
         version=checkpoint.version,
         precision=checkpoint.precision,
+        exact=translator.exact,
         max_source_tokens=checkpoint.config.max_source_tokens,
         search=translator.search,
         metrics=checkpoint.metrics,

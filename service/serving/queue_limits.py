@@ -1,29 +1,25 @@
-"""How much a model may have accepted and not yet answered; a full one lets requests wait a moment.
+"""How much work one model may have accepted and not finished.
 
-Counted in texts, in characters, and in the seconds that they will take at the speed seen so far: a
-queue that is longer than the deadline would answer nobody. Lives on the event loop.
+Counted in texts, in characters, and in the seconds that they take at the measured speed: a queue
+longer than the deadline would answer no request in time. A full queue lets a few requests wait for
+a moment. The limits themselves stand in `service/limits.py`. Belongs to the event loop.
 """
 
 import asyncio
 import contextlib
-import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from service.errors import QueueFull
-from service.serving.arrivals import arrived
+from service.limits import MAX_WAITING, Limits, QueueUse
+from service.serving.pending import PendingRequest, PendingRequests
 from service.settings import Settings
 
-MAX_RETRY_AFTER_S = 60
-
-# Requests that may wait for room at the same time: so many at least get some in the time they have.
-LONGEST_LINE = 8
-
-# A request of more characters than all engines do in this time is bulk; within bounds, because a
-# list of twenty sentences is none on the slowest machine, and a chapter is on the fastest.
+# A request of more characters than all engines translate in this time is bulk. Within bounds: a
+# list of twenty sentences is not bulk on the slowest machine, a chapter is bulk on the fastest.
 _BULK_S = 0.5
-_BULK_AT_LEAST, _BULK_AT_MOST = 2_000, 10_000
+_MIN_BULK, _MAX_BULK = 2_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Load:
 
     num_texts: int
     num_characters: int
-    bulk: bool = False  # so much that it lets all others pass
+    bulk: bool = False  # so large that all other requests pass it
 
 
 _NOTHING, _SMALLEST = Load(0, 0), Load(1, 1)
@@ -40,98 +36,105 @@ _NOTHING, _SMALLEST = Load(0, 0), Load(1, 1)
 
 @dataclass(eq=False)
 class _Waiting:
-    """A request in line for room."""
+    """A request that waits for space."""
 
     load: Load
     deadline_s: float
-    admitted: asyncio.Future[None]
+    acquired: asyncio.Future[None]
 
 
 class QueueLimits:
-    """Room for the work of one model, called `name` in refusals."""
+    """Space for the work of one model, which error messages call `name`."""
 
     def __init__(self, name: str, settings: Settings) -> None:
-        # Characters a second with all engines at work; None while it is unknown.
+        # Characters a second with all engines busy; None while it is unknown.
         self.speed: Callable[[], float | None] = lambda: None
         self.num_texts = 0
         self.num_characters = 0
-        self._bulk = _NOTHING  # all of it together
+        self._bulk = _NOTHING  # all bulk requests together
         self._name = name
-        self._settings = settings
-        self._line: deque[_Waiting] = deque()
-        self._bulk_line: deque[_Waiting] = deque()  # nobody else waits behind these
+        self._limits = Limits(settings)
+        self._wait_s = settings.queue_wait_s
+        self._deadline_s = settings.deadline_s
+        self._waiting: deque[_Waiting] = deque()
+        self._bulk_waiting: deque[_Waiting] = deque()  # other requests do not wait for these
 
     def load_of(self, texts: Iterable[str]) -> Load:
-        """What these texts add."""
+        """What these texts add to the work."""
         lengths = [len(text) for text in texts]
         num_characters = sum(lengths)
         speed = self.speed()
-        limit = _BULK_AT_MOST
-        if speed is not None:
-            limit = min(max(int(_BULK_S * speed), _BULK_AT_LEAST), _BULK_AT_MOST)
-        return Load(len(lengths), num_characters, bulk=num_characters > limit)
+        bulk = _MAX_BULK if speed is None else min(max(int(_BULK_S * speed), _MIN_BULK), _MAX_BULK)
+        return Load(len(lengths), num_characters, bulk=num_characters > bulk)
 
-    async def enter(self, load: Load, deadline_s: float) -> None:
-        """Takes room for a load, which `leave` gives back; waits a moment for it, in turn.
+    async def acquire(
+        self, load: Load, deadline_s: float, pending: PendingRequest | None = None
+    ) -> None:
+        """Takes space for a load, which `release` returns; requests that wait get it in turn.
 
-        Raises QueueFull: at once when many wait already, else after `queue_wait_s`, the time at
-        the door included.
+        `pending`, the request's handle, ends here: from now on it is counted as queued or waiting.
+        Raises QueueFull: at once when many requests wait already, else after `queue_wait_s`.
         """
-        waited_s = arrived()
-        line = self._line_of(load)
+        if pending is not None:
+            pending.end()
+        waiting = self._bulk_waiting if load.bulk else self._waiting
         refusal = self._refusal(load, deadline_s)
-        if refusal is None and not line:
-            self._take(load)
+        if refusal is None and not waiting:
+            self._count(load, 1)
             return
-        wait_s = min(self._settings.queue_wait_s - waited_s, deadline_s)
-        if wait_s <= 0 or len(line) >= LONGEST_LINE:
+        wait_s = min(self._wait_s, deadline_s)
+        if wait_s <= 0 or len(waiting) >= MAX_WAITING:
             raise refusal or self._behind_others(load)
-        waiting = _Waiting(load, deadline_s, asyncio.get_running_loop().create_future())
-        line.append(waiting)
+        place = _Waiting(load, deadline_s, asyncio.get_running_loop().create_future())
+        waiting.append(place)
         try:
-            with contextlib.suppress(TimeoutError):  # maybe admitted at the same moment
+            with contextlib.suppress(TimeoutError):  # it may have acquired at the same moment
                 async with asyncio.timeout(wait_s):
-                    await waiting.admitted
+                    await place.acquired
         except asyncio.CancelledError:
-            if waiting.admitted.done() and not waiting.admitted.cancelled():
-                self.leave(load)
+            if place.acquired.done() and not place.acquired.cancelled():
+                self.release(load)
             raise
         finally:
-            if waiting in line:
-                line.remove(waiting)
-                self._admit_waiting()  # those behind it may need less
-        if not waiting.admitted.done() or waiting.admitted.cancelled():
+            if place in waiting:
+                waiting.remove(place)
+                self._serve_waiting()  # the next one may need less space
+        if not place.acquired.done() or place.acquired.cancelled():
             raise self._refusal(load, deadline_s) or refusal or self._behind_others(load)
 
-    def refuses_all(self, num_coming: int) -> QueueFull | None:
-        """Why even the smallest request would find no room now; None when it would.
-
-        So many others will have asked before it; they are taken for texts such as those waiting.
-        """
-        num_texts = self.num_texts - self._bulk.num_texts
-        usual = (self.num_characters - self._bulk.num_characters) // max(num_texts, 1)
-        ahead = Load(num_coming, num_coming * usual)
-        refusal = self._refusal(_SMALLEST, self._settings.deadline_s, ahead)
-        return self._behind_others(_SMALLEST) if refusal is None and self._line else refusal
-
-    def leave(self, load: Load) -> None:
-        """Gives room back, to those who wait for it first."""
+    def release(self, load: Load) -> None:
+        """Returns space, to the requests that wait for it first."""
         self._count(load, -1)
-        self._admit_waiting()
+        self._serve_waiting()
 
-    def _admit_waiting(self) -> None:
-        for line in (self._line, self._bulk_line):
-            while line and self._refusal(line[0].load, line[0].deadline_s) is None:
-                waiting = line.popleft()
-                if not waiting.admitted.done():
-                    self._take(waiting.load)
-                    waiting.admitted.set_result(None)
+    def overloaded(self, pending: PendingRequests) -> QueueFull | None:
+        """The refusal that even the smallest request would get now; None where it would not.
 
-    def _line_of(self, load: Load) -> "deque[_Waiting]":
-        return self._bulk_line if load.bulk else self._line
+        All pending requests come before it: they take space, and places among those that wait.
+        """
+        # A body has at least as many bytes as its texts have characters.
+        ahead = Load(pending.num_requests, pending.num_bytes)
+        refusal = self._refusal(_SMALLEST, self._deadline_s, ahead)
+        if refusal is None and not self._waiting:
+            return None
+        if self._wait_s > 0 and len(self._waiting) + pending.num_requests < MAX_WAITING:
+            return None
+        return refusal or self._behind_others(_SMALLEST)
 
-    def _take(self, load: Load) -> None:
-        self._count(load, 1)
+    def wait_s(self, load: Load = _SMALLEST, ahead: Load = _NOTHING) -> float | None:
+        """Seconds until a load is begun; None while the speed is unknown. Bulk passes nothing."""
+        speed = self.speed()
+        before = self.num_characters + ahead.num_characters
+        before -= 0 if load.bulk else self._bulk.num_characters
+        return None if speed is None else before / speed
+
+    def _serve_waiting(self) -> None:
+        for waiting in (self._waiting, self._bulk_waiting):
+            while waiting and self._refusal(waiting[0].load, waiting[0].deadline_s) is None:
+                place = waiting.popleft()
+                if not place.acquired.done():
+                    self._count(place.load, 1)
+                    place.acquired.set_result(None)
 
     def _count(self, load: Load, times: int) -> None:
         self.num_texts += times * load.num_texts
@@ -144,58 +147,20 @@ class QueueLimits:
             )
 
     def _refusal(self, load: Load, deadline_s: float, ahead: Load = _NOTHING) -> QueueFull | None:
-        """Why there is no room now, `ahead` taken for waiting already; None when there is."""
-        settings = self._settings
+        """Why there is no space for a load now, with `ahead` in the queue; None where there is."""
         num_texts = self.num_texts + ahead.num_texts
-        num_characters = self.num_characters + ahead.num_characters
-        if num_texts + load.num_texts > settings.max_queue_texts:
-            return self._full(
-                f"{num_texts} texts are waiting",
-                f"{settings.max_queue_texts} may",
-                "max_queue_texts",
-                load,
-            )
-        if num_characters + load.num_characters > settings.max_queue_characters:
-            return self._full(
-                f"{num_characters} characters are waiting",
-                f"{settings.max_queue_characters} may",
-                "max_queue_characters",
-                load,
-            )
-        # Half is kept for requests that people wait for.
-        bulk = max(settings.max_characters, settings.max_queue_characters // 2)
-        if load.bulk and self._bulk.num_characters + load.num_characters > bulk:
-            return self._full(
-                f"{self._bulk.num_characters} characters of large requests are waiting",
-                f"{bulk} may",
-                "half of max_queue_characters",
-                load,
-            )
-        longest_s = min(settings.max_queue_s, deadline_s)
-        if num_texts and (self.waits_s(load, ahead) or 0.0) > longest_s:
-            setting = "max_queue_s" if settings.max_queue_s <= deadline_s else "the deadline"
-            most = f"{longest_s:g} s of work may"
-            return self._full("more texts are waiting", most, setting, load)
-        return None
-
-    def waits_s(self, load: Load = _SMALLEST, ahead: Load = _NOTHING) -> float | None:
-        """How long a load would wait for those before it; None while the speed is unknown.
-
-        They do not include bulk for others.
-        """
-        speed = self.speed()
-        before = self.num_characters + ahead.num_characters
-        before -= 0 if load.bulk else self._bulk.num_characters
-        return None if speed is None else before / speed
-
-    def _full(self, what: str, limit: str, setting: str, load: Load) -> QueueFull:
-        waits_s = self.waits_s(load)
-        return QueueFull(
-            f"{what} for model {self._name}, at most {limit} ({setting}); try again later",
-            retry_after_s=min(
-                max(math.ceil(1.0 if waits_s is None else waits_s), 1), MAX_RETRY_AFTER_S
-            ),
+        use = QueueUse(
+            num_texts + load.num_texts,
+            self.num_characters + ahead.num_characters + load.num_characters,
+            self._bulk.num_characters + load.num_characters if load.bulk else 0,
+            self.wait_s(load, ahead),
+            is_first=num_texts == 0,
         )
+        return self._limits.queue_refusal(self._name, use, deadline_s, self._retry_after_s(load))
 
     def _behind_others(self, load: Load) -> QueueFull:
-        return self._full("others are waiting before this request", "so long", "queue_wait_s", load)
+        return self._limits.waiting_refusal(self._name, self._retry_after_s(load))
+
+    def _retry_after_s(self, load: Load) -> float:
+        wait_s = self.wait_s(load)
+        return 1.0 if wait_s is None else wait_s

@@ -100,16 +100,17 @@ class Registry:
         """
         if model is None:
             if source is None or target is None:
-                raise InvalidRequest("no model is chosen; give source and target, or model")
+                raise InvalidRequest("no model is chosen; send source and target, or model")
             return self._by_languages(source, target)
         named = [served_model for served_model in self.served_models if served_model.name == model]
         if not named:
             names = ", ".join(served_model.name for served_model in self.served_models)
-            raise UnknownModel(f"no model has this name; there are: {names}", field="model")
+            raise UnknownModel(f"no model has this name; use one of: {names}", field="model")
         info = named[0].info
         if source and target and not _matches(info, source, target):
             raise UnknownLanguagePair(
-                f"model {named[0].name} translates {_pair(info)}, not what source and target say",
+                f"model {named[0].name} translates {_pair(info)}, which differs from source and "
+                "target; leave them out or choose another model",
                 field="model",
             )
         return named[0]
@@ -146,10 +147,10 @@ class Registry:
         if model is not None:
             return model
         if self.loading:
-            raise ModelLoading("models are still loading; try again soon")
+            raise ModelLoading("models are still loading; retry after a few seconds")
         pairs = ", ".join(sorted({_pair(model.info) for model in self._ready})) or "none"
         raise UnknownLanguagePair(
-            f"no model translates between these languages; there are: {pairs}", field="target"
+            f"no model translates between these languages; served: {pairs}", field="target"
         )
 
 

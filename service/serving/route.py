@@ -1,24 +1,21 @@
-"""The models that a text goes through: one, or two with a third language, the pivot, between them.
+"""Routes: the model for a text, or two models with a third language, the pivot, between them.
 
-Pivoting loses something twice, so a model that goes directly always comes first, and none goes back
-to the language it came from.
+Each translation loses something, so a direct model is always preferred. A route never returns to
+the source language.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
+from model.translation import Translation
 from service.serving.served_model import ModelInfo, ServedModel
 from service.text.languages import base_code, same_language, wider_codes, wider_pairs
 
-if TYPE_CHECKING:
-    from model.translation import Translation
-
 Pair = tuple[str, str]  # source and target
 
-_PREFERRED = "en"  # what most pairs of texts have on one side, and so most models
+_PREFERRED = "en"  # most parallel corpora, and so most models, have English on one side
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,10 @@ class Route:
 
 
 def through_third(ready: Sequence[ServedModel], source: str, target: str) -> Route | None:
-    """The route of two models between these languages, if there is one; codes are widened.
+    """A route of two models between these languages; None if there is none.
 
-    Through English if possible, else through the first language in alphabetical order.
+    The pivot is English if possible, else the first language in alphabetical order. Language codes
+    fall back to wider ones.
     """
     for wider_source, wider_target in wider_pairs(source, target):
         found = [
@@ -72,21 +70,21 @@ def through_third(ready: Sequence[ServedModel], source: str, target: str) -> Rou
 
 @lru_cache(maxsize=16)
 def pivoted_pairs(direct: tuple[Pair, ...]) -> tuple[Pair, ...]:
-    """What two of these pairs reach one after the other, and none of them alone; in order."""
+    """Language pairs that two of these pairs reach together and none reaches alone, sorted."""
     found = {
         (first[0], second[1]) for first in direct for second in direct if _connect(first, second)
     }
     return tuple(sorted(found - set(direct)))
 
 
-def joined(first: "Translation", last: "Translation") -> "Translation":
-    """The translation by two models: the last one's words, and what both say of them.
+def joined(first: Translation, last: Translation) -> Translation:
+    """The translation by two models: the text of the last one, with values from both.
 
-    The sum of log_probs is the log-probability of the whole way: that the first model writes the
-    text in between, and the last one this translation of it. (Not of the translation given the
-    source, for which all other ways would have to be summed up.) Scores are summed likewise, also
-    those of alternatives, which differ in the last leg only. Of `segments` there are both models',
-    to be searched for loops: they say nothing of where anything stands.
+    log_prob is the sum of both: the log-probability that the first model writes the intermediate
+    text and the last one translates it so. (Not the log-probability of the translation given the
+    source, which would sum over all intermediate texts.) Scores are summed likewise, also those of
+    alternatives, which differ in the last step only. Warnings are those of both models.
+    `segments` are the last model's; their positions do not belong to the text.
     """
     return replace(
         last,
@@ -98,16 +96,16 @@ def joined(first: "Translation", last: "Translation") -> "Translation":
             )
             for other in last.alternatives
         ),
-        segments=(*first.segments, *last.segments),
         source_tokens=first.source_tokens,
         truncated=first.truncated or last.truncated,
+        warnings=tuple(dict.fromkeys((*first.warnings, *last.warnings))),
     )
 
 
 def _connect(first: Pair, second: Pair) -> bool:
-    """Whether a model reads what another writes, and it takes them through three languages."""
+    """Whether the second model reads the first one's output, and three languages differ."""
     (source, pivot), (into, target) = first, second
-    if wider_codes(into)[0] not in wider_codes(pivot):  # one of en reads en-US, not conversely
+    if wider_codes(into)[0] not in wider_codes(pivot):  # a model of en reads en-US, not vice versa
         return False
     return not (
         same_language(source, pivot)
@@ -117,13 +115,15 @@ def _connect(first: Pair, second: Pair) -> bool:
 
 
 def _rank(route: Route) -> tuple[bool, str, int]:
-    """Lowest is best; among equals the models' names decide, which are in order."""
+    """Sort key of a route, best first; min() keeps the order of the models' names among equals."""
     (_, pivot), (into, _) = map(_pair, route.legs)
     codes = wider_codes(pivot)
     return base_code(pivot) != _PREFERRED, codes[0], codes.index(wider_codes(into)[0])
 
 
 def _pair(served_model: ServedModel) -> Pair:
-    info: ModelInfo | None = served_model.known_info  # also of one that was replaced since
+    info: ModelInfo | None = (
+        served_model.known_info
+    )  # also known for a model that was replaced meanwhile
     assert info is not None, "only models that were ready are on a route"
     return info.source_language, info.target_language

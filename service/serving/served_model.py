@@ -1,7 +1,7 @@
-"""Async face of one model: its thread, deadlines, cancellation, and what requests share.
+"""One served model: its worker thread, its queue, and the requests that wait for results.
 
-The thread loads the model, translates a sentence to see that it works, and then owns the
-translator until the service ends. The event loop never touches it.
+The thread loads the model, translates one sentence to check that it works, and then owns the
+translator until the model is closed. The event loop never touches the translator.
 """
 
 import asyncio
@@ -13,33 +13,31 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from model.system.process import settle
+from model.decoding.request import EngineUsage
+from model.decoding.search_config import SearchConfig
+from model.system.process import freeze_gc
+from model.text.segmenter import Segmentation
+from model.translation import ForcedScore, Translation
 from service.errors import (
-    DeadlineExceeded,
     ModelLoading,
     ModelUnavailable,
     ShuttingDown,
     describe,
 )
+from service.limits import deadline_exceeded
 from service.serving.jobs import ItemFailure, Job, ScoreJob, TranslateJob, TranslatorFace
+from service.serving.pending import PendingRequest
 from service.serving.queue_limits import Load, QueueLimits
 from service.serving.worker import Worker
 from service.settings import Settings
-
-if TYPE_CHECKING:  # importing torch is left to the model's thread
-    from model.decoding.beam_search import SearchConfig
-    from model.decoding.request import Usage
-    from model.text.segmenter import Segmentation
-    from model.translation import Translation
-    from model.translator import ForcedScore
 
 logger = logging.getLogger("dragoman.served_model")
 
 
 class ModelState(StrEnum):
-    """LOADING until a sentence was translated, then READY; FAILED to load; STOPPED later."""
+    """LOADING until a sentence was translated, then READY. FAILED: not loaded. STOPPED: closed."""
 
     LOADING = "loading"
     READY = "ready"
@@ -49,14 +47,15 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model once it is loaded."""
+    """The description of a loaded model."""
 
     source_language: str
     target_language: str
     version: str
     precision: str
+    exact: bool  # a text gets the same translation in any batch, to the last bit
     max_source_tokens: int
-    search: "SearchConfig"  # the defaults that a request's own settings replace
+    search: SearchConfig  # the defaults that a request's own settings replace
     metrics: dict[str, Any]
 
 
@@ -70,16 +69,16 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of some texts."""
+    """Translations of some texts, and how long they took."""
 
-    translations: "list[Translation]"  # one a text, in order
-    shared: bool  # with a request that asked for the same and came before
-    queue_s: float  # until the first text was given to the engines
-    decode_s: float  # from there until the last was done
+    translations: list[Translation]  # one a text, in order
+    shared: bool  # computed for an earlier request for the same texts
+    queue_s: float  # from the request until the engines took its first text
+    decode_s: float  # from then until its last text was translated
 
 
 class ServedModel:
-    """Serves one model. `start` it once, `close` it once; submit from one event loop."""
+    """Serves one model. Call `start` once and `close` once; translate from one event loop."""
 
     def __init__(self, name: str, load: Callable[[], LoadedModel], settings: Settings) -> None:
         self.name = name
@@ -90,12 +89,12 @@ class ServedModel:
         self._settings = settings
         self._worker: Worker | None = None
         self.queue_limits = QueueLimits(name, settings)
-        self.num_cancelled_texts = 0  # left by everybody before they were done
+        self.num_cancelled_texts = 0  # cancelled by every request that waited for them
         self.num_leases = 0
         self._inbox: deque[Job] = deque()
         self._closing = False
         self._wake = threading.Condition()  # guards _inbox and _closing
-        # A daemon: a load that hangs must not keep the process from leaving.
+        # A daemon thread: a load that hangs must not block the exit of the process.
         self._thread = threading.Thread(target=self._main, name=f"model {name}", daemon=True)
 
     @property
@@ -106,18 +105,18 @@ class ServedModel:
         return self._info
 
     @property
-    def usage(self) -> "Usage | None":
-        """How busy its engines are, once there are any."""
+    def usage(self) -> EngineUsage | None:
+        """How busy the model's engines are; None before it has loaded."""
         return None if self._worker is None else self._worker.usage
 
     @property
     def busy_s(self) -> float:
-        """Time in which there was something to do."""
+        """Time during which the model had work, in seconds."""
         return 0.0 if self._worker is None else self._worker.busy_s
 
     @property
     def known_info(self) -> ModelInfo | None:
-        """The description if there is one, whatever the state."""
+        """The model's description in any state; None if it has never loaded."""
         return self._info
 
     def start(self) -> None:
@@ -125,7 +124,7 @@ class ServedModel:
         self._thread.start()
 
     def close(self, timeout_s: float) -> bool:
-        """Ends the thread; False when it is still busy (loading, say) after `timeout_s`."""
+        """Ends the thread; False when it is still busy, for example loading, after `timeout_s`."""
         with self._wake:
             self._closing = True
             self._wake_worker()
@@ -145,13 +144,14 @@ class ServedModel:
     async def translate(
         self,
         texts: Sequence[str],
-        search: "SearchConfig | None",
+        search: SearchConfig | None,
         *,
         alignments: bool,
-        segmentation: "Segmentation",
+        segmentation: Segmentation,
         deadline_s: float,
+        pending: PendingRequest | None = None,
     ) -> Answer:
-        """One translation a text, in order.
+        """One translation a text, in order; `pending` ends when the texts are in the queue.
 
         Raises QueueFull when the queue has no room for them before the deadline, and ItemFailure
         for a text that cannot be translated. Cancelling frees the engine's slots at its next step.
@@ -171,7 +171,7 @@ class ServedModel:
             segmentation=segmentation,
             bulk=load.bulk,
         )
-        translations = await self._perform(job, load, deadline_s)
+        translations = await self._perform(job, load, deadline_s, pending)
         assert job.begun_at is not None
         assert job.done_at is not None
         return Answer(
@@ -182,8 +182,12 @@ class ServedModel:
         )
 
     async def score(
-        self, pairs: Sequence[tuple[str, str]], *, deadline_s: float
-    ) -> "list[ForcedScore]":
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        deadline_s: float,
+        pending: PendingRequest | None = None,
+    ) -> list[ForcedScore]:
         """One score a pair, in order; raises like `translate`."""
         self._require_ready()
         if not pairs:
@@ -193,27 +197,29 @@ class ServedModel:
         load = self.queue_limits.load_of(source + target for source, target in pairs)
         try:
             async with asyncio.timeout(deadline_s):
-                return await self._perform(job, load, deadline_s)
+                return await self._perform(job, load, deadline_s, pending)
         except ItemFailure as failure:
             raise failure.error(f"pairs[{failure.index}]") from None
         except TimeoutError:
-            raise too_late(deadline_s) from None
+            raise deadline_exceeded(deadline_s) from None
 
-    async def _perform(self, job: Job, load: Load, deadline_s: float) -> list[Any]:
-        """The results of a job, once there is room for it."""
-        await self.queue_limits.enter(load, deadline_s)
+    async def _perform(
+        self, job: Job, load: Load, deadline_s: float, pending: PendingRequest | None
+    ) -> list[Any]:
+        """The results of a job, once the queue has space for it."""
+        await self.queue_limits.acquire(load, deadline_s, pending)
         try:
             self._put(job)
             return await job.future
         finally:
-            self.queue_limits.leave(load)
+            self.queue_limits.release(load)
             self._abandon(job)
 
     def _require_ready(self) -> None:
         if self.state is ModelState.LOADING:
-            raise ModelLoading(f"model {self.name} is still loading; try again soon")
+            raise ModelLoading(f"model {self.name} is still loading; retry after a few seconds")
         if self.state is not ModelState.READY:
-            raise ModelUnavailable(f"model {self.name} is not available; the log says why")
+            raise ModelUnavailable(f"model {self.name} is not available; see the service's log")
 
     def _put(self, job: Job) -> None:
         with self._wake:
@@ -224,7 +230,7 @@ class ServedModel:
             self._wake_worker()
 
     def _abandon(self, job: Job) -> None:
-        if job.gone:  # answered: the worker has nothing more to do for it
+        if job.gone:  # answered: there is nothing to cancel
             return
         self.num_cancelled_texts += job.num_items - len(job.results)
         with self._wake:
@@ -234,7 +240,7 @@ class ServedModel:
             self._wake_worker()
 
     def _wake_worker(self) -> None:
-        """Wherever it waits: for a job, or for a translation."""
+        """Wakes the worker, whether it waits for a job or for a translation."""
         self._wake.notify()
         if self._worker is not None:
             self._worker.wake()
@@ -266,7 +272,7 @@ class ServedModel:
             loaded.translator.close()
             raise
         self._info = loaded.info
-        settle()
+        freeze_gc()
         self._worker = Worker(loaded.translator, feed_ahead=self._settings.max_slots)
         self.queue_limits.speed = self._worker.speed
         self.state = ModelState.READY
@@ -279,10 +285,18 @@ class ServedModel:
             loaded.info.version,
             loaded.info.precision,
         )
+        if not loaded.info.exact:
+            logger.warning(
+                "model %s is not exact on this machine (exact: false): in %s a translation may "
+                "differ slightly with the texts that are translated at the same time; "
+                "set DRAGOMAN_PRECISION=fp32 if that matters",
+                self.name,
+                loaded.info.precision,
+            )
         return self._worker
 
     def _next_jobs(self, worker: Worker) -> list[Job] | None:
-        """The jobs that came since the last turn; sleeps while idle; None to end."""
+        """The jobs that arrived since the last call; waits while there is no work; None to end."""
         with self._wake:
             while worker.idle and not self._inbox and not self._closing:
                 self._wake.wait()
@@ -302,14 +316,7 @@ class ServedModel:
         worker.close()
 
 
-def too_late(deadline_s: float) -> DeadlineExceeded:
-    """The refusal of a request that was not answered in time."""
-    return DeadlineExceeded(
-        f"no answer within {deadline_s:g} s (deadline_s); send less at once or try later"
-    )
-
-
-# Any text would do for the engine; one in the model's own language is decoded in a few steps.
+# Any text would do; one in the model's source language takes few decoding steps.
 _SENTENCES = {
     "en": "Good morning, how are you?",
     "de": "Guten Morgen, wie geht es Ihnen?",
@@ -323,4 +330,4 @@ def _translate_a_sentence(loaded: LoadedModel) -> None:
     ticket = loaded.translator.add(_SENTENCES.get(language, _SENTENCES["en"]))
     while ticket not in {done for done, _ in loaded.translator.step()}:
         if loaded.translator.idle:
-            raise RuntimeError("the engine lost the first sentence")
+            raise RuntimeError("the engine did not return the first sentence")

@@ -1,7 +1,6 @@
-"""The engine thread's side of serving: feeds jobs to a translator and carries results back.
+"""Feeds jobs to a translator and returns the results, in the thread that owns the translator.
 
-Knows no threads and no HTTP; the served_model calls `turn` again and again from the one thread that
-owns the translator.
+`ServedModel` calls `turn` in a loop from that thread. Nothing here starts threads or knows HTTP.
 """
 
 import logging
@@ -9,26 +8,23 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from model.decoding.request import EngineUsage
 from model.errors import DragomanError, NoEngine
 from service.errors import InvalidRequest, TranslationFailed, describe
 from service.serving.jobs import ItemFailure, Job, ScoreJob, TranslateJob, TranslatorFace
 
-if TYPE_CHECKING:
-    from model.decoding.request import Usage
-
 logger = logging.getLogger("dragoman.worker")
 
-_LONGEST_WAIT_S = 0.1  # for a text to be finished, should nobody wake the translator
+_LONGEST_WAIT_S = 0.1  # for a finished text, in case no call of `wake` ends the wait
 
-# Of the time with all engines at work: how much tells their speed, how much is looked back upon.
+# Time with all engines busy: how much is needed to know the speed, how much is averaged over.
 _SEEN_ENOUGH_S = 1.0
 _REMEMBERED_S = 20.0
 
 
 class Worker:
-    """Shares one translator among many jobs, text by text and in turn."""
+    """Shares one translator among many jobs: one text from each job in turn."""
 
     def __init__(self, translator: TranslatorFace, *, feed_ahead: int) -> None:
         self._translator = translator
@@ -36,32 +32,29 @@ class Worker:
         self._feeding: deque[TranslateJob] = deque()
         self._scoring: deque[ScoreJob] = deque()
         self._in_work: dict[int, tuple[TranslateJob, int]] = {}  # ticket -> job, index of its text
-        # Texts that were in work when a step failed; tried again one at a time.
+        # Texts that were being decoded when a step failed; retried one at a time.
         self._suspects: deque[tuple[TranslateJob, int]] = deque()
         self.busy_s = 0.0
-        self._full_s = 0.0  # time with more to do than engines can take, of late
-        self._full_characters = 0.0  # what was done in it
+        self._full_s = 0.0  # recent time with all engines busy
+        self._full_characters = 0.0  # translated in that time
 
     def speed(self) -> float | None:
-        """Characters a second when all engines have as much to do as they can take.
-
-        None until that was seen for a while: one sentence alone tells nothing of it.
-        """
+        """Characters per second with all engines busy; None until that was measured for 1 s."""
         seen = self._full_s >= _SEEN_ENOUGH_S and self._full_characters > 0
         return self._full_characters / self._full_s if seen else None
 
     @property
-    def usage(self) -> "Usage":
-        """How busy the engines are; from any thread."""
+    def usage(self) -> EngineUsage:
+        """How busy the engines are; may be called from any thread."""
         return self._translator.usage
 
     @property
     def idle(self) -> bool:
-        """True when there is nothing to do until the next job."""
+        """True when there is no work until the next job."""
         return not (self._feeding or self._scoring or self._in_work or self._suspects)
 
     def take(self, jobs: Iterable[Job]) -> None:
-        """Puts new jobs at the end of the line."""
+        """Appends new jobs to the queue."""
         for job in jobs:
             if isinstance(job, TranslateJob):
                 self._feeding.append(job)
@@ -69,7 +62,7 @@ class Worker:
                 self._scoring.append(job)
 
     def turn(self) -> None:
-        """Drops what nobody waits for, feeds the translator, and advances it by one word."""
+        """Drops cancelled jobs, feeds the translator and advances it by one word."""
         started = time.monotonic()
         self._drop_gone()
         self._feed()
@@ -83,7 +76,7 @@ class Worker:
             self._see_full(seconds, self._translator.num_characters_done - num_characters)
 
     def wake(self) -> None:
-        """Ends the wait of a turn; from any thread."""
+        """Ends the wait of a turn; may be called from any thread."""
         self._translator.wake()
 
     def close(self) -> None:
@@ -91,7 +84,7 @@ class Worker:
         self._translator.close()
 
     def fail_all(self, error: Exception) -> None:
-        """Answers every job with `error`: the translator is not coming back."""
+        """Answers every job with `error`, when the translator has stopped for good."""
         jobs: set[Job] = {*self._feeding, *self._scoring}
         jobs.update(job for job, _ in (*self._in_work.values(), *self._suspects))
         for job in jobs:
@@ -101,7 +94,7 @@ class Worker:
     def _see_full(self, seconds: float, num_characters: int) -> None:
         self._full_s += seconds
         self._full_characters += num_characters
-        if self._full_s > _REMEMBERED_S:  # what was long ago counts less and less
+        if self._full_s > _REMEMBERED_S:  # older measurements lose weight
             self._full_s /= 2
             self._full_characters /= 2
 
@@ -152,9 +145,9 @@ class Worker:
         try:
             # Pairs to score are not kept waiting for a translation.
             finished = self._translator.step(0.0 if self._scoring else _LONGEST_WAIT_S)
-        except NoEngine:  # no text's fault: there is nobody to translate the next one either
+        except NoEngine:  # not caused by a text: no engine is left for the next one either
             raise
-        except Exception as error:  # noqa: BLE001 - whichever text it was, the others must not pay for it
+        except Exception as error:  # noqa: BLE001 - the failed text is unknown yet, and the others must not fail with it
             self._isolate(error)
             return
         for ticket, translation in finished:
@@ -162,7 +155,7 @@ class Worker:
             job.finish(index, translation)
 
     def _isolate(self, error: Exception) -> None:
-        """After a failed step: fails the text that was alone, or tries each one alone."""
+        """After a failed step: fails a text that was alone, or retries each text alone."""
         items = list(self._in_work.values())
         for ticket in self._in_work:
             self._translator.cancel(ticket)
@@ -184,11 +177,11 @@ class Worker:
         try:
             scores = self._translator.score(pairs)
         except Exception as error:  # noqa: BLE001 - reported below
-            if len(pairs) > 1:  # one at a time from here, to find out which it is
+            if len(pairs) > 1:  # one at a time, to find the pair that fails
                 job.chunk_size = 1
                 self._scoring.appendleft(job)
             elif isinstance(error, DragomanError):
-                reason = str(error).removeprefix("pair 1: ")  # of this call; ours counts from 0
+                reason = str(error).removeprefix("pair 1: ")  # numbered within this call
                 _refuse_item(job, start, reason)
             else:
                 _fail_item(job, start, error)

@@ -1,1 +1,1 @@
-"""What is known of a text: language, markup, words, quality; knows nothing of HTTP."""
+"""Facts about a text: its language, markup, words and quality. Knows nothing of HTTP."""

@@ -1,7 +1,7 @@
-"""Language codes as clients write them, matched to the pairs that are served; and their names.
+"""Matches clients' language codes to the served language pairs, and names languages.
 
-Clients write `EN-US`, `pt_BR`, `zh-CN` or `deu`; a model says `en`, `pt`, `zh-Hans` or `de`. What
-matches what is CLDR's knowledge, read by `langcodes` from files of its own, never from the network.
+Clients write `EN-US`, `pt_BR`, `zh-CN` or `deu`; a model says `en`, `pt`, `zh-Hans` or `de`. The
+matching rules are those of CLDR, which `langcodes` reads from its own files, never the network.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,17 +14,17 @@ from langcodes.tag_parser import LanguageTagError
 from model.text.languages import UNSPACED_WORDS, primary_subtag
 from service.errors import UnknownLanguagePair
 
-# In CLDR's measure: regions of one language are 5 apart or less, two scripts 19 and more.
+# CLDR's distance: at most 5 between regions of one language, at least 19 between scripts.
 _MAX_DISTANCE = 5
 
 _RIGHT_TO_LEFT = frozenset({"Adlm", "Arab", "Hebr", "Mand", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa"})
 
 
 def match_code(asked: str, codes: Iterable[str]) -> str | None:
-    """The one of `codes` that a client means by `asked`, in any case; None when there is none.
+    """The code in `codes` that matches `asked`, ignoring case; None if there is none.
 
-    The same code first, then the wider (en-US: en), then the narrower (zh: zh-Hans), then another
-    region of it (pt-PT: pt-BR). Never another script, never a neighbouring language.
+    In this order: the same code, a wider one (en-US: en), a narrower one (zh: zh-Hans), another
+    region (pt-PT: pt-BR). Never another script, never a related language.
     """
     return _match(asked, tuple(codes))
 
@@ -46,7 +46,7 @@ def _match(asked: str, codes: tuple[str, ...]) -> str | None:
 
 @lru_cache(maxsize=1024)
 def language_name(code: str, in_language: str = "en") -> str:
-    """The language's name, `Chinese (Simplified)`; the code itself if it has none."""
+    """The English name of a language, such as `Chinese (Simplified)`; the code if it has none."""
     try:
         language = Language.get(code)
         return language.display_name(in_language) if language.is_valid() else code
@@ -61,7 +61,7 @@ def has_spaced_words(code: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def is_right_to_left(code: str) -> bool:
-    """True for a language whose usual script runs that way, such as Arabic or Hebrew."""
+    """True for a language whose usual script runs from right to left, such as Arabic."""
     try:
         return Language.get(code).maximize().script in _RIGHT_TO_LEFT
     except LanguageTagError:
@@ -75,66 +75,66 @@ def wider_codes(code: str) -> list[str]:
 
 
 def base_code(code: str) -> str:
-    """The language alone, without script or region: zh for zh-Hans."""
+    """The language code without script and region: zh for zh-Hans."""
     return primary_subtag(code)
 
 
 def wider_pairs(source: str, target: str) -> Iterator[tuple[str, str]]:
-    """The pair, then with the target widened, then with the source widened: nearest first."""
+    """The pair and its fallbacks, nearest first: the target widened, then the source."""
     for wider_source in wider_codes(source):
         for wider_target in wider_codes(target):
             yield wider_source, wider_target
 
 
 def same_language(one: str, other: str) -> bool:
-    """True for variants of one language, in any script and however its code is written."""
+    """True when both codes mean the same language, in any script and spelling."""
     return match_code(base_code(one), [base_code(other)]) is not None
 
 
 @dataclass(frozen=True)
 class ServedPairs:
-    """The language pairs that are served, at one moment."""
+    """The language pairs that are served at one moment."""
 
     pairs: tuple[tuple[str, str], ...]
-    pivoted: frozenset[tuple[str, str]] = frozenset()  # those of them that take two models
+    pivoted: frozenset[tuple[str, str]] = frozenset()  # pairs that need two models
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What can be translated, by name."""
+        """Source languages, sorted by name."""
         return _in_order(source for source, _ in self.pairs)
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What can be translated into, by name."""
+        """Target languages, sorted by name."""
         return _in_order(target for _, target in self.pairs)
 
     @property
     def by_language(self) -> dict[str, tuple[str, ...]]:
-        """Every language by name, and what it is translated to; maybe nothing."""
+        """Every language, sorted by name, with its target languages, which may be none."""
         return {
             code: self.targets_of(code)
             for code in _in_order(code for pair in self.pairs for code in pair)
         }
 
     def targets_of(self, source: str) -> tuple[str, ...]:
-        """What a source language is translated to, by name."""
+        """Target languages of a source language, sorted by name."""
         return _in_order(target for served, target in self.pairs if served == source)
 
     def match_source(self, asked: str) -> str:
-        """The source language that a client means; raises UnknownLanguagePair."""
+        """The served source language that matches a client's code; raises UnknownLanguagePair."""
         code = match_code(asked, self.sources)
         if code is None:
             raise _not_supported("source", self.sources)
         return code
 
     def unknown_target(self) -> UnknownLanguagePair:
-        """The refusal of a target language that no model has."""
+        """The error for a target language that no model has."""
         return _not_supported("target", self.targets)
 
     def match_target(self, asked: str, source: str) -> str:
-        """The target language that a client means for a source; raises UnknownLanguagePair."""
+        """The served target that matches a client's code; raises UnknownLanguagePair."""
         targets = self.targets_of(source)
-        # A code that fits less well by one model is better than one that fits by two.
+        # A less exact code with one model is better than an exact one with two models.
         direct = [target for target in targets if (source, target) not in self.pivoted]
         code = match_code(asked, direct) or match_code(asked, targets)
         if code is None and match_code(asked, self.targets) is None:

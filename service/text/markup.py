@@ -1,7 +1,7 @@
-"""Texts with tags: what stands between the tags is translated, the tags stay as they are.
+"""HTML and XML: the text between tags is translated, the tags stay as they are.
 
-Each run of text between two tags is translated by itself, so a tag in the middle of a sentence
-cuts it in two. In return nothing can lose, move or invent a tag.
+Each run of text between two tags is translated separately, so a tag inside a sentence cuts it in
+two. In return no tag is ever lost, moved or invented.
 """
 
 import re
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from html import escape, unescape
 from itertools import islice
 
-# Not html.parser: hostile input of 100,000 characters keeps it busy for a minute. No alternative
-# here looks far beyond the next "<", so the time is that of one reading.
+# Not html.parser: hostile input of 100,000 characters takes it a minute. No alternative of this
+# expression looks far beyond the next "<", so the time grows with the length only.
 _TAG = re.compile(
     r"""
     <!--(?:(?!<!--).)*?-->
@@ -27,30 +27,30 @@ _NEVER_TEXT = frozenset({"script", "style"})
 
 @dataclass(frozen=True)
 class Document:
-    """What is to be translated of a text, and what stands around it."""
+    """The parts of a text to translate, and the markup around them."""
 
     texts: tuple[str, ...]
-    frame: tuple[str, ...]  # before, between and after them: one more than `texts`
+    frame: tuple[str, ...]  # markup before, between and after the texts: one more than `texts`
     escaped: bool  # &amp; stands for &
 
     def filled(self, translations: Sequence[str]) -> str:
-        """The document with these in place of its texts."""
+        """The document with its texts replaced by these."""
         inside = map(_escape, translations) if self.escaped else translations
         pairs = zip(self.frame[:-1], inside, strict=True)
         return "".join(part for pair in pairs for part in pair) + self.frame[-1]
 
 
 def plain_document(text: str, max_texts: int | None = None) -> Document:
-    """A text without tags: all of it is to be translated."""
+    """A document of plain text, to be translated whole."""
     return Document((text,), ("", ""), escaped=False)
 
 
 def tagged_document(
     text: str, max_texts: int | None = None, *, ignored_tags: Collection[str] = ()
 ) -> Document:
-    """HTML or XML, well formed or not; what stands inside of `ignored_tags` stays as it is.
+    """A document of HTML or XML, well formed or not; elements in `ignored_tags` stay as they are.
 
-    Reads no further than to one text more than `max_texts`.
+    Stops reading after `max_texts` + 1 texts.
     """
     found = _runs(text, _NEVER_TEXT | {tag.lower() for tag in ignored_tags})
     runs = list(found if max_texts is None else islice(found, max_texts + 1))
@@ -62,7 +62,7 @@ def tagged_document(
 
 def _runs(text: str, ignored_tags: Collection[str]) -> Iterator[tuple[int, int]]:
     """Start and end of each run of text that is not blank."""
-    start, ignored = 0, ""  # the tag whose inside is left alone
+    start, ignored = 0, ""  # the ignored element that is open
     for tag in _TAG.finditer(text):
         if not ignored and text[start : tag.start()].strip():
             yield start, tag.start()

@@ -1,32 +1,30 @@
-"""What is suspicious about a translation, told by cheap signs that need no reference.
+"""Finds cheap signs that a translation may be bad; they need no reference and no second pass.
 
-A recurrent decoder fails in typical ways: it copies what it does not know, falls into a loop, or
-ends too early. None of the signs proves a fault, and none appearing proves nothing.
+A recurrent decoder fails in typical ways: it copies what it does not know, falls into a loop, ends
+too early, or guesses a word. None of the signs proves a fault, and a translation without any may
+still be wrong.
 """
 
-import re
-from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from model.translation import Translation
-
-Sign = Literal["copied", "loop", "cut", "too_short", "too_long", "numbers"]
+from model.quality import least_word_confidence
+from model.translation import Sign, Translation
+from service.text.number_values import same_numbers
 
 _LOOP_REPEATS = 4  # of the same pieces one after another; real text hardly ever does that
 _LONGEST_PERIOD = 8  # pieces that may make up what is repeated
 # Target pieces for each source piece; few pieces say nothing.
 _FEWEST_PIECES = 8
 _SHORTEST, _LONGEST = 0.35, 2.5
-# Digits, and single marks between them, as languages group them: 1,000.50 and 1.000,50.
-_NUMBER = re.compile(r"\d+(?:[.,'\u2019\u00a0\u202f:/-]\d+)*")
-_DIGIT = re.compile(r"\d")  # of any script
-_SPELLED_OUT = 12  # smaller numbers may well become words
 
 
-def warnings_of(text: str, translation: "Translation") -> list[Sign]:
-    """The signs that a text's translation shows, each at most once."""
+def warnings_of(
+    text: str, translation: Translation, *, unsure_below: float | None
+) -> tuple[Sign, ...]:
+    """Warnings about a text's translation, each at most once.
+
+    `unsure_below` is the model's own bound of confidence; without one, `unsure` is never given.
+    """
     found: list[Sign] = []
     if any(map(str.isalpha, text)) and translation.text.strip() == text.strip():
         found.append("copied")
@@ -40,9 +38,11 @@ def warnings_of(text: str, translation: "Translation") -> list[Sign]:
             found.append("too_short")
         elif ratio > _LONGEST:
             found.append("too_long")
-    if numbers(text) != numbers(translation.text):
+    if not same_numbers(text, translation.text):
         found.append("numbers")
-    return found
+    if unsure_below is not None and least_word_confidence(translation.segments) < unsure_below:
+        found.append("unsure")
+    return tuple(found)
 
 
 def has_loop(pieces: Sequence[str]) -> bool:
@@ -54,9 +54,3 @@ def has_loop(pieces: Sequence[str]) -> bool:
             if same >= period * (_LOOP_REPEATS - 1):
                 return True
     return False
-
-
-def numbers(text: str) -> Counter[str]:
-    """How often each number is in a text, whatever stands between its digits."""
-    found = ("".join(str(int(each)) for each in _DIGIT.findall(n)) for n in _NUMBER.findall(text))
-    return Counter(number for number in found if len(number) > 2 or int(number) > _SPELLED_OUT)

@@ -1,17 +1,16 @@
-"""From the network's pieces to a reader's words: how sure it was of each, and where it came from.
+"""Words of a translation: the confidence of each and the source words that it came from.
 
-A word is what stands between white space; in scripts that are written without spaces it is what
-the model's own pieces make of them. Of a word's pieces,
+A word is a run without white space; in scripts without spaces it is one of the model's pieces.
 
-- the confidence is the product of their probabilities. By the chain rule that is the probability
-  of the word after all that stands before it; Ueffing and Ney (2007, Computational Linguistics
-  33(1)) call it confidence, and Fomicheva et al. (2020, TACL 8) show that such probabilities go
-  with people's judgement of neural translations. It says how sure the model was, not whether it
-  is right;
-- the attention, averaged, says which source words they came from.
+- The confidence of a word is the product of its pieces' probabilities: by the chain rule, the
+  probability of the word given the words before it. Ueffing and Ney (2007, Computational
+  Linguistics 33(1)) call it confidence; Fomicheva et al. (2020, TACL 8) show that such
+  probabilities agree with people's judgement of neural translations. It says how sure the model
+  was, not whether it is right.
+- The mean attention of a word's pieces says which source words it came from.
 
 Pieces are those of the normalised text (ﬁ is two letters there), so words and pieces are matched by
-counting letters of normalised words. Where that does not come out even, both are stretched.
+counting letters of normalised words. Where the counts differ, both are scaled to the same length.
 """
 
 import math
@@ -20,14 +19,11 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
 
 import regex  # type: ignore[import-untyped, unused-ignore]
 
 from model.text.languages import UNSPACED_CHARACTER
-
-if TYPE_CHECKING:
-    from model.translation import SegmentTranslation
+from model.translation import SegmentTranslation
 
 _GRAPHEME = regex.compile(r"\X")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -40,7 +36,7 @@ _LEAST_WEIGHT = 0.01  # less of the attention is noise; many such would make ans
 
 @dataclass(frozen=True)
 class SourceWord:
-    """A word of the text, by code points, and its part of a translated word's attention."""
+    """A source word's position, in code points, and its share of a translated word's attention."""
 
     text: str
     start: int
@@ -50,14 +46,14 @@ class SourceWord:
 
 @dataclass(frozen=True)
 class Word:
-    """A word of the translation, by code points."""
+    """A word of the translation: position in code points, confidence, source words."""
 
     text: str
     start: int
     end: int
     confidence: float  # 0 to 1
-    # Heaviest first, weights sum to 1; empty if nothing but the end was looked at; None without
-    # attention.
+    # Largest weight first; weights sum to 1. Empty if the attention was on the end of the source
+    # alone; None if no attention was asked for.
     sources: tuple[SourceWord, ...] | None
 
 
@@ -68,12 +64,12 @@ class _Place:
     end: int
 
 
-# Of one piece: the words it covers, by number, and how much of it is in each; these sum to 1.
+# The words that one piece covers, by number, and its share in each; the shares sum to 1.
 _Shares = dict[int, float]
 
 
-def words_of(segment: "SegmentTranslation") -> list[Word]:
-    """The words of a segment's translation, in order; none if the network did not see it."""
+def words_of(segment: SegmentTranslation) -> list[Word]:
+    """The words of a segment's translation, in order; none if it was not translated."""
     if not segment.target_pieces:
         return []
     sources = split_words(segment.source, segment.source_pieces, segment.source_span.start)
@@ -98,7 +94,7 @@ def words_of(segment: "SegmentTranslation") -> list[Word]:
 
 
 def _confidence(token_log_probs: Sequence[float], pieces: Sequence[tuple[int, float]]) -> float:
-    # A piece that two words share is taken apart by its letters.
+    # A piece that belongs to two words is divided by its letters.
     log_prob = math.fsum(share * token_log_probs[piece] for piece, share in pieces)
     return min(1.0, math.exp(log_prob))
 
@@ -125,9 +121,9 @@ def _sources(
 
 
 def split_words(text: str, pieces: Sequence[str], offset: int) -> list[_Place]:
-    """The words of a text that these pieces are of; their positions count from `offset`.
+    """Positions of the words in a text of these pieces, counted from `offset`.
 
-    What has no letters at all, a lone U+200B for one, is no word.
+    A run without letters, such as a lone U+200B, is not a word.
     """
     graphemes = [(match.start(), match.group()) for match in _GRAPHEME.finditer(text)]
     letter_ends = list(accumulate(num_letters(grapheme) for _, grapheme in graphemes))
@@ -159,7 +155,7 @@ def split_words(text: str, pieces: Sequence[str], offset: int) -> list[_Place]:
 
 
 def shares(pieces: Sequence[str], words: Sequence[_Place]) -> list[_Shares]:
-    """For each piece the words that its letters are in; none at all if there are no words."""
+    """For each piece the words that its letters belong to; empty if there are no words."""
     if not words:
         return [{} for _ in pieces]
     word_ends = list(accumulate(num_letters(word.text) for word in words))
@@ -190,20 +186,20 @@ _ROUNDING = 1e-6  # of a letter, after stretching
 
 
 def _ends(pieces: Sequence[str], total: int) -> list[float]:
-    """After how many letters each piece ends when all are stretched to `total` letters."""
+    """The number of letters after which each piece ends, scaled to `total` letters."""
     ends = list(accumulate(map(piece_letters, pieces)))
     stretch = total / ends[-1] if ends and ends[-1] else 1.0
     return [end * stretch for end in ends]
 
 
 def num_letters(text: str) -> int:
-    """Code points that the tokenizer's normalisation leaves, but for white space."""
+    """Number of code points after the tokenizer's normalisation, without white space."""
     normalised = unicodedata.normalize("NFKC", text)
     return sum(not (each.isspace() or each in _NO_LETTERS) for each in normalised)
 
 
 def piece_letters(piece: str) -> int:
-    """The letters of a piece; of a letter's bytes the first counts."""
+    """Number of letters in a piece; of the bytes of one letter only the first counts."""
     byte = _BYTE.fullmatch(piece)
     if byte is not None:
         return 0 if int(byte[1], 16) & 0xC0 == 0x80 else 1

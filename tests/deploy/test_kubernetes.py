@@ -119,7 +119,7 @@ def test_it_can_write_nothing_and_become_nobody_else(
 
 
 def test_ports_and_paths_exist(container: dict[str, Any]) -> None:
-    routes = create_app(fake_registry(Settings(), "en-de"), Settings()).openapi()["paths"]
+    routes = create_app(fake_registry(Settings(), "en-de"), Settings()).asgi.openapi()["paths"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         asked = container[probe]["httpGet"]

@@ -1,1 +1,1 @@
-"""What the service does under load and fault; see `__main__.py` for the commands."""
+"""Load tests of the service, run by hand: `python -m tests.load --help` lists them."""

@@ -1,7 +1,7 @@
-"""The commands: each serves a model, puts it under one kind of pressure, and reports JSON.
+"""The commands: each serves a model, runs one load test against it, and prints a JSON report.
 
 python -m tests.load overload models --model demo --source test.en
-python -m tests.load leaving models --model demo --source test.en
+python -m tests.load abandoned models --model demo --source test.en
 python -m tests.load long-text models --model demo --source test.en
 python -m tests.load soak models --model demo --source test.en
 python -m tests.load swaps models/old models/new --source test.en
@@ -20,7 +20,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from model.errors import DragomanError, InputError
 from model.text.text_file import read_lines
-from tests.load.abandoned import leaving
+from tests.load.abandoned import abandoned
 from tests.load.client import Sentences
 from tests.load.long_text import long_text
 from tests.load.model_swaps import swaps
@@ -33,39 +33,39 @@ _EXIT_INTERRUPTED = 130  # as shells count: 128 and SIGINT's number
 
 
 def main() -> None:
-    """Runs one of them."""
-    asked = _parser().parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):  # or they would leave the service behind
+    """Runs one of the commands."""
+    options = _parser().parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # they would leave the service running
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        report, exit_code = _swaps(asked) if asked.pressure == "swaps" else _pressed(asked)
+        report, exit_code = _swaps(options) if options.test == "swaps" else _load_test(options)
     except (OSError, DragomanError) as error:
-        sys.exit(f"stress: {error}")
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(_EXIT_INTERRUPTED)
     print(json.dumps({**asdict(report), "exit_code": exit_code}, indent=2))
 
 
-def _swaps(asked: argparse.Namespace) -> tuple[Any, int]:
+def _swaps(options: argparse.Namespace) -> tuple[Any, int]:
     return swaps(
-        asked.old,
-        asked.new,
-        _lines(asked.source)[: asked.sentences],
-        num_swaps=asked.swaps,
-        num_clients=asked.clients,
-        precision=asked.precision,
-        pause_s=asked.pause_ms / 1000,
-        options=[] if asked.threads is None else ["--threads", str(asked.threads)],
+        options.old,
+        options.new,
+        _lines(options.source)[: options.sentences],
+        num_swaps=options.swaps,
+        num_clients=options.clients,
+        precision=options.precision,
+        pause_s=options.pause_ms / 1000,
+        options=[] if options.threads is None else ["--threads", str(options.threads)],
     )
 
 
-def _pressed(asked: argparse.Namespace) -> tuple[Any, int]:
-    sentences = Sentences(_lines(asked.source))
-    with served(asked.models) as service:
-        if asked.model not in service.models():
+def _load_test(options: argparse.Namespace) -> tuple[Any, int]:
+    sentences = Sentences(_lines(options.source))
+    with served(options.models) as service:
+        if options.model not in service.models():
             names = ", ".join(service.models())
-            raise InputError(f"no model is named {asked.model}; there are: {names}")
-        report = asyncio.run(_measure(asked, service, sentences))
+            raise InputError(f"the service has no model {options.model}; its models: {names}")
+        report = asyncio.run(_measure(options, service, sentences))
         return report, service.end()
 
 
@@ -76,101 +76,106 @@ def _lines(source: Path) -> list[str]:
     return lines
 
 
-async def _measure(asked: argparse.Namespace, service: Served, sentences: Sentences) -> Any:
-    match asked.pressure:
+async def _measure(options: argparse.Namespace, service: Served, sentences: Sentences) -> Any:
+    match options.test:
         case "overload":
             return await overload(
                 service,
                 sentences,
-                asked.model,
-                factor=asked.factor,
-                seconds=asked.seconds,
-                texts=asked.texts,
+                options.model,
+                factor=options.factor,
+                seconds=options.seconds,
+                texts=options.texts,
             )
-        case "leaving":
-            return await leaving(service, sentences, asked.model, clients=asked.clients)
+        case "abandoned":
+            return await abandoned(service, sentences, options.model, clients=options.clients)
         case "long-text":
             return await long_text(
                 service,
                 sentences,
-                asked.model,
-                num_characters=asked.characters,
-                short_per_s=asked.rate,
-                seconds=asked.seconds,
+                options.model,
+                num_characters=options.characters,
+                short_per_s=options.rate,
+                seconds=options.seconds,
             )
         case _:
             return await soak(
                 service,
                 sentences,
-                asked.model,
-                clients=asked.clients,
-                requests=asked.requests,
-                seconds=asked.seconds,
-                warm_up=asked.warm_up,
-                state_every_s=asked.state_every,
+                options.model,
+                clients=options.clients,
+                requests=options.requests,
+                seconds=options.seconds,
+                warm_up=options.warm_up,
+                state_every_s=options.state_every,
             )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.load",
-        description="Serve a model and put it under pressure.",
+        prog="python -m tests.load", description="Serve a model and run a load test against it."
     )
     count, count_or_none = reading(PositiveInt), reading(NonNegativeInt)
     above_zero, zero_or_above = reading(AboveZero), reading(ZeroOrAbove)
-    pressures = parser.add_subparsers(dest="pressure", required=True)
+    tests = parser.add_subparsers(dest="test", required=True)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        pressure = pressures.add_parser(name, help=text, description=text)
-        pressure.add_argument("--source", type=Path, required=True, help="sentences, one a line")
-        return pressure
+        test = tests.add_parser(
+            name,
+            help=text,
+            description=text,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        test.add_argument("--source", type=Path, required=True, help="sentences, one per line")
+        return test
 
     def add_served(name: str, text: str) -> argparse.ArgumentParser:
-        pressure = add(name, text)
-        pressure.add_argument("models", type=Path, help="models folder, or a checkpoint")
-        pressure.add_argument("--model", required=True, help="name of the model in it")
-        return pressure
+        test = add(name, text)
+        test.add_argument("models", type=Path, help="models folder, or a checkpoint")
+        test.add_argument("--model", required=True, help="name of the model to send requests to")
+        return test
 
-    each = add_served("overload", "many times as many requests as can be done")
-    each.add_argument("--factor", type=above_zero, default=3.0, help="of the capacity; default: 3")
-    each.add_argument("--seconds", type=above_zero, default=60.0, help="default: 60")
-    each.add_argument("--texts", type=count, default=1, help="sentences in a request; default: 1")
-    each = add_served("leaving", "clients that hang up before they have an answer")
-    each.add_argument("--clients", type=count, default=200, help="default: 200")
-    each = add_served("long-text", "a very long text beside short ones")
-    each.add_argument("--characters", type=count, default=100_000, help="default: 100000")
-    each.add_argument(
-        "--rate", type=above_zero, default=10.0, help="short ones a second; default: 10"
+    test = add_served("overload", "Send more requests than the service can answer.")
+    test.add_argument("--factor", type=above_zero, default=3.0, help="requests, times the capacity")
+    test.add_argument("--seconds", type=above_zero, default=60.0, help="duration of the overload")
+    test.add_argument("--texts", type=count, default=1, help="sentences in a request")
+    test = add_served("abandoned", "Disconnect clients before they have an answer.")
+    test.add_argument("--clients", type=count, default=200, help="number of clients")
+    test = add_served("long-text", "Send a very long text beside short ones.")
+    test.add_argument("--characters", type=count, default=100_000, help="size of the long text")
+    test.add_argument("--rate", type=above_zero, default=10.0, help="short requests per second")
+    test.add_argument(
+        "--seconds", type=above_zero, default=30.0, help="without the long text, and again with it"
     )
-    each.add_argument("--seconds", type=above_zero, default=30.0, help="each way; default: 30")
-    each = add_served("soak", "very many short requests, some bad, some abandoned")
-    each.add_argument("--clients", type=count, default=16, help="default: 16")
-    each.add_argument("--requests", type=count, default=1_000_000, help="default: 1000000")
-    each.add_argument("--seconds", type=above_zero, default=3600.0, help="default: 3600")
-    each.add_argument(
-        "--warm-up", type=count_or_none, default=20_000, help="requests; default: 20000"
+    test = add_served("soak", "Send very many short requests, some invalid, some abandoned.")
+    test.add_argument("--clients", type=count, default=16, help="number of clients")
+    test.add_argument("--requests", type=count, default=1_000_000, help="requests at most")
+    test.add_argument("--seconds", type=above_zero, default=3600.0, help="duration at most")
+    test.add_argument(
+        "--warm-up", type=count_or_none, default=20_000, help="requests before growth is measured"
     )
-    each.add_argument("--state-every", type=above_zero, default=60.0, help="seconds; default: 60")
-    each = add("swaps", "two checkpoints exchanged again and again while clients are answered")
-    each.add_argument("old", type=Path, help="a checkpoint")
-    each.add_argument("new", type=Path, help="another of the same languages")
-    each.add_argument("--sentences", type=count, default=100, help="of the source; default: 100")
-    each.add_argument("--swaps", type=count, default=100, help="default: 100")
-    each.add_argument("--clients", type=count, default=8, help="default: 8")
-    each.add_argument(
+    test.add_argument(
+        "--state-every", type=above_zero, default=60.0, help="seconds between memory figures"
+    )
+    test = add("swaps", "Swap two checkpoints again and again while clients send requests.")
+    test.add_argument("old", type=Path, help="a checkpoint")
+    test.add_argument("new", type=Path, help="another checkpoint for the same languages")
+    test.add_argument("--sentences", type=count, default=100, help="number of source lines to use")
+    test.add_argument("--swaps", type=count, default=100, help="number of swaps")
+    test.add_argument("--clients", type=count, default=8, help="number of clients")
+    test.add_argument(
         "--pause-ms",
         type=zero_or_above,
         default=0.0,
-        help="of each client between an answer and its next request; default: 0, which takes all "
-        "of the machine and leaves a swap its share of it",
+        help="pause of each client after an answer; 0 keeps the machine busy during the swaps",
     )
-    each.add_argument(
+    test.add_argument(
         "--precision",
         choices=("fp32", "int8"),
         default="fp32",
-        help="the two in which a sentence has one translation in any company; default: fp32",
+        help="one whose translations do not depend on the rest of the batch",
     )
-    each.add_argument("--threads", type=count, help="default: the service's own")
+    test.add_argument("--threads", type=count, help="None: the service chooses")
     return parser
 
 

@@ -1,35 +1,37 @@
-"""Clients that hang up: the model must not go on working for them."""
+"""Clients disconnect before they have an answer: the model must stop working for them."""
 
 import asyncio
 import time
 from dataclasses import dataclass
 
 from model.errors import InputError
-from service.bench.open_loop import LatencySummary
+from service.bench.latency import LatencySummary
 from tests.load.client import Connections, Sentences, bodies, body_of, closed_loop
 from tests.load.http_load import translate_request
 from tests.load.server_process import Served
 
-_TEXTS = 20  # in the request of each
-_STAY_S = 0.2
+_TEXTS = 20  # in each request
+_CONNECTED_S = 0.2
 _GIVE_UP_S = 60.0
 _IDLE_S = 5.0
 
 
 @dataclass(frozen=True)
-class Leaving:
-    """What came of it."""
+class AbandonedReport:
+    """Latency before and after, and how long the service worked for disconnected clients."""
 
     clients: int
-    texts_waiting_when_they_left: int
+    texts_waiting_at_disconnect: int
     seconds_until_idle: float
     texts_cancelled: int
     alone_before: LatencySummary  # one client, one sentence
     alone_after: LatencySummary
 
 
-async def leaving(service: Served, sentences: Sentences, model: str, *, clients: int) -> Leaving:
-    """All send a request at once and hang up a fifth of a second later."""
+async def abandoned(
+    service: Served, sentences: Sentences, model: str, *, clients: int
+) -> AbandonedReport:
+    """Sends a request from every client at once and disconnects all clients 0.2 s later."""
     single = bodies(sentences, 1, model)
     async with Connections(service.address) as connections:
         await closed_loop(connections, single, 1, _IDLE_S)
@@ -42,10 +44,13 @@ async def leaving(service: Served, sentences: Sentences, model: str, *, clients:
         for writer in writers:
             body = body_of(sentences.new(_TEXTS), model)
             writer.write(translate_request(service.address[0], body))
-        await asyncio.sleep(_STAY_S)
+        await asyncio.sleep(_CONNECTED_S)
         waiting = service.metrics()["dragoman_waiting_texts"]
         if not waiting:
-            raise InputError("nothing was waiting when the clients left; the machine is too busy")
+            raise InputError(
+                f"no text was waiting when the clients disconnected after {_CONNECTED_S} s; "
+                f"use more --clients"
+            )
         started = time.perf_counter()
         for writer in writers:
             writer.close()
@@ -54,7 +59,7 @@ async def leaving(service: Served, sentences: Sentences, model: str, *, clients:
         until_idle = time.perf_counter() - started
         after = await closed_loop(connections, single, 1, _IDLE_S)
         cancelled = service.metrics()["dragoman_cancelled_texts_total"] - cancelled_before
-    return Leaving(
+    return AbandonedReport(
         clients,
         int(waiting),
         until_idle,
@@ -65,5 +70,5 @@ async def leaving(service: Served, sentences: Sentences, model: str, *, clients:
 
 
 def _busy(service: Served) -> bool:
-    found = service.metrics()
-    return found["dragoman_waiting_texts"] > 0 or found["dragoman_slots_busy"] > 0
+    metrics = service.metrics()
+    return metrics["dragoman_waiting_texts"] > 0 or metrics["dragoman_slots_busy"] > 0

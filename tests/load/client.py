@@ -1,4 +1,4 @@
-"""Requests over plain sockets, cheap enough not to be measured along."""
+"""A client on plain sockets, which uses so little CPU that it hardly changes the measurement."""
 
 import asyncio
 import contextlib
@@ -18,36 +18,36 @@ _SEED = 1
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, or what came instead."""
+    """The outcome of one request."""
 
     status: int  # 0: the connection broke
-    seconds: float  # since it was sent, or should have been
-    sent_s: float  # since it was sent
+    seconds: float  # since the request was sent, or was due
+    sent_s: float  # since the request was sent
     retry_after: bool = False
-    ended_s: float = 0.0  # since the measurement began
+    ended_s: float = 0.0  # since the start of the measurement
 
 
 class Sentences:
-    """Lists of sentences, no two of them alike, so that nothing is remembered or shared."""
+    """Makes sentences that are all different, so that no answer comes from the cache."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        """Made from these lines, at least one."""
+        """Takes the lines, at least one, to make sentences from."""
         self._lines = lines
         self._numbers = itertools.count(1)
         self._randomly = random.Random(_SEED)
 
     def new(self, count: int) -> list[str]:
-        """`count` sentences."""
+        """Returns `count` sentences that no other call returns."""
         return [
             f"{line} {next(self._numbers)}" for line in self._randomly.choices(self._lines, k=count)
         ]
 
     def known(self, count: int) -> list[str]:
-        """`count` of the lines as they are: sooner or later they come again."""
+        """Returns `count` random lines, unchanged: the cache may have them."""
         return self._randomly.choices(self._lines, k=count)
 
     def text(self, num_characters: int) -> str:
-        """One text of so many characters, a sentence a line."""
+        """Returns one text of `num_characters` characters, a sentence per line."""
         lines: list[str] = []
         size = 0
         while size < num_characters:
@@ -57,20 +57,20 @@ class Sentences:
 
 
 def body_of(texts: Sequence[str] | str, model: str) -> bytes:
-    """A request's body."""
+    """Returns the body of a request."""
     return json.dumps({"text": texts, "model": model}).encode()
 
 
 def bodies(sentences: Sentences, num_texts: int, model: str) -> Iterator[bytes]:
-    """Requests without end, of so many new sentences each."""
+    """Yields bodies of requests without end, with `num_texts` new sentences in each."""
     while True:
         yield body_of(sentences.new(num_texts), model)
 
 
 class Connections:
-    """Kept-alive connections to one address; as many as are in use at the same time.
+    """A pool of kept-alive connections to one address; it grows when none is free.
 
-    A context manager: its end ends those that are not in use.
+    A context manager: at its end the free connections are closed.
     """
 
     def __init__(self, address: tuple[str, int]) -> None:
@@ -88,10 +88,10 @@ class Connections:
                 await writer.wait_closed()
 
     async def ask(self, body: bytes) -> Answer:
-        """Sends a request, on a connection that is free or on a new one; OSError or EOFError."""
+        """Sends a request on a free or new connection. OSError, EOFError: the connection broke."""
         while self._free:
             reader, writer = self._free.pop()
-            # The service ends connections that nobody uses for some seconds.
+            # The service closes connections that were idle for some seconds.
             if not (reader.at_eof() or writer.is_closing()):
                 break
             writer.close()
@@ -102,7 +102,7 @@ class Connections:
             writer.write(translate_request(self._address[0], body))
             answer = await read_answer(reader)
             keep = answer.fields.get("connection") != "close"
-        finally:  # also where nobody waits any longer
+        finally:  # also when the caller was cancelled
             if keep:
                 self._free.append((reader, writer))
             else:
@@ -110,7 +110,7 @@ class Connections:
         return answer
 
     async def send(self, body: bytes) -> Reply:
-        """The same, told in short."""
+        """Sends a request and returns its status and times."""
         started = time.perf_counter()
         try:
             answer = await self.ask(body)
@@ -125,7 +125,7 @@ class Connections:
 async def closed_loop(
     connections: Connections, bodies: Iterator[bytes], num_clients: int, seconds: float
 ) -> list[Reply]:
-    """Clients that each send the next request when they have their answer, for so long."""
+    """Runs clients for `seconds`; each sends its next request when it has an answer."""
     replies: list[Reply] = []
     started = time.perf_counter()
 
@@ -141,12 +141,12 @@ async def closed_loop(
 async def open_loop(
     connections: Connections, bodies: Iterator[bytes], rate_per_s: float, seconds: float
 ) -> list[Reply]:
-    """Requests that come when they come, a Poisson process; all are answered in the end.
+    """Sends requests at random times (a Poisson process) for `seconds`; waits for all answers.
 
-    A latency counts from the planned arrival: late sending is the measured system's fault, too.
+    Latency counts from the time when a request was due, so it includes any delay in sending it.
     """
     arrivals = poisson_arrivals(rate_per_s, seconds)
-    made = list(itertools.islice(bodies, len(arrivals)))  # before anybody is measured
+    made = list(itertools.islice(bodies, len(arrivals)))  # before the measurement
     requests = []
     started = time.perf_counter()
 
@@ -164,5 +164,5 @@ async def open_loop(
 
 
 def statuses(replies: Sequence[Reply]) -> dict[str, int]:
-    """How many there are of each."""
+    """Counts the replies of each status."""
     return dict(Counter(str(reply.status) for reply in replies))

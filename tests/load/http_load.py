@@ -1,9 +1,8 @@
-"""Many clients against a running service: each sends its next sentence when it has its answer.
+"""Sends sentences to a running service from many clients, each one after its last answer.
 
     python -m tests.load.http_load http://127.0.0.1:8000 --model demo --source test.en
 
-Requests are written to plain sockets: a comfortable client would take as much of the processor as
-the service that it measures.
+Requests are written to plain sockets: a full HTTP client would use as much CPU as the service.
 """
 
 import argparse
@@ -18,12 +17,12 @@ from urllib.parse import urlsplit
 
 from model.errors import InputError
 from model.text.text_file import read_lines
-from service.bench.open_loop import LatencySummary
+from service.bench.latency import LatencySummary
 
 
 @dataclass(frozen=True)
 class HttpLoad:
-    """What came of it."""
+    """Throughput and latency."""
 
     num_clients: int
     seconds: float
@@ -32,7 +31,7 @@ class HttpLoad:
 
 
 async def send_all(address: tuple[str, int], bodies: Sequence[bytes], num_clients: int) -> HttpLoad:
-    """Sends every body once; InputError at the first answer that is no success."""
+    """Sends every body once. InputError: the service answered with an error."""
     waiting = iter(bodies)
     latencies_s: list[float] = []
     started = time.perf_counter()
@@ -61,7 +60,7 @@ async def _client(
 
 
 def translate_request(host: str, body: bytes) -> bytes:
-    """A request as it goes over the wire."""
+    """Returns the bytes of an HTTP request."""
     return (
         b"POST /v1/translate HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n%b" % (host.encode(), len(body), body)
@@ -70,7 +69,7 @@ def translate_request(host: str, body: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; all but the content in lower case."""
+    """An HTTP response; its head is in lower case."""
 
     status_line: str
     fields: dict[str, str]
@@ -78,41 +77,41 @@ class Answer:
 
     @property
     def status(self) -> int:
-        """200 for a success."""
+        """Returns the HTTP status code."""
         return int(self.status_line.split()[1])
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
-    """The next answer of a connection; OSError or EOFError where there is none."""
+    """Reads the next response of a connection. OSError or EOFError: the connection broke."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
     fields = dict(line.split(": ", 1) for line in head[1:-2])
     return Answer(head[0], fields, await reader.readexactly(int(fields["content-length"])))
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.load.http_load",
         description="Send sentences to a running service from many clients at once.",
     )
-    parser.add_argument("url", help="of the service: http://127.0.0.1:8000")
+    parser.add_argument("url", help="URL of the service, such as http://127.0.0.1:8000")
     parser.add_argument("--model", required=True, help="a name that GET /v1/models lists")
-    parser.add_argument("--source", type=Path, required=True, help="sentences, one a line")
+    parser.add_argument("--source", type=Path, required=True, help="sentences, one per line")
     parser.add_argument("--clients", type=int, default=64, help="default: 64")
     parser.add_argument("--beam-size", type=int, help="default: the checkpoint's own")
-    asked = parser.parse_args()
-    url = urlsplit(asked.url)
-    beam = {} if asked.beam_size is None else {"beam_size": asked.beam_size}
+    options = parser.parse_args()
+    url = urlsplit(options.url)
+    beam = {} if options.beam_size is None else {"beam_size": options.beam_size}
     try:
         bodies = [
-            json.dumps({"text": text, "model": asked.model, **beam}).encode()
-            for text in read_lines(asked.source)
+            json.dumps({"text": text, "model": options.model, **beam}).encode()
+            for text in read_lines(options.source)
             if text.strip()
         ]
         address = (url.hostname or "127.0.0.1", url.port or 80)
-        report = asyncio.run(send_all(address, bodies, asked.clients))
+        report = asyncio.run(send_all(address, bodies, options.clients))
     except (OSError, EOFError, InputError) as error:
-        sys.exit(f"http_load: {error}")
+        sys.exit(f"error: {error}")
     print(json.dumps(asdict(report), indent=2))
 
 

@@ -1,9 +1,9 @@
-"""One very long text beside short ones: those who send the short ones must not notice much."""
+"""Sends a very long text beside short ones: the latency of the short ones must hardly grow."""
 
 import asyncio
 from dataclasses import dataclass
 
-from service.bench.open_loop import LatencySummary
+from service.bench.latency import LatencySummary
 from tests.load.client import (
     Connections,
     Reply,
@@ -21,14 +21,14 @@ _PAUSE_S = 0.5
 
 @dataclass(frozen=True)
 class LongText:
-    """What came of it."""
+    """Latency of short texts without and with a long text in flight."""
 
     num_characters: int  # of the long text
     short_per_s: float
-    alone: LatencySummary  # of the short ones
+    alone: LatencySummary  # of short texts
     beside: LatencySummary
     p99_ratio: float
-    long_seconds: list[float]  # each long text that was sent, one behind the other
+    long_seconds: list[float]  # of each long text, sent one after another
     long_statuses: dict[str, int]
     short_statuses: dict[str, int]
 
@@ -42,23 +42,24 @@ async def long_text(
     short_per_s: float,
     seconds: float,
 ) -> LongText:
-    """Short ones alone for so many seconds, then as long beside long ones."""
+    """Sends short texts alone for `seconds`, then for `seconds` beside long ones."""
     short = bodies(sentences, 1, model)
     async with Connections(service.address) as connections:
         await open_loop(connections, short, short_per_s, _WARM_UP_S)
         alone = await open_loop(connections, short, short_per_s, seconds)
-        long_ones: list[Reply] = []
+        long_replies: list[Reply] = []
+        finished = False
 
         async def keep_sending() -> None:
-            while True:
+            while not finished:
                 body = body_of(sentences.text(num_characters), model)
-                long_ones.append(await connections.send(body))
+                long_replies.append(await connections.send(body))
                 await asyncio.sleep(_PAUSE_S)
 
         sending = asyncio.create_task(keep_sending())
         beside = await open_loop(connections, short, short_per_s, seconds)
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+        finished = True
+        await sending  # the last long text is answered after the last short one
     short_alone = LatencySummary.of([reply.seconds for reply in alone])
     short_beside = LatencySummary.of([reply.seconds for reply in beside])
     return LongText(
@@ -67,7 +68,7 @@ async def long_text(
         short_alone,
         short_beside,
         short_beside.p99_ms / short_alone.p99_ms,
-        [round(reply.seconds, 2) for reply in long_ones],
-        statuses(long_ones),
+        [round(reply.seconds, 2) for reply in long_replies],
+        statuses(long_replies),
         statuses(alone + beside),
     )

@@ -1,7 +1,8 @@
-"""Models swapped under load: does a request fail, is an answer neither model's, does memory grow?
+"""Swaps models under load: counts failed requests and wrong answers, and watches the memory.
 
-Serves a folder in which a link leads to one checkpoint, then to the other, and so on, each time
-told by SIGHUP, while clients send sentences whose translations by either were made beforehand.
+Serves a folder with a symbolic link to one of two checkpoints. Each swap changes the link and sends
+SIGHUP, while clients send sentences. The translations by both checkpoints were made beforehand, so
+an answer that is neither model's is noticed.
 """
 
 import asyncio
@@ -15,41 +16,42 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model.checkpoint import read_description
 from model.errors import InputError
-from service.bench.open_loop import LatencySummary
+from service.bench.latency import LatencySummary
 from tests.load.client import Connections, body_of
-from tests.load.server_process import Holding, Served, served
+from tests.load.server_process import Served, Usage, served
 
-NAME = "swapped"  # what the model is called, whichever it is
-_NOT_REMEMBERED = {"DRAGOMAN_CACHE_CHARACTERS": "0"}  # the same sentences come again and again
+NAME = "swapped"  # name of the model, whichever checkpoint it is
+_NO_CACHE = {"DRAGOMAN_CACHE_CHARACTERS": "0"}  # the same sentences are sent again and again
 _SWAP_S = 120.0
 _POLL_S = 0.02
-_REST_S = 1.0  # for the last old model to be closed, before memory is looked at
+_REST_S = 1.0  # time to close the last old model before memory is read
 
 
 @dataclass
 class Swaps:
-    """What came of it."""
+    """Counts of swaps and answers, and what the service used after some of the swaps."""
 
     num_clients: int
     precision: str
     swaps: int = 0
-    swaps_seen: int = 0  # after which a client was answered by the new model
+    swaps_seen: int = 0  # after them a client got an answer from the new model
     seconds: float = 0.0
     answers: int = 0
     failed: int = 0
-    neither: int = 0  # answers that are not what the model they name says
+    wrong: int = 0  # answers that differ from the translation by the model that they name
     answers_by_version: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     seconds_per_swap: LatencySummary | None = None
     latency: LatencySummary | None = None
-    holdings: dict[int, Holding] = field(default_factory=dict)  # after so many swaps
+    usage: dict[int, Usage] = field(default_factory=dict)  # by the number of swaps before
 
 
 def expected_translations(
     checkpoint: Path, sentences: Sequence[str], precision: str
 ) -> tuple[str, list[str]]:
-    """The checkpoint's version and what it makes of every sentence."""
+    """Returns the checkpoint's version and its translation of every sentence."""
     from model.translator import Translator
 
     with Translator.load(checkpoint, precision=precision) as translator:
@@ -58,35 +60,35 @@ def expected_translations(
 
 
 class Swapped:
-    """A service over a folder with one link."""
+    """A service whose models folder holds one symbolic link."""
 
     def __init__(self, service: Served, folder: Path) -> None:
         self.service = service
         self.folder = folder
 
     def swap(self, checkpoint: Path) -> None:
-        """Exchanges what the link leads to, and says so."""
+        """Changes the link and makes the service reload its folder."""
         point_to(checkpoint, self.folder)
-        self.service.hang_up()
+        self.service.reload()
 
     def version(self) -> str | None:
-        """That serves now."""
+        """Returns the version that serves now; None while none is ready."""
         model = self.service.models()[NAME]
         return model["version"] if model["status"] == "ready" else None
 
 
 @contextlib.contextmanager
 def serve_link(checkpoint: Path, options: Sequence[str]) -> Iterator[Swapped]:
-    """Serves a checkpoint until the end of the block; `options` are `dragoman serve`'s."""
+    """Serves a checkpoint through a link; `options` are those of `dragoman serve`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         point_to(checkpoint, folder)
-        with served(folder, options, _NOT_REMEMBERED) as service:
+        with served(folder, options, _NO_CACHE) as service:
             yield Swapped(service, folder)
 
 
 def point_to(checkpoint: Path, folder: Path) -> None:
-    """Has the folder's link lead there, in one step."""
+    """Makes the folder's link point to the checkpoint, atomically."""
     temporary = folder / f".{NAME}.tmp"
     temporary.symlink_to(checkpoint.resolve())
     temporary.replace(folder / NAME)
@@ -94,7 +96,7 @@ def point_to(checkpoint: Path, folder: Path) -> None:
 
 @dataclass
 class Clients:
-    """Each sends its next sentence `pause_s` after it had its answer, until told to stop."""
+    """Clients that each send their next sentence `pause_s` after an answer, until `stopped`."""
 
     connections: Connections
     sentences: Sequence[str]
@@ -105,7 +107,7 @@ class Clients:
     stopped: bool = False
 
     async def run(self) -> None:
-        """All of them, to the end."""
+        """Runs all clients until `stopped` is set."""
         numbers = itertools.cycle(range(len(self.sentences)))
         async with self.connections:
             await asyncio.gather(*(self._client(numbers) for _ in range(self.report.num_clients)))
@@ -135,7 +137,7 @@ class Clients:
         expected = self.expected.get(version)
         self.report.answers += 1
         _count(self.report.answers_by_version, version)
-        self.report.neither += expected is None or translations[0]["text"] != expected[number]
+        self.report.wrong += expected is None or translations[0]["text"] != expected[number]
 
     def _failed(self, reason: str) -> None:
         self.report.failed += 1
@@ -149,11 +151,11 @@ def _count(counts: dict[str, int], name: str) -> None:
 async def swap_under_load(
     swapped: Swapped, clients: Clients, checkpoints: Sequence[tuple[str, Path]], num_swaps: int
 ) -> None:
-    """The first of `checkpoints` (version and folder) serves; the next swap is to the second."""
+    """Swaps between two `checkpoints` (version and folder); the first one serves at the start."""
     report, service = clients.report, swapped.service
     answering = asyncio.create_task(clients.run())
     await asyncio.sleep(_REST_S)
-    report.holdings[0] = service.holding()
+    report.usage[0] = service.usage()
     seconds: list[float] = []
     started = time.perf_counter()
     for number in range(1, num_swaps + 1):
@@ -163,7 +165,7 @@ async def swap_under_load(
         report.swaps_seen += await _seen(report, version)
         if number % max(num_swaps // 4, 1) == 0:
             await asyncio.sleep(_REST_S)
-            report.holdings[number] = await asyncio.to_thread(service.holding)
+            report.usage[number] = await asyncio.to_thread(service.usage)
             print(f"{number} of {num_swaps} swaps", file=sys.stderr, flush=True)
     report.seconds = time.perf_counter() - started
     clients.stopped = True
@@ -177,13 +179,13 @@ async def _swap(swapped: Swapped, version: str, checkpoint: Path) -> float:
     swapped.swap(checkpoint)
     while await asyncio.to_thread(swapped.version) != version:
         if time.perf_counter() - started > _SWAP_S:
-            raise InputError(f"no swap within {_SWAP_S:g} s")
+            raise InputError(f"version {version} was not ready {_SWAP_S:g} s after the swap")
         await asyncio.sleep(_POLL_S)
     return time.perf_counter() - started
 
 
 async def _seen(report: Swaps, version: str) -> bool:
-    """Waits for an answer by this version."""
+    """Waits for an answer from this version; False: none came in time."""
     before, until = report.answers_by_version.get(version, 0), time.perf_counter() + _SWAP_S
     while report.answers_by_version.get(version, 0) == before and time.perf_counter() < until:
         await asyncio.sleep(_POLL_S)
@@ -201,14 +203,14 @@ def swaps(
     pause_s: float = 0.0,
     options: Sequence[str] = (),
 ) -> tuple[Swaps, int]:
-    """Serves the two in turn, `options` are `dragoman serve`'s; and the exit status at the end."""
+    """Returns the report and the exit status of the service, started with `options`."""
+    if read_description(old).version == read_description(new).version:
+        raise InputError(f"{old} and {new} have the same version; choose two that differ")
     expected, checkpoints = {}, []
     for checkpoint in (old, new):
         version, texts = expected_translations(checkpoint, sentences, precision)
         expected[version] = texts
         checkpoints.append((version, checkpoint))
-    if len(expected) < 2:
-        raise InputError("both checkpoints have the same version; choose two that differ")
     report = Swaps(num_clients, precision)
     with serve_link(old, ["--precision", precision, *options]) as swapped:
         address = swapped.service.address

@@ -1,4 +1,4 @@
-"""Values on a command line. What cannot be meant is refused; argparse then names the option."""
+"""Checks values on the command line; argparse names the option of a wrong one."""
 
 import argparse
 from collections.abc import Callable
@@ -6,13 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-# What `reading` is asked for: a rate, a factor or a time that has to pass; a time that may be none.
 AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ZeroOrAbove = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def reading(kind: Any) -> Callable[[str], Any]:
-    """Reads a value of this type, such as pydantic's PositiveInt; for `add_argument(type=...)`."""
+    """Returns a parser of a type such as PositiveInt, for `add_argument(type=...)`."""
     adapter = TypeAdapter[Any](kind)
 
     def read(text: str) -> Any:
@@ -21,7 +20,7 @@ def reading(kind: Any) -> Callable[[str], Any]:
         except ValidationError as error:
             reason = error.errors(include_url=False)[0]["msg"]
             raise argparse.ArgumentTypeError(
-                f"{text!r} will not do; it {reason.removeprefix('Input ')}"
+                f"{text!r} is not valid; it {reason.removeprefix('Input ')}"
             ) from None
 
     return read

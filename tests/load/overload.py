@@ -1,4 +1,4 @@
-"""Three times as many requests as can be done: what is done must not suffer, the rest is told."""
+"""Sends more requests than the service can answer: goodput must hold, the rest be refused."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from model.errors import InputError
-from service.bench.open_loop import LatencySummary
+from service.bench.latency import LatencySummary
 from tests.load.client import (
     Connections,
     Reply,
@@ -19,7 +19,7 @@ from tests.load.client import (
 from tests.load.client import open_loop as send_openly
 from tests.load.server_process import Served, memory_samples
 
-_CLIENTS, _SENTENCES = 64, 512  # under way when the capacity is looked for: at most, and no more
+_CLIENTS, _SENTENCES = 64, 512  # in flight at most while the capacity is measured
 _WARM_UP_S = 5.0
 _CAPACITY_S = 20.0
 _REST_S = 2.0
@@ -27,22 +27,22 @@ _REST_S = 2.0
 
 @dataclass(frozen=True)
 class Overload:
-    """What came of it."""
+    """Goodput, latency of answers and refusals, and memory under overload."""
 
     texts_per_request: int
-    # Requests answered when at most 64 clients wait for theirs, before and after: a virtual machine
-    # that is kept busy for a minute may be slower by a sixth.
+    # Measured with at most 64 clients before and after the overload: a virtual machine that is kept
+    # busy for a minute may be slower by a sixth.
     capacity_per_s: tuple[float, float]
     offered_per_s: float
     seconds: float
-    goodput_per_s: float  # answers that came while the requests did
+    goodput_per_s: float  # answers per second while requests were sent
     goodput_of_capacity: float
     statuses: dict[str, int]
     refusals_without_retry_after: int
     accepted: LatencySummary | None
     refused: LatencySummary | None
-    refused_once_sent: LatencySummary | None  # without the time that the client was late itself
-    memory_mb: tuple[float, float, float, float]  # before, after a third, at most, at the end
+    refused_once_sent: LatencySummary | None  # the client's own delay in sending not counted
+    memory_mb: tuple[float, float, float, float]  # before, after a third, peak, at the end
 
 
 async def overload(
@@ -50,7 +50,7 @@ async def overload(
 ) -> Overload:
     """Measures the capacity, then offers `factor` times as much."""
     new = bodies(sentences, texts, model)
-    clients = max(1, min(_CLIENTS, _SENTENCES // texts))  # more would be refused
+    clients = max(1, min(_CLIENTS, _SENTENCES // texts))  # the service would refuse more
     async with Connections(service.address) as connections:
         capacity = await _capacity(connections, new, clients)
         offered = factor * capacity
@@ -91,13 +91,15 @@ async def overload(
 
 
 async def _capacity(connections: Connections, new: Iterator[bytes], clients: int) -> float:
-    """Requests answered a second with so many under way; InputError when none is."""
+    """Returns the requests answered per second with `clients` clients. InputError: none was."""
     until_s = _WARM_UP_S + _CAPACITY_S
     replies = await closed_loop(connections, new, clients, until_s)
-    # At work before and after: only what was answered in between was done in that time.
+    # The clients are busy before and after: only answers in between count.
     answered = sum(_WARM_UP_S < reply.ended_s < until_s for reply in _answered(replies))
     if not answered:
-        raise InputError(f"nothing is translated, even without overload: {statuses(replies)}")
+        raise InputError(
+            f"the service translated nothing, even without overload; statuses: {statuses(replies)}"
+        )
     return answered / _CAPACITY_S
 
 

@@ -1,4 +1,4 @@
-"""`dragoman serve` in a process of its own, looked at from outside."""
+"""Runs `dragoman serve` in a process of its own, and reads its memory, files and metrics."""
 
 import asyncio
 import contextlib
@@ -17,88 +17,87 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from model.errors import InputError
-from model.system.process import ending, python_command
-from service.bench.usage import anonymous_mb, family
+from model.system.process import exit_reason, python_command
 
 _START_S = 120.0
 _END_S = 30.0
 _POLL_S = 0.02
-_LOG_LINES = 3  # of a service that did not start; the last says why
+_LOG_LINES = 3  # shown of a service that did not start; the last one says why
 
 
 @dataclass(frozen=True)
-class Holding:
-    """What the service has of the machine, on Linux."""
+class Usage:
+    """What the service uses of the machine, on Linux."""
 
-    memory_mb: float  # with its engines, files aside; what they share counted once
+    memory_mb: float  # with its engines, without mapped files; shared memory counted once
     processes: int  # with its engines
-    threads: int  # of its own process
-    descriptors: int  # open files and sockets of its own process
+    threads: int  # of the service process
+    descriptors: int  # open files and sockets of the service process
 
 
 class Served:
     """A running service."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
-        """Returns when the service is ready: it has translated a sentence with every model."""
+        """Waits until the service is ready: it has translated a sentence with every model."""
         self._process = process
         self._log = log
         self.address = self._wait_until_ready()
 
     @property
     def process_id(self) -> int:
-        """Of the service itself."""
+        """Returns the id of the service process."""
         return self._process.pid
 
     def models(self) -> dict[str, dict[str, str]]:
-        """What it says of each, by name."""
-        found = json.loads(_get(self.address, "/v1/models"))["models"]
-        return {model["name"]: model for model in found}
+        """Returns the entries of GET /v1/models by name."""
+        models = json.loads(_get(self.address, "/v1/models"))["models"]
+        return {model["name"]: model for model in models}
 
     def metrics(self) -> dict[str, float]:
-        """Every sample of /metrics, summed over its labels."""
-        found: dict[str, float] = {}
+        """Returns every sample of /metrics, summed over its labels."""
+        sums: dict[str, float] = {}
         for metric in text_string_to_metric_families(_get(self.address, "/metrics").decode()):
             for sample in metric.samples:
-                found[sample.name] = found.get(sample.name, 0.0) + sample.value
-        return found
+                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+        return sums
 
     def memory_mb(self) -> float:
-        """What the service and its engines have, what they share counted once."""
-        return round(sum(map(anonymous_mb, family(self.process_id))), 1)
+        """Returns the memory of the service and its engines; shared memory counted once."""
+        return round(sum(map(_anonymous_mb, family(self.process_id))), 1)
 
-    def holding(self) -> Holding:
-        """What it has now."""
+    def usage(self) -> Usage:
+        """Returns what the service uses now."""
         own = Path("/proc") / str(self.process_id)
-        return Holding(
+        return Usage(
             self.memory_mb(),
             len(family(self.process_id)),
             len(list((own / "task").iterdir())),
             len(list((own / "fd").iterdir())),
         )
 
-    def hang_up(self) -> None:
-        """Asks the service to look at its folder."""
+    def reload(self) -> None:
+        """Makes the service reload its models folder, by SIGHUP."""
         self._process.send_signal(signal.SIGHUP)
 
     def end(self) -> int:
-        """SIGTERM; the exit status."""
+        """Ends the service by SIGTERM and returns its exit status."""
         self._process.terminate()
         return self._process.wait(_END_S)
 
     def _wait_until_ready(self) -> tuple[str, int]:
         until = time.monotonic() + _START_S
         while self._process.poll() is None and time.monotonic() < until:
-            said = re.search(r"at http://([\d.]+):(\d+)", self._log.read_text(encoding="utf-8"))
+            url = re.search(r"at http://([\d.]+):(\d+)", self._log.read_text(encoding="utf-8"))
             # Not ready is an HTTPError, which is a URLError.
             with contextlib.suppress(URLError):
-                if said:
-                    address = said[1], int(said[2])
+                if url:
+                    address = url[1], int(url[2])
                     _get(address, "/health/ready")
                     return address
             time.sleep(_POLL_S)
         status = self._process.poll()
-        how = f"is not ready after {_START_S:g} s" if status is None else ending(status)
+        how = f"is not ready after {_START_S:g} s" if status is None else exit_reason(status)
         last_lines = self._log.read_text(encoding="utf-8").split("\n")[-_LOG_LINES - 1 :]
         raise InputError(f"the service {how}: {' '.join(last_lines).strip()}")
 
@@ -107,7 +106,7 @@ class Served:
 def served(
     models: Path, options: Sequence[str] = (), settings: Mapping[str, str] | None = None
 ) -> Iterator[Served]:
-    """Serves a models folder until the end of the block; `settings` are environment variables."""
+    """Serves a models folder until the block ends; `settings` are environment variables."""
     command, environment = python_command("service.cli")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
@@ -117,7 +116,7 @@ def served(
                 [*command, "serve", str(models), "--port", "0", *options],
                 stdin=subprocess.DEVNULL,
                 stderr=file,
-                process_group=0,  # Ctrl-C reaches us alone, and we end it
+                process_group=0,  # Ctrl-C reaches only this process, which then ends the service
                 env={**environment, **(settings or {})},
             ) as process,
         ):
@@ -127,8 +126,27 @@ def served(
                 process.kill()
 
 
+def family(process_id: int) -> list[int]:
+    """Returns a process and all its running descendants, on Linux."""
+    processes = [process_id]
+    for parent in processes:  # grows during the loop
+        for task in Path("/proc").glob(f"{parent}/task/*/children"):
+            with contextlib.suppress(OSError):
+                processes += map(int, task.read_text(encoding="ascii").split())
+    return processes
+
+
+def _anonymous_mb(process_id: int) -> float:
+    """Returns the memory of a process without mapped files, its share of what is shared (PSS)."""
+    try:
+        lines = Path(f"/proc/{process_id}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0  # the process has ended
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss_Anon:")) * 1024 / 1e6
+
+
 async def memory_samples(service: Served, every_s: float, samples: list[float]) -> None:
-    """Notes the memory again and again until it is cancelled."""
+    """Appends the memory to `samples` every `every_s` seconds until it is cancelled."""
     while True:
         samples.append(await asyncio.to_thread(service.memory_mb))
         await asyncio.sleep(every_s)

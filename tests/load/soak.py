@@ -1,4 +1,4 @@
-"""Very many requests, some of them bad, some abandoned: nothing may grow."""
+"""Sends very many requests, some invalid, some abandoned: memory and open files must not grow."""
 
 import asyncio
 import random
@@ -12,12 +12,12 @@ from tests.load.http_load import translate_request
 from tests.load.server_process import Served
 
 _SEED = 1
-_BAD, _ABANDONED, _KNOWN = 0.01, 0.02, 0.25  # parts of all requests, the first two cumulative
+_BAD, _ABANDONED, _KNOWN = 0.01, 0.02, 0.25  # shares of all requests, the first two cumulative
 
 
 @dataclass(frozen=True)
 class State:
-    """What the service has at a moment."""
+    """Memory and open files of the service at one time."""
 
     after_s: float
     requests: int
@@ -27,14 +27,14 @@ class State:
 
 @dataclass
 class Soak:
-    """What came of it."""
+    """Counts of requests, and the growth of the service's memory."""
 
     clients: int
     requests: int = 0
     seconds: float = 0.0
     statuses: dict[str, int] = field(default_factory=dict)
     abandoned: int = 0
-    growth_mb: float = 0.0  # from the warmed-up state to the end
+    growth_mb: float = 0.0  # from the end of the warm-up to the end
     states: list[State] = field(default_factory=list)
 
 
@@ -49,9 +49,9 @@ async def soak(
     warm_up: int,
     state_every_s: float,
 ) -> Soak:
-    """Sends so many requests, or for so long, whichever ends first; says on stderr how far it is.
+    """Sends `requests` requests or sends for `seconds`, whichever ends first; prints its progress.
 
-    Memory counts from the state after `warm_up` requests, when everything has been used once.
+    Growth counts from the state after `warm_up` requests, when every part has been used once.
     """
     randomly = random.Random(_SEED)
     report = Soak(clients)
@@ -62,12 +62,12 @@ async def soak(
         async def client() -> None:
             while report.requests < requests and time.perf_counter() - started < seconds:
                 report.requests += 1
-                lot = randomly.random()
+                kind = randomly.random()
                 known = randomly.random() < _KNOWN
                 texts = sentences.known(1) if known else sentences.new(1)
-                if lot < _BAD:
-                    reply = await connections.send(b'{"text": 5, "model": "\\ud800"}')
-                elif lot < _ABANDONED:
+                if kind < _BAD:
+                    reply = await connections.send(b'{"text": 5}')
+                elif kind < _ABANDONED:
                     await _abandon(service, body_of(texts, model))
                     report.abandoned += 1
                     continue
@@ -102,6 +102,6 @@ async def _abandon(service: Served, body: bytes) -> None:
 
 
 def _state(service: Served, started: float, requests: int) -> State:
-    holding = service.holding()
+    usage = service.usage()
     seconds = round(time.perf_counter() - started, 1)
-    return State(seconds, requests, holding.memory_mb, holding.descriptors)
+    return State(seconds, requests, usage.memory_mb, usage.descriptors)

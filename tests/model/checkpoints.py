@@ -1,4 +1,4 @@
-"""Checkpoints of small networks, and what stands in their folders."""
+"""Small checkpoints for tests, and the content of their folders."""
 
 from pathlib import Path
 from typing import Any

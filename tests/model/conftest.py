@@ -1,4 +1,4 @@
-"""A checkpoint to change, and tokenizers that differ by side."""
+"""Fixtures: a checkpoint to change, and separate tokenizers for source and target."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is saved is what is loaded."""
+"""A loaded checkpoint equals the saved one."""
 
 import hashlib
 import os
@@ -11,7 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.checkpoint import WEIGHTS, check_replaceable, load_checkpoint, read_description
+from model.checkpoint import (
+    WEIGHTS,
+    CheckpointDescription,
+    check_replaceable,
+    load_checkpoint,
+    read_description,
+)
 from model.errors import CheckpointError, ConfigError
 from model.inference.shortlist import Shortlist
 from model.text.tokenizer import EOS, JOINT_FILE, SOURCE_FILE, TARGET_FILE, TokenizerPair
@@ -138,7 +144,9 @@ def test_equal_content_has_an_equal_version(tiny_checkpoint: Path, tmp_path: Pat
 
 def test_a_description_needs_no_weights_to_be_built(tiny_checkpoint: Path) -> None:
     loaded = load_checkpoint(tiny_checkpoint)
-    assert read_description(tiny_checkpoint) == (loaded.config, loaded.metrics, loaded.version)
+    assert read_description(tiny_checkpoint) == CheckpointDescription(
+        loaded.config, loaded.metrics, loaded.version
+    )
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])

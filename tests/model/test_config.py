@@ -1,4 +1,4 @@
-"""The architecture as it stands in recipes and checkpoints; refusals are in test_network too."""
+"""The architecture in recipes and checkpoints; test_network.py tests refusals too."""
 
 from typing import Any
 

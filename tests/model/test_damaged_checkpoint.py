@@ -1,4 +1,4 @@
-"""Whatever is damaged is refused, by name."""
+"""Damaged checkpoints are refused, and the message names the damaged file."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from tests.model.checkpoints import FILES, build, contents, save, small_config
 
 
 def refusal(folder: Path) -> str:
-    """The one sentence with which `folder` is refused."""
+    """Returns the message with which `folder` is refused."""
     with pytest.raises(CheckpointError) as refused:
         load_checkpoint(folder)
     message = str(refused.value)
@@ -31,7 +31,7 @@ def refusal(folder: Path) -> str:
 
 
 def sum_up(folder: Path) -> None:
-    """Writes SHA256SUMS anew, as someone would who changed a checkpoint by hand."""
+    """Writes SHA256SUMS again, as after a change by hand."""
     sums = [
         f"{hashlib.sha256(content).hexdigest()}  {name}\n"
         for name, content in sorted(contents(folder).items())
@@ -114,7 +114,7 @@ def test_the_sums_lead_nowhere_else(path: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     "sums", [b"\xff\xfe", b"no two spaces\n", b"\n\n", b"<html>\n", b"{}", b"\0" * 100]
 )
-def test_sums_that_are_none_are_refused(sums: bytes, folder: Path) -> None:
+def test_invalid_sums_are_refused(sums: bytes, folder: Path) -> None:
     (folder / SUMS).write_bytes(sums)
     assert SUMS in refusal(folder)
 
@@ -136,7 +136,7 @@ def test_another_format_version_says_what_to_do(version: int, way_out: str, fold
     [b"", b"{", b"[]", b"null", b"{}", b"\xff", b"[" * 100_000, b'{"format_version": "1"}'],
     ids=lambda content: content[:10].decode(errors="replace"),
 )
-def test_a_config_that_is_none_is_refused(content: bytes, folder: Path) -> None:
+def test_an_invalid_config_is_refused(content: bytes, folder: Path) -> None:
     (folder / CONFIG).write_bytes(content)
     sum_up(folder)
     assert f"{CONFIG} is damaged" in refusal(folder)
@@ -165,7 +165,7 @@ def test_a_config_that_cannot_work_is_refused_by_key(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
-def test_metrics_that_are_none_are_refused(content: bytes, folder: Path) -> None:
+def test_invalid_metrics_are_refused(content: bytes, folder: Path) -> None:
     (folder / METRICS).write_bytes(content)
     sum_up(folder)
     assert METRICS in refusal(folder)
@@ -231,7 +231,7 @@ def test_weights_of_another_network_are_refused_by_parameter(
     "content",
     [b"", b"\0" * 8, b"\xff" * 64, b"\x02\0\0\0\0\0\0\0{}", b"\x08\0\0\0\0\0\0\0[1,2,3] "],
 )
-def test_weights_that_are_none_are_refused(content: bytes, folder: Path) -> None:
+def test_invalid_weights_are_refused(content: bytes, folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(content)
     sum_up(folder)
     assert WEIGHTS in refusal(folder)
@@ -243,7 +243,7 @@ def test_a_shorter_weights_file_with_right_sums_is_refused(folder: Path) -> None
     assert WEIGHTS in refusal(folder)
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_folders_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_bytes(b"text")
     (tmp_path / "foreign").mkdir()

@@ -1,4 +1,4 @@
-"""A checkpoint takes the place of another whole, or not at all; nothing of others is lost."""
+"""A checkpoint replaces another whole or not at all, and no other file."""
 
 import subprocess
 import sys
@@ -61,7 +61,9 @@ def test_a_checkpoint_behind_a_link_is_replaced_and_the_link_stays(folder: Path)
     assert names(folder.parent) == ["current", folder.name]
 
 
-def test_what_is_no_checkpoint_is_never_overwritten(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_other_files_and_folders_are_never_overwritten(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     loaded = load_checkpoint(tiny_checkpoint)
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "photos").mkdir()
@@ -78,7 +80,7 @@ def test_what_is_no_checkpoint_is_never_overwritten(tiny_checkpoint: Path, tmp_p
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".git"])
-def test_what_someone_put_into_a_checkpoint_is_not_lost(name: str, folder: Path) -> None:
+def test_foreign_files_in_a_checkpoint_are_not_lost(name: str, folder: Path) -> None:
     loaded = load_checkpoint(folder)
     (folder / name).write_bytes(b"mine")
     with pytest.raises(CheckpointError, match=f"'{name}'.*lost"):

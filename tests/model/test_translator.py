@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.checkpoint import load_checkpoint
-from model.decoding.beam_search import SearchConfig, length_penalty
+from model.decoding.search_config import SearchConfig, length_penalty
 from model.errors import CheckpointError, InputError
 from model.network.batch import SourceBatch
 from model.text.segmenter import Segmentation, Span
@@ -43,7 +43,7 @@ def translator(checkpoint: Path) -> Translator:
 
 
 def short_of(checkpoint: Path, max_source_tokens: int) -> Translator:
-    """The same checkpoint with a lower limit."""
+    """Returns a translator of the checkpoint with a lower limit of source tokens."""
     loaded = load_checkpoint(checkpoint, precision="fp32")
     config = loaded.config.model_copy(update={"max_source_tokens": max_source_tokens})
     return Translator(dataclasses.replace(loaded, config=config))
@@ -57,7 +57,7 @@ def test_as_many_translations_in_the_same_order(translator: Translator) -> None:
     assert translator.idle
 
 
-def test_what_a_translation_tells(translator: Translator) -> None:
+def test_fields_of_a_translation(translator: Translator) -> None:
     search = SearchConfig(beam_size=3, n_best=3, length_penalty=0.6)
     (found,) = translator.translate([TEXTS[0]], search, alignments=True)
     (segment,) = found.segments
@@ -106,7 +106,7 @@ def test_blank_texts_skip_the_network(translator: Translator, text: str) -> None
     assert found[::2] == translator.translate(TEXTS[:2])
 
 
-def test_what_has_no_pieces_stays_as_it_is(translator: Translator) -> None:
+def test_segments_without_pieces_stay_unchanged(translator: Translator) -> None:
     text = "\u200b"  # not blank, but the tokenizer's normalisation drops it
     assert translator.checkpoint.tokenizers.source.encode(text) == []
     (found,) = translator.translate([f"{text}\nten"])

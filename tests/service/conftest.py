@@ -34,7 +34,7 @@ def serving() -> Serving:
     ) -> AsyncIterator[httpx.AsyncClient]:
         reloader = models if isinstance(models, Reloader) else Reloader(models, None)
         registry = reloader.registry
-        app = create_app(registry, settings or Settings(), lifecycle, reloader)
+        app = create_app(registry, settings or Settings(), lifecycle, reloader).asgi
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
@@ -90,7 +90,8 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> EchoModel:
     translator = EchoModel()
     for module in ("translate", "score"):
         monkeypatch.setattr(
-            f"service.commands.{module}.load_translator", lambda loading, much=False: translator
+            f"service.commands.{module}.load_translator",
+            lambda loading, many_texts=False: translator,
         )
     monkeypatch.setattr(
         "service.commands.translate.search_settings", lambda translator, chosen: None

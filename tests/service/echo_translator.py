@@ -9,31 +9,29 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
+from model.decoding.search_config import SearchConfig
 from model.errors import InputError
 from model.text.segmenter import Segmentation
+from model.translation import Translation
 from service.files.lines import survey
 from service.files.output_format import LineFormat
 from service.files.translate_file import FileJob, JobReport, translate_file
 
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.translation import Translation
 
-
-@dataclass(frozen=True)
-class EchoTranslation:
-    """The fields of model.translation.Translation that the command line reads."""
-
-    text: str
-    score: float = -1.5
-    log_prob: float = -3.0
-    alternatives: tuple[Any, ...] = ()
-    segments: tuple[Any, ...] = ()
-    source_tokens: int = 1
-    target_tokens: int = 1
-    truncated: bool = False
+def echo_translation(text: str) -> Translation:
+    """A translation with this text and made-up scores."""
+    return Translation(
+        text=text,
+        score=-1.5,
+        log_prob=-3.0,
+        alternatives=(),
+        segments=(),
+        source_tokens=1,
+        target_tokens=1,
+        truncated=False,
+    )
 
 
 @dataclass
@@ -51,7 +49,7 @@ class EchoTranslator:
     def add(
         self,
         text: str,
-        search: "SearchConfig | None" = None,
+        search: SearchConfig | None = None,
         *,
         alignments: bool = False,
         segmentation: Segmentation = "line",
@@ -66,11 +64,11 @@ class EchoTranslator:
     def num_waiting(self) -> int:
         return max(0, len(self.waiting) - self.slots)
 
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
         time.sleep(self.delay_s)
         busy = list(self.waiting)[: self.slots]
         return [
-            (ticket, cast("Translation", EchoTranslation(reverse(self.waiting.pop(ticket)))))
+            (ticket, echo_translation(reverse(self.waiting.pop(ticket))))
             for ticket in reversed(busy)
         ]
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.decoding.request import Usage
+from model.decoding.request import EngineUsage
 from model.errors import InputError
 from model.text.segmenter import Segmentation, Span
+from model.translation import Sign
 from service.serving.registry import Registry
 from service.serving.served_model import LoadedModel, ModelInfo, ServedModel
 from service.settings import Settings
@@ -63,6 +64,7 @@ class FakeTranslation:
     source_tokens: int
     target_tokens: int
     truncated: bool = False
+    warnings: tuple[Sign, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,8 @@ class FakeTranslator:
         return len(self.waiting)
 
     @property
-    def usage(self) -> Usage:
-        return Usage(self.slots, len(self.busy), self.num_steps, 0.0)
+    def usage(self) -> EngineUsage:
+        return EngineUsage(self.slots, len(self.busy), self.num_steps, 0.0)
 
     def add(
         self,
@@ -205,10 +207,15 @@ def fake_info(source: str, target: str) -> ModelInfo:
         source_language=source,
         target_language=target,
         version="0123456789ab",
+        exact=True,
         precision="fp32",
         max_source_tokens=200,
         search=FakeSearch(),  # type: ignore[arg-type]
-        metrics={"test": {"bleu": 41.5}, "examples": ["A sentence of the corpus."]},
+        metrics={
+            "test": {"bleu": 41.5},
+            "calibration": {"unsure_below": 0.06},
+            "examples": ["A sentence of the corpus."],
+        },
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from model import translation, translator
-from model.decoding import beam_search
+from model.decoding import search_config
 from service.serving.jobs import TranslatorFace
 from tests.service import fakes
 
@@ -15,11 +15,11 @@ from tests.service import fakes
 @pytest.mark.parametrize(
     ("fake", "real"),
     [
-        (fakes.FakeSearch, beam_search.SearchConfig),
+        (fakes.FakeSearch, search_config.SearchConfig),
         (fakes.FakeOther, translation.Alternative),
         (fakes.FakeSegment, translation.SegmentTranslation),
         (fakes.FakeTranslation, translation.Translation),
-        (fakes.FakeScore, translator.ForcedScore),
+        (fakes.FakeScore, translation.ForcedScore),
     ],
 )
 def test_fields_exist(fake: Any, real: Any) -> None:

@@ -1,1 +1,1 @@
-"""Studies whose figures stand in the documents; nothing here is shipped."""
+"""Studies that produce figures for the documentation; run by hand, not shipped."""

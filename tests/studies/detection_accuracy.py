@@ -1,8 +1,8 @@
-"""How often the language of a text is detected, among the languages of the given files.
+"""Measures how often the language of a line is detected, among the languages of the files.
 
     python -m tests.studies.detection_accuracy de=test.de en=test.en fr=test.fr zh=test.zh
 
-Every line is a text by itself, as short as it may be. One language may have several files.
+Every line is a text of its own, however short. A language may have several files.
 """
 
 import argparse
@@ -22,39 +22,39 @@ from service.text.detection import Detector
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What came of it."""
+    """Share of correct detections, and the time for one text."""
 
     texts: int
-    detected: float  # the share that was told right
+    detected: float  # share of texts whose language was detected correctly
     detected_by_language: dict[str, float]
     microseconds_per_text: float
 
 
 async def measure(texts: Mapping[str, Sequence[str]]) -> Accuracy:
-    """Texts by language, at least one of each."""
+    """Detects the language of every text; `texts` has at least one for each language."""
     languages = list(texts)
     detector = Detector()
     await detector.detect(["Hello."], languages)  # loads the tables
-    right: dict[str, int] = {}
+    num_correct: dict[str, int] = {}
     seconds = 0.0
     for language, own in texts.items():
         started = time.perf_counter()
         guesses = await detector.detect(own, languages)
         seconds += time.perf_counter() - started
-        right[language] = sum(
+        num_correct[language] = sum(
             likeliest.language == language and likeliest.confidence > 0 for likeliest, *_ in guesses
         )
     num_texts = sum(map(len, texts.values()))
     return Accuracy(
         num_texts,
-        sum(right.values()) / num_texts,
-        {language: right[language] / len(own) for language, own in texts.items()},
+        sum(num_correct.values()) / num_texts,
+        {language: num_correct[language] / len(own) for language, own in texts.items()},
         1e6 * seconds / num_texts,
     )
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.studies.detection_accuracy",
         description="Measure how often the language of a line is detected.",
@@ -62,19 +62,19 @@ def main() -> None:
     parser.add_argument(
         "files", nargs="+", type=_labelled, metavar="LANGUAGE=FILE", help="at least two languages"
     )
-    asked = parser.parse_args()
+    options = parser.parse_args()
     try:
         texts: defaultdict[str, list[str]] = defaultdict(list)
-        for language, path in asked.files:
+        for language, path in options.files:
             lines = [line for line in read_lines(path) if line.strip()]
             if not lines:
                 raise InputError(f"{path} has no text; choose another file")
             texts[language] += lines
         if len(texts) < 2:
-            raise InputError("among one language there is nothing to detect; name files of two")
+            raise InputError("all files are of one language; give files of at least two")
         report = asyncio.run(measure(texts))
     except (OSError, DragomanError) as error:
-        sys.exit(f"detection_accuracy: {error}")
+        sys.exit(f"error: {error}")
     print(json.dumps(asdict(report), indent=2))
 
 

@@ -1,4 +1,4 @@
-"""The detector measured on a few lines."""
+"""The study of detection, on a few lines."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     detection_accuracy.main()
 
 
-def test_what_is_told_right_is_counted_by_language(
+def test_correct_detections_are_counted_by_language(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     german, english = tmp_path / "a", tmp_path / "b"
@@ -23,11 +23,11 @@ def test_what_is_told_right_is_counted_by_language(
     run(monkeypatch, f"de={german}", f"en={english}")
     report = json.loads(capsys.readouterr().out)
     assert report["texts"] == 4
-    assert report["detected_by_language"] == {"de": 0.5, "en": 0.5}  # digits tell nothing
+    assert report["detected_by_language"] == {"de": 0.5, "en": 0.5}  # digits belong to no language
     assert report["detected"] == 0.5
 
 
-def test_wrong_usage_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_usage_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines, empty = tmp_path / "lines", tmp_path / "empty"
     lines.write_text("Hello.\n")
     empty.write_text("\n")

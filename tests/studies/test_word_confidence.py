@@ -1,4 +1,4 @@
-"""Words judged by a reference."""
+"""The study of word confidence."""
 
 import json
 import math
@@ -32,13 +32,13 @@ def test_a_word_of_the_reference_counts_once() -> None:
     found = translation(
         "Der Hund, der bellt .", ["▁Der", "▁Hund,", "▁der", "▁bellt", "▁."], [0.5] * 5
     )
-    rights = [right for _, right in judged(found, "„Der Hund“ schläft.")]
-    assert rights == [True, True, False, False]  # a lone full stop is no word
+    correct = [each for _, each in judged(found, "„Der Hund“ schläft.")]
+    assert correct == [True, True, False, False]  # punctuation alone is not a word
 
 
-def test_without_spaces_a_word_stands_anywhere() -> None:
+def test_without_spaces_a_word_may_be_any_substring() -> None:
     found = translation("狗在睡", ["▁狗", "在", "睡"], [0.9, 0.8, 0.7])
-    assert [right for _, right in judged(found, "狗睡觉。")] == [True, False, True]
+    assert [each for _, each in judged(found, "狗睡觉。")] == [True, False, True]
 
 
 def test_bins_hold_every_word_once() -> None:

@@ -1,4 +1,4 @@
-"""What tests of training share: small corpora, and a recipe for one of them."""
+"""Fixtures for tests of training: small corpora and a recipe."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from model.text.tokenizer import TokenizerPair
 from tests.training.corpora import Maker, fit_letters
 from tests.training.loop.reversing import write_reversals
 from training.data.token_store import TokenStore
-from training.demo import corpus as demo_corpus
+from training.demo.corpus import read_corpus
 
 RECIPE = """
 save_every_minutes = 1e-9 # after every update
@@ -53,9 +53,9 @@ keep_best = 2
 
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe beside its corpus: 80 pairs, about ten updates an epoch. Do not change either."""
+    """A recipe next to its corpus: 80 pairs, about ten updates per epoch. Do not change it."""
     folder = tmp_path_factory.mktemp("corpus")
-    corpus = demo_corpus.generate()
+    corpus = read_corpus()
     splits = {"train": corpus.train[:80], "dev": corpus.dev[:4], "test": corpus.test[:4]}
     for split, pairs in splits.items():
         for side, language in enumerate(("en", "de")):
@@ -68,7 +68,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")  # another test counts open stores
 def reversals(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
-    """Strings of digits and the same from the right."""
+    """A store with strings of digits and the reversed strings."""
     return write_reversals(tmp_path_factory.mktemp("stores") / "reversed")
 
 
@@ -79,5 +79,5 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> TokenizerPair:
 
 @pytest.fixture
 def maker(tmp_path: Path, letters: TokenizerPair) -> Maker:
-    """Makes corpora in a folder of the test's own."""
+    """Makes corpora in the folder of a test."""
     return Maker(tmp_path, letters)

@@ -1,4 +1,4 @@
-"""Small corpora made to measure, and what prepares them."""
+"""Writes and prepares small corpora for tests."""
 
 import hashlib
 import json
@@ -10,13 +10,14 @@ import sentencepiece
 
 from model.text.tokenizer import Tokenizer, TokenizerPair
 from training.config import DataConfig, TokenizerConfig
-from training.data.prepare import PreparedCorpus, open_prepared, prepare
+from training.data.prepare import prepare_corpus
+from training.data.prepared_corpus import PreparedCorpus, open_corpus
 
 TOKENIZER = TokenizerConfig()
 
 
 def fit_letters(folder: Path) -> TokenizerPair:
-    """Bytes and a few letters: every word takes about as many pieces as it has characters."""
+    """Fits a tokenizer of bytes and letters: a word has about as many pieces as characters."""
     prefix = folder / "tiny"
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["a b c d e f g h", "i j k l m n o p", "q r s t u v w x y z"] * 20),
@@ -64,7 +65,7 @@ class Maker:
         return self.tokenizers
 
     def prepare(self, data: DataConfig, num_workers: int | None = None) -> PreparedCorpus:
-        return prepare(
+        return prepare_corpus(
             data,
             tokenizer=TOKENIZER,
             folder=self.prepared,
@@ -74,7 +75,7 @@ class Maker:
         )
 
     def open(self, data: DataConfig, tokenizer: TokenizerConfig = TOKENIZER) -> PreparedCorpus:
-        return open_prepared(self.prepared, data, tokenizer=tokenizer, report=self.reported.append)
+        return open_corpus(self.prepared, data, tokenizer=tokenizer, report=self.reported.append)
 
     def train_pairs(self, prepared: PreparedCorpus) -> list[tuple[str, str]]:
         store, decode = prepared.train, prepared.tokenizers.source.decode

@@ -1,4 +1,4 @@
-"""Training's verbs hand what was typed to the functions that do the work."""
+"""Tests that the training commands pass their options on, and name wrong ones."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from training.run import pipeline
 
 
 class Calls(list[tuple[tuple[Any, ...], dict[str, Any]]]):
-    """Stands for a function and keeps what it was called with."""
+    """Replaces a function and records the arguments of its calls."""
 
     def __call__(self, *arguments: Any, **named: Any) -> None:
         self.append((arguments, named))
@@ -42,7 +42,9 @@ def test_two_files_and_two_languages_are_a_config(trained: Calls, tmp_path: Path
     assert named["resume"] is False
 
 
-def test_a_recipes_paths_start_at_the_data_folder(trained: Calls, tmp_path: Path) -> None:
+def test_relative_paths_of_a_recipe_start_at_the_data_folder(
+    trained: Calls, tmp_path: Path
+) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         '[data]\nsource_language = "en"\ntarget_language = "de"\n'
@@ -58,7 +60,7 @@ def test_a_recipes_paths_start_at_the_data_folder(trained: Calls, tmp_path: Path
     assert resumed["resume"] is True
 
 
-def test_resuming_needs_the_run_alone(trained: Calls, tmp_path: Path) -> None:
+def test_resuming_needs_only_the_run(trained: Calls, tmp_path: Path) -> None:
     assert cli.run(["train", "--run", str(tmp_path), "--resume"]) == 0
     (((config, run), named),) = trained
     assert config is None
@@ -66,11 +68,11 @@ def test_resuming_needs_the_run_alone(trained: Calls, tmp_path: Path) -> None:
     assert named["resume"] is True
 
 
-def test_a_stopped_run_says_how_to_go_on(
+def test_a_stopped_run_prints_the_command_to_continue(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def stop(*arguments: Any, **named: Any) -> None:
-        raise pipeline.Interrupted
+        raise pipeline.RunInterrupted
 
     monkeypatch.setattr(pipeline, "train", stop)
     assert cli.run(["train", "--run", str(tmp_path), "--resume"]) == 130
@@ -80,13 +82,13 @@ def test_a_stopped_run_says_how_to_go_on(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("model.sell=lstm", "model.sell: there is no such setting"),
+        ("model.sell=lstm", "model.sell: unknown setting"),
         ("model.cell=lstn", "model.cell"),
         ("seed=many", "seed"),
         ("nonsense", "--set takes key=value"),
     ],
 )
-def test_bad_settings_are_one_line(
+def test_bad_settings_give_a_one_line_error(
     change: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     files = ["--source", "a", "--target", "b", "--source-language", "en", "--target-language", "de"]
@@ -96,7 +98,7 @@ def test_bad_settings_are_one_line(
     assert said in error
 
 
-def test_export_and_retrain_pass_everything_on(
+def test_export_and_retrain_pass_all_options_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     exported, retrained = Calls(), Calls()

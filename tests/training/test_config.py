@@ -1,13 +1,15 @@
-"""A recipe is read whole or refused in one line that names the key."""
+"""Tests that recipes are read and checked, and that errors name the wrong key in one line."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from model.errors import ConfigError
-from training.config import TrainingConfig, load_config
-from training.run.defaults import fill_defaults
+from training.config import CorpusConfig, ResolvedConfig, TrainingConfig, load_config
+from training.run.resolve import complete
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.toml"))
 DATA = """
@@ -34,7 +36,7 @@ def recipe(folder: Path, text: str = "") -> Path:
 
 
 def refusal(path: Path | None, *overrides: str, **more: Any) -> str:
-    """The one line that load_config refuses with."""
+    """Returns the one-line error of load_config."""
     with pytest.raises(ConfigError) as caught:
         load_config(path, overrides=list(overrides), **more)
     assert "\n" not in str(caught.value)
@@ -53,14 +55,14 @@ def test_there_are_recipes() -> None:
     assert "demo" in [path.stem for path in RECIPES]
 
 
-def test_what_a_recipe_leaves_out_has_a_default(tmp_path: Path) -> None:
+def test_missing_settings_have_defaults(tmp_path: Path) -> None:
     config = load_config(recipe(tmp_path))
     assert config.model.cell == "gru"
     assert config.optimization.batch_tokens is None
     assert config.seed == 1
 
 
-def test_overrides_replace_and_add(tmp_path: Path) -> None:
+def test_overrides_replace_and_add_settings(tmp_path: Path) -> None:
     config = load_config(
         recipe(tmp_path, '[model]\ncell = "rnn"\n'),
         overrides=[
@@ -82,22 +84,22 @@ def test_overrides_replace_and_add(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("override", ["seed", "=3", "model.=3", ".cell=lstm", ""])
-def test_an_override_that_is_no_setting_is_refused(override: str, tmp_path: Path) -> None:
+def test_a_malformed_override_is_refused(override: str, tmp_path: Path) -> None:
     assert "--set takes key=value" in refusal(recipe(tmp_path), override)
 
 
 @pytest.mark.parametrize("override", ["seed.x=1", "data.train.0.weight=2"])
-def test_an_override_inside_what_is_no_table_is_refused(override: str, tmp_path: Path) -> None:
+def test_an_override_inside_a_single_setting_is_refused(override: str, tmp_path: Path) -> None:
     text = refusal(recipe(tmp_path, ""), "seed=1", override)
-    assert "is not a table of settings" in text
+    assert "is one setting, not a table of settings" in text
     assert override.partition("=")[0] in text
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("optimization.learnin_rate=1", "optimization.learnin_rate: there is no such setting"),
-        ("modle.cell=gru", "modle: there is no such setting"),
+        ("optimization.learnin_rate=1", "optimization.learnin_rate: unknown setting"),
+        ("modle.cell=gru", "modle: unknown setting"),
         ("model.cell=elman", "model.cell"),
         ("model.encoder_hidden=many", "(got 'many')"),
         ("model.encoder_hidden=0", "(got 0)"),
@@ -115,14 +117,14 @@ def test_an_override_inside_what_is_no_table_is_refused(override: str, tmp_path:
         ("tokenizer.vocab_size=10", "tokenizer.vocab_size"),
     ],
 )
-def test_a_wrong_setting_is_named(override: str, said: str, tmp_path: Path) -> None:
+def test_a_wrong_setting_is_named_in_the_error(override: str, said: str, tmp_path: Path) -> None:
     path = recipe(tmp_path)
     text = refusal(path, override)
     assert said in text
     assert str(path) in text
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_in_one_error(tmp_path: Path) -> None:
     text = refusal(recipe(tmp_path), "seed=x", "model.cell=y", "colour=z")
     assert all(key in text for key in ("seed:", "model.cell:", "colour:"))
 
@@ -137,22 +139,22 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         "weight = 2.0",
     ],
 )
-def test_a_corpus_is_two_files_or_one(corpus: str, tmp_path: Path) -> None:
+def test_a_corpus_has_two_files_or_one_path(corpus: str, tmp_path: Path) -> None:
     text = refusal(recipe(tmp_path, f"[[data.train]]\n{corpus}\n"))
     assert "data.train.1: a corpus needs either source and target, or path" in text
 
 
-def test_choices_that_exclude_each_other_are_refused(tmp_path: Path) -> None:
+def test_incompatible_settings_are_refused(tmp_path: Path) -> None:
     text = refusal(recipe(tmp_path), "model.tied_embeddings=all", "tokenizer.joint=false")
     assert "tokenizer.joint" in text
     assert "reverse_source" in refusal(recipe(tmp_path), "model.reverse_source=true")
 
 
-def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
-    assert f"there is no recipe {tmp_path / 'r.toml'}" in refusal(tmp_path / "r.toml")
+def test_a_missing_recipe_is_named_in_the_error(tmp_path: Path) -> None:
+    assert f"recipe {tmp_path / 'r.toml'} does not exist" in refusal(tmp_path / "r.toml")
 
 
-def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+def test_a_folder_as_recipe_is_refused(tmp_path: Path) -> None:
     assert f"{tmp_path} is a folder" in refusal(tmp_path)
 
 
@@ -162,7 +164,7 @@ def test_a_recipe_in_latin_1_is_refused(tmp_path: Path) -> None:
     assert f"{path} is not UTF-8" in refusal(path)
 
 
-def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+def test_a_byte_order_mark_in_a_recipe_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_bytes(b"\xef\xbb\xbf" + DATA.encode())
     assert load_config(path).data.source_language == "en"
@@ -175,9 +177,9 @@ def test_broken_toml_is_refused_with_its_line(tmp_path: Path) -> None:
     assert "line 8" in text
 
 
-def test_an_empty_recipe_lacks_its_data(tmp_path: Path) -> None:
+def test_an_empty_recipe_is_refused_for_missing_data(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").touch()
-    assert "data: missing" in refusal(tmp_path / "recipe.toml")
+    assert "data: required, but missing" in refusal(tmp_path / "recipe.toml")
 
 
 def test_relative_paths_start_at_the_recipe(tmp_path: Path) -> None:
@@ -195,7 +197,7 @@ def test_relative_paths_start_at_the_data_folder_if_one_is_given(tmp_path: Path)
     )
 
 
-def test_whole_paths_stay(tmp_path: Path) -> None:
+def test_absolute_paths_are_kept(tmp_path: Path) -> None:
     config = load_config(
         recipe(tmp_path, f'[data.test]\npath = "{tmp_path}/t.tsv"\n'), data=Path("x")
     )
@@ -221,28 +223,41 @@ def test_inline_tables_complete_a_recipe(tmp_path: Path) -> None:
     assert config.seed == 4
 
 
-def test_a_config_survives_its_own_json(tmp_path: Path) -> None:
+def test_a_config_survives_a_round_trip_through_json(tmp_path: Path) -> None:
     config = load_config(recipe(tmp_path))
     assert TrainingConfig.model_validate(config.model_dump(mode="json")) == config
 
 
-def test_defaults_follow_the_size_of_the_corpus() -> None:
-    config = load_config(None, inline=INLINE)
-    small, large = fill_defaults(config, 10_000), fill_defaults(config, 10_001)
+def completed(num_pairs: int, *overrides: str) -> ResolvedConfig:
+    config = load_config(None, inline=INLINE, overrides=list(overrides))
+    return complete(config, num_pairs, threads=1, precision="fp32")
+
+
+def test_defaults_depend_on_the_size_of_the_corpus() -> None:
+    small, large = completed(10_000), completed(10_001)
     assert (small.optimization.batch_tokens, large.optimization.batch_tokens) == (600, 1_200)
     assert small.optimization.max_epochs == 60
     assert small.dropout.embedding == small.dropout.hidden == small.dropout.readout == 0.3
-    assert fill_defaults(config, 10**9).optimization.max_epochs == 5
+    assert completed(10**9).optimization.max_epochs == 5
 
 
-def test_what_the_config_says_is_not_overruled_by_size() -> None:
-    chosen = [
-        "dropout.hidden=0",
-        "optimization.max_epochs=2",
-        "optimization.batch_tokens=77",
-    ]
-    filled = fill_defaults(load_config(None, inline=INLINE, overrides=chosen), 100)
-    assert filled.dropout.hidden == 0
-    assert filled.dropout.embedding == 0.3
-    assert filled.optimization.max_epochs == 2
-    assert filled.optimization.batch_tokens == 77
+def test_settings_of_the_recipe_win_over_defaults_by_size() -> None:
+    config = completed(
+        100, "dropout.hidden=0", "optimization.max_epochs=2", "optimization.batch_tokens=77"
+    )
+    assert config.dropout.hidden == 0
+    assert config.dropout.embedding == 0.3
+    assert config.optimization.max_epochs == 2
+    assert config.optimization.batch_tokens == 77
+
+
+def test_every_setting_has_a_description() -> None:
+    def undescribed(section: type[BaseModel], prefix: str) -> Iterator[str]:
+        for name, field in section.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from undescribed(field.annotation, f"{prefix}{name}.")
+            elif not field.description:
+                yield prefix + name
+
+    sections = [*undescribed(TrainingConfig, ""), *undescribed(CorpusConfig, "data.train.")]
+    assert sections == []

@@ -1,4 +1,4 @@
-"""Starts the `dragoman` command in processes of their own, in milliseconds instead of seconds.
+"""Starts `dragoman` commands as forked processes, in milliseconds instead of seconds.
 
     python -m tests.training.zygote
 
@@ -37,7 +37,7 @@ TIMEOUT_S = 180.0  # for commands that take a second or two on an idle machine
 
 @dataclass
 class Command:
-    """A `dragoman` at work, or what became of it."""
+    """A `dragoman` process, running or ended."""
 
     zygote: "Zygote"
     pid: int
@@ -51,7 +51,7 @@ class Command:
         return self.status is None
 
     def wait(self) -> int:
-        """Its exit status; negative for the signal that ended it."""
+        """Waits for the exit status; negative for the signal that ended the process."""
         end = time.monotonic() + TIMEOUT_S
         while self.running:
             if time.monotonic() > end:
@@ -62,7 +62,7 @@ class Command:
         return self.status
 
     def wait_for(self, happened: Callable[[], bool]) -> None:
-        """Returns as soon as it did; the command must not end before."""
+        """Waits until `happened` returns true; fails if the command ends before."""
         end = time.monotonic() + TIMEOUT_S
         while not happened():
             assert self.running, self.said
@@ -74,12 +74,12 @@ class Command:
 
     @property
     def said(self) -> str:
-        """What it wrote to standard error; standard output has its own file."""
+        """Text written to standard error; standard output has its own file."""
         return self.output.with_suffix(".err").read_text(encoding="utf-8")
 
 
 class Zygote:
-    """The process that all commands are forked from."""
+    """The process from which all commands are forked."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -100,7 +100,7 @@ class Zygote:
         max_file_bytes: int | None = None,
         environment: dict[str, str] | None = None,
     ) -> Command:
-        """Starts `dragoman` with these arguments; a file larger than allowed is a full disk.
+        """Starts `dragoman` with these arguments; max_file_bytes simulates a full disk.
 
         `environment` is added to the variables of this process.
         """
@@ -115,13 +115,13 @@ class Zygote:
         return Command(self, pid, output)
 
     def run(self, *arguments: object, max_file_bytes: int | None = None) -> Command:
-        """The same, waited for."""
+        """Starts `dragoman` with these arguments and waits for its end."""
         command = self.start(*arguments, max_file_bytes=max_file_bytes)
         command.wait()
         return command
 
     def ask(self, **request: Any) -> Any:
-        """One request and its answer."""
+        """Sends a request and returns the answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -129,12 +129,12 @@ class Zygote:
         return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
-        """Ends the process; commands that still run are the caller's."""
+        """Ends the process, but not commands that still run."""
         self._process.communicate(timeout=TIMEOUT_S)
 
 
 def main() -> None:
-    """Answers requests until standard input ends."""
+    """Answers requests until standard input is closed."""
     for module in SLOW_IMPORTS:
         importlib.import_module(module)
     gc.collect()

@@ -1,1 +1,1 @@
-"""Corpora: reading, cleaning, splitting, tokenizing, storing."""
+"""Reads, cleans, splits, tokenizes and stores corpora."""

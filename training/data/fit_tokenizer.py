@@ -1,6 +1,6 @@
-"""Learns the pieces of both languages from the training split; writes SentencePiece models.
+"""Fits the SentencePiece models of both languages on the training split.
 
-The texts are streamed; what is kept in memory is a sample of bounded size.
+The texts are streamed; a sample of limited size is kept in memory.
 """
 
 import io
@@ -19,17 +19,17 @@ from model.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer, TokenizerPair, c
 from training.config import TokenizerConfig
 from training.errors import CorpusError
 
-# Sentences a model is fitted on. More than a million do not change the pieces that matter.
+# A model is fitted on at most this many sentences; more do not change the frequent pieces.
 MAX_SENTENCES = 1_000_000
 
-# And their characters: SentencePiece takes some 20 bytes for each while it starts, so 1.6 GB.
+# And at most this many characters: SentencePiece needs about 20 bytes for each, so 1.6 GB.
 MAX_TOTAL_CHARACTERS = 80_000_000
 
-# SentencePiece leaves out sentences of more than 4192 bytes; a character has four at most.
+# SentencePiece ignores sentences of more than 4192 bytes; a character has at most four.
 _MAX_CHARACTERS = 1000
 
-# Part of the result, not of the speed alone: a unigram model depends on how sentences are spread
-# over threads. A fixed number gives the same bytes on every machine, however many cores it has.
+# Fixed, because a unigram model depends on how sentences are distributed over threads: the same
+# number gives the same bytes on every machine.
 _NUM_THREADS = 16
 
 # A character for each syllable or word: many characters, most of them rare.
@@ -54,11 +54,11 @@ def fit_tokenizers(
     seed: int,
     report: Callable[[str], None],
 ) -> TokenizerPair:
-    """One joint tokenizer or one for each side, fitted and saved in `folder`.
+    """Fits one joint tokenizer or one per side, and saves them in `folder`.
 
-    Same texts, config and seed give the same bytes. `report` gets one sentence per model, which
-    says so when the corpus was too small for the size asked. Raises CorpusError when there is no
-    text, ConfigError when the size asked cannot even hold the characters.
+    The same texts, config and seed give the same bytes. `report` gets a line per model, with a note
+    if the corpus was too small for the configured size. Raises CorpusError when there is no text,
+    ConfigError when the configured size is smaller than the number of characters.
     """
     languages = [source_language, target_language]
     rules = normalizations(config, target_language)
@@ -89,11 +89,10 @@ def fit_tokenizers(
 
 
 def sample(texts: Iterable[str], limit: int, *, seed: int) -> list[str]:
-    """At most `limit` of the texts, each with the same chance; all of them when they are fewer.
+    """Returns a uniform random sample of at most `limit` texts.
 
-    Reservoir sampling that skips instead of drawing for every text (Li, 1994, algorithm L): the
-    other texts of a large corpus are only passed over. Controls are cleaned away, and texts left
-    out that are blank then.
+    Reservoir sampling with skips (Li, 1994, algorithm L), which draws no random number for texts
+    that it skips. Control characters are removed; texts that are blank then are left out.
     """
     generator = random.Random(seed)
     remaining = iter(texts)
@@ -104,8 +103,8 @@ def sample(texts: Iterable[str], limit: int, *, seed: int) -> list[str]:
             return kept
         if clean := clean_controls(text):
             kept.append(clean)
-    # Every text has a uniform number, and the `limit` smallest are kept. `log_largest` belongs to
-    # the largest of those; the next text with a smaller number takes a place.
+    # Every text has a uniform random number, and the `limit` smallest are kept. `log_largest` is
+    # the log of the largest of those; the next text with a smaller number replaces one of them.
     log_largest = 0.0
     while True:
         log_largest += _log_uniform(generator) / limit
@@ -118,15 +117,15 @@ def sample(texts: Iterable[str], limit: int, *, seed: int) -> list[str]:
 
 
 def _log_uniform(generator: random.Random) -> float:
-    """The logarithm of a number between 0 and 1, which it never is itself."""
+    """Returns the logarithm of a uniform random number, which is never 0 or 1."""
     return math.log(generator.random() or 0.5)
 
 
 def default_vocab_size(num_pairs: int) -> int:
-    """Vocabulary for a corpus of this many sentence pairs.
+    """Returns the vocabulary size for a corpus of this many sentence pairs.
 
-    Small corpora want small vocabularies, or most pieces are seen too seldom to be learnt
-    (Sennrich and Zhang, 2019).
+    Small corpora need small vocabularies, or most pieces are too rare to be learnt (Sennrich and
+    Zhang, 2019).
     """
     for pairs, vocab_size in (
         (15_000, 2_000),
@@ -140,7 +139,7 @@ def default_vocab_size(num_pairs: int) -> int:
 
 
 def normalizations(config: TokenizerConfig, target_language: str) -> tuple[str, str]:
-    """The normalization rules of the source and of the target tokenizer."""
+    """Returns the normalization rules of the source and of the target tokenizer."""
     if config.normalization != "auto":
         return config.normalization, config.normalization
     # Only what is written must keep its readers' forms; what is read gains from fewer.
@@ -165,11 +164,11 @@ def _fit(
     num_pairs: int,
     report: Callable[[str], None],
 ) -> Tokenizer:
-    """One tokenizer of the size asked, or the largest one that the texts can fill."""
+    """Fits one tokenizer of the configured size, or a smaller one if the texts are too few."""
     texts = _thinned(texts, MAX_TOTAL_CHARACTERS)
     if not texts:
         raise CorpusError(
-            f"the {name} tokenizer has no text to learn from; the training split is empty"
+            f"the {name} tokenizer has no text to learn from: the training split is empty"
         )
     coverage = _coverage(config, languages)
     asked = config.vocab_size or default_vocab_size(num_pairs)
@@ -185,24 +184,24 @@ def _fit(
         asked = 2 * error.needed
         model = _train(texts, config.kind, asked, coverage=coverage, rule=rule)
     tokenizer = Tokenizer(model, name=f"{name}.model")
-    made = f"{name} tokenizer: {tokenizer.size} {config.kind} pieces, normalisation {rule}"
+    message = f"{name} tokenizer: {tokenizer.size} {config.kind} pieces, normalisation {rule}"
     if tokenizer.size < asked:
-        made += f" (the corpus is too small for {asked})"
-    report(made)
+        message += f" (the corpus is too small for {asked})"
+    report(message)
     return tokenizer
 
 
 def _thinned(texts: list[str], max_characters: int) -> list[str]:
-    """The texts, or about as many of them, evenly spread, as have so many characters together."""
+    """Returns the texts, or an evenly spread part of them with about `max_characters` in total."""
     num_characters = sum(map(len, texts))
     if num_characters <= max_characters:
         return texts
     num_kept = len(texts) * max_characters // num_characters
-    return [texts[place * len(texts) // num_kept] for place in range(num_kept)]
+    return [texts[index * len(texts) // num_kept] for index in range(num_kept)]
 
 
 class _VocabTooSmallError(Exception):
-    """The characters alone are more pieces than asked for."""
+    """Raised when the characters alone are more pieces than the configured size."""
 
     def __init__(self, needed: int) -> None:
         super().__init__(needed)
@@ -210,7 +209,7 @@ class _VocabTooSmallError(Exception):
 
 
 def _train(texts: list[str], kind: str, vocab_size: int, *, coverage: float, rule: str) -> bytes:
-    """The bytes of a SentencePiece model with at most `vocab_size` pieces."""
+    """Trains a SentencePiece model with at most `vocab_size` pieces; returns its bytes."""
     model = io.BytesIO()
     try:
         SentencePieceTrainer.train(
@@ -222,7 +221,7 @@ def _train(texts: list[str], kind: str, vocab_size: int, *, coverage: float, rul
             character_coverage=coverage,
             normalization_rule_name=rule,
             byte_fallback=True,
-            split_digits=True,  # a number never seen is copied digit by digit
+            split_digits=True,  # so that unseen numbers are copied digit by digit
             pad_id=PAD,
             unk_id=UNK,
             bos_id=BOS,
@@ -242,7 +241,7 @@ def _train(texts: list[str], kind: str, vocab_size: int, *, coverage: float, rul
 
 
 def _short_lines(texts: list[str]) -> Iterator[str]:
-    """The texts, the long ones in parts; a word cut in two does not matter among so many."""
+    """Yields the texts, long ones in parts; words cut in two are too few to matter."""
     for text in texts:
         for start in range(0, len(text), _MAX_CHARACTERS):
             yield text[start : start + _MAX_CHARACTERS]

@@ -1,6 +1,6 @@
-"""Dev and test: read from files of their own, or held out of the training candidates.
+"""Makes the dev and test splits: from their own files, or held out of the training candidates.
 
-They are held in memory and never cleaned.
+They are kept in memory and never cleaned.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from model.text.text_file import one_line
 from training.config import CorpusConfig, DataConfig
 from training.data.cleaning import HeldSentences, smallest
-from training.data.prepared import new_text
+from training.data.prepared_corpus import new_text
 from training.data.readers import Pair, corpus_name, read_pairs
 from training.data.steps import CANDIDATES
 from training.data.text_spans import TextSpan, read_some
 from training.errors import CorpusError
 
-MAX_HELD_PAIRS = 200_000  # dev and test are held in memory; a few thousand tell as much
+MAX_HELD_PAIRS = 200_000  # dev and test are kept in memory; a few thousand are enough
 
-# A held-out pair may have this many characters per token allowed in training: roughly as long as
-# the longest training pair, so that no stray document is translated at every validation.
+# A held-out pair may have at most max_tokens times this many characters, about the length of the
+# longest training pair, so that no whole document is translated at every validation.
 _HELD_CHARS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Dev and test, and which candidates became part of them."""
+    """The dev and test splits, and the candidates that became part of them."""
 
     dev: list[Pair]
     test: list[Pair] | None
@@ -38,7 +38,7 @@ class Splits:
 
 
 def read_held(split: str, corpus: CorpusConfig | None, data: DataConfig) -> list[Pair] | None:
-    """All pairs of a dev or test corpus; a blank side is refused, since nothing is cleaned here."""
+    """Reads all pairs of a dev or test corpus; raises CorpusError for a pair with a blank side."""
     if corpus is None:
         return None
     pairs = []
@@ -56,12 +56,12 @@ def read_held(split: str, corpus: CorpusConfig | None, data: DataConfig) -> list
             )
         if number > MAX_HELD_PAIRS:
             raise CorpusError(
-                f"{split}: {corpus_name(corpus)} has more than {MAX_HELD_PAIRS:,} pairs; a few "
-                "thousand are enough, give the rest to train"
+                f"{split}: {corpus_name(corpus)} has more than {MAX_HELD_PAIRS:,} pairs; keep "
+                "a few thousand and move the rest to train"
             )
         pairs.append(pair)
     if not pairs:
-        raise CorpusError(f"{split}: {corpus_name(corpus)} holds no pairs")
+        raise CorpusError(f"{split}: {corpus_name(corpus)} holds no pairs; name another file")
     return pairs
 
 
@@ -74,7 +74,10 @@ def hold_out(
     dev: list[Pair] | None,
     test: list[Pair] | None,
 ) -> Splits:
-    """Dev and test: the pairs given, else candidates by smallest hash, no sentence in both."""
+    """Returns dev and test: the given pairs, else the candidates with the smallest hashes.
+
+    No sentence of one split occurs in the other.
+    """
     sentences = HeldSentences()
     for pairs in (dev, test):
         sentences.add(pairs or [])
@@ -82,7 +85,7 @@ def hold_out(
     num_test = min(data.test_size, at_most) if test is None else 0
     num_dev = min(data.dev_size, at_most) if dev is None else 0
     taken: dict[int, Pair] = {}
-    # Four times as many are looked at, since some are passed by.
+    # Four times as many are read, because some are too long or share a sentence.
     likely = smallest(hashes, eligible, 4 * (num_dev + num_test))
     for index, pair in _candidates_at(work, spans, likely):
         if len(taken) == num_dev + num_test:
@@ -92,14 +95,14 @@ def hold_out(
             sentences.add([pair])
             taken[index] = pair
     chosen = list(taken.values())
-    if chosen:  # fewer than wanted are shared in proportion
+    if chosen:  # if they are fewer than asked for, dev and test shrink alike
         num_test = len(chosen) * num_test // (num_test + num_dev)
     if dev is None:
         dev = chosen[num_test:]
         if not dev:
             raise CorpusError(
-                f"{int(eligible.sum()):,} different pairs are too few to hold a dev split out of; "
-                "give dev and test files of their own"
+                f"{int(eligible.sum()):,} different pairs are too few to hold out a dev split; "
+                "name files for data.dev and data.test"
             )
     if test is None:
         test = chosen[:num_test] or None
@@ -109,22 +112,22 @@ def hold_out(
 def _candidates_at(
     work: Path, spans: Sequence[TextSpan], indices: NDArray[np.int64]
 ) -> Iterator[tuple[int, Pair]]:
-    """The candidates at these places, in the order given; reads only the spans they lie in."""
+    """Yields the candidates with these indices, in the given order; reads only their spans."""
     ends = np.cumsum([span.num_pairs for span in spans])
     in_order = np.sort(indices)
     span_of = np.searchsorted(ends, in_order, side="right")
-    found: dict[int, Pair] = {}
+    pair_at: dict[int, Pair] = {}
     for number in np.unique(span_of).tolist():
         inside = in_order[span_of == number]
-        places = inside - ends[number] + spans[number].num_pairs
-        pairs = read_some(work, CANDIDATES, spans[number], places.tolist())
-        found.update(zip(inside.tolist(), pairs, strict=True))
+        in_span = inside - ends[number] + spans[number].num_pairs
+        pairs = read_some(work, CANDIDATES, spans[number], in_span.tolist())
+        pair_at.update(zip(inside.tolist(), pairs, strict=True))
     for index in indices.tolist():
-        yield index, found[index]
+        yield index, pair_at[index]
 
 
 def write_held(work: Path, split: str, pairs: list[Pair]) -> None:
-    """Writes a split as prepared.open_prepared reads it."""
+    """Writes a split in the format that `prepared_corpus.open_corpus` reads."""
     with (
         new_text(work / f"{split}.source") as sources,
         new_text(work / f"{split}.target") as targets,

@@ -1,20 +1,20 @@
-"""The road from corpora on disk to token ids: read, clean, hold out, fit the tokenizer, encode.
+"""Prepares a corpus: reads, cleans, holds out dev and test, fits the tokenizer, encodes.
 
-Everything happens in one folder that appears, complete, at the end:
+The result is a folder that appears, complete, at the end:
 
     train.source, train.target   cleaned text, one segment a line (some are longer than max_tokens)
     train/                       the token store, what training reads
-    dev.*, test.*                raw text, never cleaned
+    dev.*, test.*                raw text, not cleaned
     tokenizers/                  SentencePiece models
-    report.json, manifest.json   what became of every pair; from which settings and files
+    report.json, manifest.json   counts of kept and removed pairs; settings and input files
 
-The corpora stream from file to file in three passes, each a step of `steps.py` that all
-cores share; this process reads and writes, in the order of the input, so the result is the same
-byte for byte whatever the number of processes. Memory does not grow with the corpora beyond one
-byte a pair (is it a repeat?) and the pages of a file of 8 bytes a pair, which the system may take
-back; finding repeats works in 40 bytes a pair up to 256 MiB and in more passes beyond
-(cleaning.py); dev and test are held in memory. Most is taken by fitting the tokenizer, 2 GB for
-corpora of any size. Disk, while preparing: the text twice and 8 bytes a pair.
+The corpora are streamed from file to file in three passes. Each pass is a step of `steps.py` that
+runs on all cores. This process reads and writes in the order of the input, so the result has the
+same bytes for any number of processes.
+
+Memory: one byte per pair (is it a repeat?), a memory-mapped file of 8 bytes per pair, up to 256 MiB
+to find repeats, the dev and test splits, and 2 GB while the tokenizer is fitted. Disk while
+preparing: the text twice and 8 bytes per pair.
 """
 
 import shutil
@@ -36,12 +36,12 @@ from training.config import DataConfig, TokenizerConfig
 from training.data.cleaning import Rule, mark_repeats
 from training.data.held_out import Splits, hold_out, read_held, write_held
 from training.data.parallel import MAX_WORKERS, map_in_order
-from training.data.prepared import (
+from training.data.prepared_corpus import (
     PreparedCorpus,
     SourceFile,
     describe_inputs,
     lines_of,
-    open_prepared,
+    open_corpus,
     write_manifest,
 )
 from training.data.readers import PairBlock, corpus_name, read_blocks
@@ -58,22 +58,20 @@ from training.data.text_spans import TextSpan, new_spans, spanned_files
 from training.data.token_store import write_token_store
 from training.errors import CorpusError
 
-__all__ = ["PreparedCorpus", "Progress", "open_prepared", "prepare"]
-
-# Starting a worker takes as long as the cleaning of some megabytes.
+# Starting a worker process takes as long as cleaning some megabytes.
 _BYTES_PER_WORKER = 8 << 20
 _GZIP_RATIO = 3  # of text, roughly
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Texts = Callable[[], Iterator[str]]
-FitTokenizers = Callable[[Texts, Texts], TokenizerPair]
-Progress = Callable[[str, int, int | None], None]  # stage, pairs done, pairs in all if known
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+TextStream = Callable[[], Iterator[str]]
+FitTokenizers = Callable[[TextStream, TextStream], TokenizerPair]
+ReportProgress = Callable[[str, int, int | None], None]  # stage, pairs done, total if known
 
 
 @dataclass
 class _Tally:
-    """Counts of one training corpus while it is prepared."""
+    """Counts of one training corpus during preparation."""
 
     name: str
     weight: float
@@ -81,7 +79,7 @@ class _Tally:
     candidates: int = 0  # passed the rules on text
     texts: int = 0  # lines in train.source and train.target
     kept: int = 0
-    spans: list[TextSpan] = field(default_factory=list)  # of its candidates, then of its texts
+    spans: list[TextSpan] = field(default_factory=list)  # of candidates, later of training text
     removed: Counter[Rule] = field(default_factory=Counter)
     source_pieces: int = 0
     target_pieces: int = 0
@@ -98,27 +96,27 @@ class _Tally:
         )
 
 
-def prepare(
+def prepare_corpus(
     data: DataConfig,
     *,
     tokenizer: TokenizerConfig | None,
     folder: Path,
     fit: FitTokenizers,
     report: Callable[[str], None],
-    progress: Progress | None = None,
+    progress: ReportProgress | None = None,
     num_workers: int | None = None,
 ) -> PreparedCorpus:
-    """Reads, cleans, splits and encodes the corpora into `folder`; the same input, the same bytes.
+    """Reads, cleans, splits and encodes the corpora into `folder`; same input, same bytes.
 
-    `fit` gets the cleaned training text of either side and returns the tokenizers; `tokenizer` is
-    what they were fitted with (None: they came ready-made) and is only recorded. `num_workers` are
-    the processes that share the work (None: one a core, fewer for small corpora). Raises
-    InputError or CorpusError for damaged input or when nothing is left; an OSError passes through.
-    Either way the folder does not appear.
+    `fit` gets the cleaned training text of both sides and returns the tokenizers. `tokenizer` is
+    only recorded: the settings that they are fitted with, or None for existing tokenizers.
+    `num_workers` is the number of processes (None: one per core, fewer for small corpora). Raises
+    InputError or CorpusError for damaged input or when no pair is left, and OSError. After an error
+    there is no folder.
     """
     progress = progress or _no_progress
     for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
-        shutil.rmtree(leftover)  # of an attempt that was killed, maybe as large as the corpus
+        shutil.rmtree(leftover)  # from a killed attempt, maybe as large as the corpus
     with replaced_folder(folder) as work:
         inputs = describe_inputs(data)
         num_workers = num_workers or default_workers(inputs)
@@ -131,7 +129,7 @@ def prepare(
         repeats = mark_repeats(hashes)
         spans = [span for tally in tallies for span in tally.spans]
         splits = hold_out(data, work, spans, hashes, ~repeats, dev, test)
-        del hashes  # or the disk space of its file would stay taken
+        del hashes  # frees the disk space of its file
         if not data.cleaning.drop_duplicates:
             repeats[:] = False
         _write_train_text(work, tallies, repeats, splits, num_workers, progress)
@@ -160,15 +158,15 @@ def prepare(
         write_manifest(work, data, tokenizer, inputs)
     for line in corpus_report.lines():
         report(line)
-    return open_prepared(folder, data, tokenizer=tokenizer, report=report)
+    return open_corpus(folder, data, tokenizer=tokenizer, report=report)
 
 
 def _no_progress(stage: str, done: int, total: int | None) -> None:
-    """Nobody is watching."""
+    """Ignores the progress."""
 
 
 def default_workers(inputs: Sequence[SourceFile]) -> int:
-    """As many as there are cores, or as are worth their start."""
+    """Returns the number of worker processes: one per core, fewer for small corpora."""
     text_bytes = sum(
         file.num_bytes * (_GZIP_RATIO if file.path.suffix.lower() == ".gz" else 1)
         for file in inputs
@@ -177,16 +175,16 @@ def default_workers(inputs: Sequence[SourceFile]) -> int:
 
 
 def _mapped(
-    step: Callable[[Item], Result], blocks: Iterable[Item], num_workers: int
-) -> AbstractContextManager[Iterator[Result]]:
-    """The results in order; leaving the context ends the processes."""
+    step: Callable[[Input], Output], blocks: Iterable[Input], num_workers: int
+) -> AbstractContextManager[Iterator[Output]]:
+    """Returns the results in order; leaving the context ends the processes."""
     return closing(map_in_order(step, blocks, num_workers=num_workers))
 
 
 def _scan(
-    data: DataConfig, work: Path, tallies: list[_Tally], num_workers: int, progress: Progress
+    data: DataConfig, work: Path, tallies: list[_Tally], num_workers: int, progress: ReportProgress
 ) -> None:
-    """First pass: what survives the rules on text, and a hash of each such pair, to disk."""
+    """First pass: writes the pairs that pass the rules on text, and a hash of each."""
 
     def blocks() -> Iterator[PairBlock]:
         for corpus, tally in zip(data.train, tallies, strict=True):
@@ -198,7 +196,7 @@ def _scan(
                 owners.append(tally)
                 yield block
 
-    owners: deque[_Tally] = deque()  # of the blocks under way
+    owners: deque[_Tally] = deque()  # of the blocks in flight
     num_read = 0
     with (
         new_spans(work, CANDIDATES) as writer,
@@ -224,9 +222,9 @@ def _write_train_text(
     repeats: Bool[np.ndarray, " candidates"],
     splits: Splits,
     num_workers: int,
-    progress: Progress,
+    progress: ReportProgress,
 ) -> None:
-    """Second pass: candidates without dev, test, leaks and repeats become the training text."""
+    """Second pass: writes the training text: candidates without dev, test, leaks and repeats."""
     taken = np.zeros(len(repeats), dtype=np.bool_)
     taken[list(splits.taken)] = True
     candidates = [tally.spans for tally in tallies]
@@ -259,9 +257,9 @@ def _encode(
     tallies: list[_Tally],
     tokenizers: TokenizerPair,
     num_workers: int,
-    progress: Progress,
+    progress: ReportProgress,
 ) -> None:
-    """Third pass: training text to token ids; the rules on pieces."""
+    """Third pass: encodes the training text and applies the rules on pieces."""
     spans = chain(*(tally.spans for tally in tallies))
     num_texts = sum(tally.texts for tally in tallies)
     num_done = 0
@@ -287,27 +285,27 @@ def _encode(
 
 
 def _refuse_if_empty(tallies: list[_Tally], remaining: list[int]) -> None:
-    """Raises CorpusError that names the rule which removed most, when no pair remains."""
+    """Raises CorpusError when no pair remains, and names the rule that removed most."""
     if any(remaining):
         return
     names = ", ".join(tally.name for tally in tallies)
     num_read = sum(tally.read for tally in tallies)
     if not num_read:
-        raise CorpusError(f"the training corpus is empty: no pairs in {names}")
+        raise CorpusError(f"the training corpus is empty: no pairs in {names}; name other files")
     removed: Counter[Rule] = sum((tally.removed for tally in tallies), Counter())
     rule, count = removed.most_common(1)[0]
     raise CorpusError(
-        f"no pair of {names} is left to train on: of {num_read:,} read, the rule {rule} removed "
-        f"most ({count:,}); {_WAY_OUT[rule]}"
+        f"no pair of {names} is left for training: of {num_read:,} read, rule {rule} removed "
+        f"{count:,}, the most; {_REMEDIES[rule]}"
     )
 
 
-_WAY_OUT = {
+_REMEDIES = {
     Rule.EMPTY: "check that the files are the right ones",
-    Rule.IDENTICAL: "if that is meant, set data.cleaning.drop_identical = false",
+    Rule.IDENTICAL: "if equal sides are intended, set data.cleaning.drop_identical = false",
     Rule.TOO_LONG: "raise data.cleaning.max_tokens, or put one sentence on a line",
-    Rule.HELD_OUT: "give dev and test files of their own",
-    Rule.LEAKED: "dev and test must not be the training files",
+    Rule.HELD_OUT: "name files for data.dev and data.test",
+    Rule.LEAKED: "name files for dev and test that are not the training files",
     Rule.DUPLICATES: "set data.cleaning.drop_duplicates = false",
     Rule.LENGTH_RATIO: "check that the lines are aligned, or raise data.cleaning.max_length_ratio",
 }

@@ -1,4 +1,4 @@
-"""Parallel text from disk: aligned text files, TSV, JSON lines and TMX.
+"""Reads sentence pairs from aligned text files, TSV, JSON lines and TMX.
 
 Every reader streams, so memory does not grow with the file. Files of lines come in blocks, which
 any process can parse (`model/text/text_file.py`); TMX is parsed while it is read (`tmx.py`). The
@@ -28,34 +28,33 @@ _TMX_BLOCK_PAIRS = 1000
 
 
 class Pair(NamedTuple):
-    """One source segment and its translation, raw."""
+    """One source segment and its translation, as they are in the file."""
 
     source: str
     target: str
 
 
 class PairBlock(Protocol):
-    """Some pairs that follow one another in a corpus; can be sent to another process."""
+    """Consecutive pairs of a corpus; can be sent to another process before it is parsed."""
 
     def pairs(self) -> Iterator[Pair]:
-        """The pairs; InputError or CorpusError with file and line where the text is damaged."""
+        """Yields the pairs; raises InputError or CorpusError with file and line."""
         ...
 
 
 def corpus_name(corpus: CorpusConfig) -> str:
-    """What reports and errors call it."""
+    """Returns the name of a corpus in reports and errors: those of its files."""
     return " + ".join(path.name for path in corpus.files())
 
 
 def read_pairs(
     corpus: CorpusConfig, *, source_language: str, target_language: str
 ) -> Iterator[Pair]:
-    """The pairs of one corpus, in the order of its file(s).
+    """Yields the pairs of one corpus, in the order of its files.
 
-    Languages name the keys of JSON lines and choose the variants of a TMX unit. Wholly blank lines
-    of TSV and JSON lines, and TMX units without both languages, hold no pair and are passed over.
-    Raises InputError or CorpusError with file and line; that line counts of two files differ shows
-    at the end.
+    Languages name the keys of JSON lines and choose the variants of a TMX unit. Blank lines of TSV
+    and JSON lines, and TMX units without both languages, are skipped. Raises InputError or
+    CorpusError with file and line; different line counts of two files are found at the end.
     """
     for block in read_blocks(
         corpus, source_language=source_language, target_language=target_language
@@ -66,11 +65,11 @@ def read_pairs(
 def read_blocks(
     corpus: CorpusConfig, *, source_language: str, target_language: str
 ) -> Iterator[PairBlock]:
-    """The same pairs in blocks of a few thousand, most of the work on them still to be done."""
+    """Yields the pairs of one corpus in blocks of a few thousand, most of them not parsed yet."""
     if corpus.source is not None and corpus.target is not None:
         return _read_aligned(corpus.source, corpus.target)
     if corpus.path is None:
-        raise ValueError("CorpusConfig promises either source and target, or path")
+        raise ValueError("CorpusConfig guarantees either source and target, or path")
     match _format_of(corpus.path):
         case ".tsv":
             columns = (corpus.source_column, corpus.target_column)
@@ -95,7 +94,7 @@ class _AlignedBlock:
 
 
 def _read_aligned(source: Path, target: Path) -> Iterator[_AlignedBlock]:
-    """Raises CorpusError with both counts when one file has more lines."""
+    """Yields blocks of both files; raises CorpusError if their line counts differ."""
     with line_reader(source) as sources, line_reader(target) as targets:
         while source_lines := sources.take():
             target_lines = targets.take(len(source_lines))
@@ -108,7 +107,7 @@ def _read_aligned(source: Path, target: Path) -> Iterator[_AlignedBlock]:
                 LineBlock(source, first, b"".join(source_lines)),
                 LineBlock(target, first, b"".join(target_lines)),
             )
-        # One side has ended; the other is counted to its end, since the message needs both.
+        # One file has ended; the other is read to its end, because the message names both counts.
         while sources.take() or targets.take():
             pass
         if sources.num_taken != targets.num_taken:
@@ -121,7 +120,7 @@ def _read_aligned(source: Path, target: Path) -> Iterator[_AlignedBlock]:
 
 @dataclass(frozen=True)
 class _TsvBlock:
-    """No quoting: a quotation mark is text, as in the files of Tatoeba and OPUS."""
+    """Lines of a TSV file without quoting: a quotation mark is text, as in Tatoeba and OPUS."""
 
     lines: LineBlock
     columns: tuple[int, int]
@@ -143,7 +142,7 @@ class _TsvBlock:
 
 
 def _json_keys(key: str | None, language: str, side: str) -> tuple[str, ...]:
-    """The keys to try in order: the one asked for, or the language, its base language, the side."""
+    """Returns the keys to try: the configured one, or language, base language and side."""
     if key is not None:
         return (key,)
     return tuple(dict.fromkeys((language, language.partition("-")[0], side)))
@@ -162,7 +161,9 @@ class _JsonBlock:
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError):  # RecursionError: "[[[[..." nested without end
-                raise CorpusError(f"{path}, line {number}: not valid JSON") from None
+                raise CorpusError(
+                    f"{path}, line {number}: not valid JSON; correct or remove the line"
+                ) from None
             if not isinstance(record, dict):
                 raise CorpusError(
                     f'{path}, line {number}: not a JSON object such as {{"{self.keys[0][0]}": '
@@ -176,14 +177,14 @@ def _json_text(record: dict[str, object], keys: tuple[str, ...], path: Path, num
     if key is None:
         wanted = " or ".join(f'"{key}"' for key in keys)
         raise CorpusError(
-            f"{path}, line {number}: no {wanted}; name the key with source_key or target_key"
+            f"{path}, line {number}: has no key {wanted}; set source_key or target_key"
         )
     text = record[key]
     if not isinstance(text, str):
         raise CorpusError(
-            f'{path}, line {number}: "{key}" is not a string but {type(text).__name__}'
+            f'{path}, line {number}: "{key}" is {type(text).__name__}, not a string; correct it'
         )
-    # JSON escapes can spell what UTF-8 cannot: halves of surrogate pairs, and NUL.
+    # JSON escapes can write NUL, and half a surrogate pair, which UTF-8 cannot encode.
     if "\0" in text or not _encodable(text):
         raise CorpusError(
             f'{path}, line {number}: "{key}" holds an escaped NUL or half of a surrogate pair; '
@@ -226,7 +227,7 @@ def _format_of(path: Path) -> str:
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix not in (".tsv", ".jsonl", ".tmx"):
         raise CorpusError(
-            f"{path}: the name does not tell its format; path takes .tsv, .jsonl or .tmx (or one "
-            "of them with .gz), two plain text files go into source and target"
+            f"{path} has an unknown format; path takes .tsv, .jsonl or .tmx, also with .gz; for "
+            "two plain text files use source and target"
         )
     return suffix

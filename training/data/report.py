@@ -1,4 +1,4 @@
-"""CorpusReport: what became of every pair read, to print and to keep with the checkpoint."""
+"""CorpusReport: how many pairs were read, kept and removed, printed and kept in checkpoints."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ class _Record(BaseModel):
 
 
 class InputFile(_Record):
-    """A file that was read; only its name, since the report travels inside the checkpoint."""
+    """An input file; without its folder, because the report becomes part of the checkpoint."""
 
     name: str
     num_bytes: int
@@ -21,7 +21,7 @@ class InputFile(_Record):
 
 
 class CorpusCounts(_Record):
-    """One training corpus, or all of them: pairs read = kept + the victims of all rules."""
+    """Counts of one training corpus, or of all: pairs read = kept + removed by all rules."""
 
     name: str
     weight: float = 1.0
@@ -33,14 +33,14 @@ class CorpusCounts(_Record):
 
 
 class SplitCounts(_Record):
-    """The dev or the test split."""
+    """Size of the dev or test split, and whether it was held out of the training corpora."""
 
     pairs: int
-    held_out: bool  # taken out of the training corpora, for want of files of its own
+    held_out: bool  # of the training corpora
 
 
 class CorpusReport(_Record):
-    """Counts per training corpus and in total, both held splits, and every input's hash."""
+    """Counts of every training corpus, sizes of dev and test, and the hash of every input file."""
 
     corpora: tuple[CorpusCounts, ...]
     dev: SplitCounts
@@ -49,7 +49,7 @@ class CorpusReport(_Record):
 
     @property
     def total(self) -> CorpusCounts:
-        """All training corpora together."""
+        """Counts of all training corpora together."""
         return CorpusCounts(
             name="total",
             read=sum(corpus.read for corpus in self.corpora),
@@ -60,11 +60,11 @@ class CorpusReport(_Record):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values, with the totals."""
+        """Returns the report with its totals as JSON values."""
         return {**self.model_dump(mode="json"), "total": self.total.model_dump(mode="json")}
 
     def lines(self) -> list[str]:
-        """The report as a table of plain text, one row a corpus, then a line on dev and test."""
+        """Returns the report as a text table, one line per corpus, and a line on dev and test."""
         rows = list(self.corpora) if len(self.corpora) == 1 else [*self.corpora, self.total]
         header = ["corpus", "read", "kept", *(rule.replace("_", " ") for rule in Rule)]
         header += ["source pieces", "target pieces"]
@@ -85,7 +85,7 @@ def _describe(split: SplitCounts) -> str:
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """Names to the left, numbers to the right."""
+    """Aligns a table: names to the left, numbers to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     return [
         "  ".join(

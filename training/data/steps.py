@@ -1,7 +1,7 @@
-"""What is done to a block of pairs on the road of `corpus.py`, in whichever process is free.
+"""The three steps of `prepare.py`, each applied to one block of pairs in a worker process.
 
-Each step is a function of one block, so the result does not depend on how many processes share
-them. Steps are sent to the processes once, blocks and results one by one.
+A step depends on its block only, so the result is the same for any number of processes. Workers get
+a step once, blocks one by one.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ CANDIDATES, TRAIN = "candidates", "train"  # names of text files
 
 @dataclass(frozen=True)
 class TextBlock:
-    """Text that passed a step, a line a segment, and what became of the rest."""
+    """Pairs that passed a step, as lines of UTF-8, and counts of the removed ones."""
 
     num_pairs: int
     source: bytes
@@ -39,7 +39,7 @@ class TextBlock:
 
     @property
     def num_read(self) -> int:
-        """Pairs that the step was given."""
+        """Number of pairs before the step."""
         return self.num_pairs + self.removed.total()
 
     @classmethod
@@ -51,7 +51,7 @@ class TextBlock:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What survived the rules on text, with 8 bytes of hash a pair."""
+    """Pairs that passed the rules on text, with an 8-byte hash for each."""
 
     text: TextBlock
     hashes: bytes
@@ -59,7 +59,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class FindCandidates:
-    """First step: decodes and takes apart a block of the input, applies the rules on text."""
+    """First step: parses a block of the input and applies the rules on text."""
 
     cleaning: CleaningConfig
 
@@ -80,16 +80,16 @@ class FindCandidates:
 
 @dataclass(frozen=True)
 class CandidateSpan:
-    """Candidates to choose from, and why some are out already."""
+    """Candidates of the second step, and which of them are held out or repeats."""
 
     span: TextSpan
     taken: NDArray[np.bool_]  # became dev or test
-    repeats: NDArray[np.bool_]  # to be dropped unless another rule comes first
+    repeats: NDArray[np.bool_]  # removed unless an earlier rule applies
 
 
 @dataclass(frozen=True)
 class ChooseTrainText:
-    """Second step: candidates without dev, test, leaks and repeats."""
+    """Second step: removes candidates in dev or test, leaks and repeats."""
 
     folder: Path
     sentences: HeldSentences
@@ -113,7 +113,7 @@ class ChooseTrainText:
 
 @dataclass(frozen=True)
 class EncodedBlock:
-    """Token ids of the pairs that passed the rules on pieces."""
+    """Token ids of the pairs that passed the rules on pieces, and counts of the others."""
 
     ids: PairBuffer
     removed: Counter[Rule]
@@ -121,7 +121,7 @@ class EncodedBlock:
 
 @dataclass(frozen=True)
 class Encode:
-    """Third step: training text to token ids; the rules on pieces."""
+    """Third step: encodes training text and applies the rules on pieces."""
 
     folder: Path
     tokenizers: TokenizerPair

@@ -1,6 +1,6 @@
-"""Cleaned pairs on disk: two text files, one segment a line, addressed in spans of some thousand.
+"""Stores pairs in two text files, one segment per line, and reads them in spans of a few thousand.
 
-Spans let every process read its own part, and the parent process pass on places instead of text.
+Spans let every worker process read its own part; the parent process sends positions, not text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from training.data.readers import Pair
 
 @dataclass(frozen=True)
 class TextSpan:
-    """Pairs that follow one another; begin and length count bytes."""
+    """Position of consecutive pairs in both files; begin and length count bytes."""
 
     num_pairs: int
     source_begin: int
@@ -24,19 +24,19 @@ class TextSpan:
 
 
 def spanned_files(folder: Path, name: str) -> tuple[Path, Path]:
-    """Where the two sides lie."""
+    """Returns the paths of both sides."""
     return folder / f"{name}.source", folder / f"{name}.target"
 
 
 class SpanWriter:
-    """Appends spans; made by new_spans."""
+    """Appends spans to both files; made by `new_spans`."""
 
     def __init__(self, sources: BinaryIO, targets: BinaryIO) -> None:
         self._sources = sources
         self._targets = targets
 
     def append(self, num_pairs: int, source: bytes, target: bytes) -> TextSpan:
-        """Lines of UTF-8, each with its "\n"; the span tells where they are."""
+        """Appends lines of UTF-8, each with its "\n"; returns their span."""
         span = TextSpan(
             num_pairs, self._sources.tell(), len(source), self._targets.tell(), len(target)
         )
@@ -47,22 +47,22 @@ class SpanWriter:
 
 @contextmanager
 def new_spans(folder: Path, name: str) -> Iterator[SpanWriter]:
-    """Two new files, closed at the end."""
+    """Creates both files and closes them at the end of the block."""
     sources, targets = spanned_files(folder, name)
     with sources.open("wb") as source_file, targets.open("wb") as target_file:
         yield SpanWriter(source_file, target_file)
 
 
 def read_span(folder: Path, name: str, span: TextSpan) -> Iterator[Pair]:
-    """The pairs, exactly as they were written."""
+    """Yields the pairs of a span, exactly as they were written."""
     sides = (side.decode("utf-8").split("\n")[:-1] for side in _read(folder, name, span))
     return map(Pair, *sides)
 
 
-def read_some(folder: Path, name: str, span: TextSpan, places: Sequence[int]) -> list[Pair]:
-    """The pairs at these places of a span, counted from 0; what lies between is not decoded."""
+def read_some(folder: Path, name: str, span: TextSpan, indices: Sequence[int]) -> list[Pair]:
+    """Reads the pairs with these indices in a span, counted from 0; decodes no others."""
     sources, targets = (side.split(b"\n") for side in _read(folder, name, span))
-    return [Pair(sources[place].decode(), targets[place].decode()) for place in places]
+    return [Pair(sources[index].decode(), targets[index].decode()) for index in indices]
 
 
 def _read(folder: Path, name: str, span: TextSpan) -> tuple[bytes, bytes]:

@@ -1,9 +1,9 @@
-"""TMX (Translation Memory eXchange), streamed and hardened.
+"""Reads TMX (Translation Memory eXchange) as a stream, and refuses dangerous XML.
 
-Expat is driven directly, for three reasons: no tree is ever built, so memory is one translation
-unit; line numbers are right in files of any size; and what makes XML dangerous can be refused where
-it appears. Entity declarations (external files, billion laughs) are errors, nothing outside the
-file is ever opened (a DOCTYPE may name tmx14.dtd; it is not read), nesting and size are bounded.
+Expat is used directly, for three reasons: no tree is built, so memory holds one translation unit;
+line numbers are right in files of any size; dangerous constructs can be refused where they occur.
+Entity declarations (external files, billion laughs) are errors. No other file is opened: a DOCTYPE
+may name tmx14.dtd, which is not read. Nesting and size are limited.
 """
 
 from collections.abc import Iterator
@@ -19,19 +19,19 @@ MAX_TAG_BYTES = 1 << 20  # of one tag or comment
 MAX_DEPTH = 64  # real files stay below ten
 
 _CHUNK_BYTES = 1 << 16
-# Their content is a word processor's formatting code, not text (TMX 1.4b, "content markup").
-# <hi> wraps text of the segment itself, so its content stays.
+# The content of these elements is formatting code, not text (TMX 1.4b, "content markup"). <hi> is
+# not among them: it contains text of the segment.
 _CODE_ELEMENTS = frozenset({"bpt", "ept", "it", "ph", "ut"})
 
 
 def read_tmx(
     stream: BinaryIO, path: Path, source_language: str, target_language: str
 ) -> Iterator[tuple[str, str]]:
-    """(source, target) of every unit that has both languages, in order; `path` is for messages.
+    """Yields (source, target) of every unit with both languages; `path` is for messages.
 
-    A language matches exactly or, failing that, by its primary subtag: en takes en-US. Inline
-    formatting codes are left out, text around and inside <hi> is kept. Raises CorpusError with
-    file and line when the XML is malformed, cut off or refused, and when no unit fits.
+    A language matches exactly or else by its primary subtag: en accepts en-US. Inline formatting
+    codes are removed, the text of <hi> is kept. Raises CorpusError with file and line when the XML
+    is malformed, incomplete or refused, and when no unit has both languages.
     """
     handler = _UnitHandler(path)
     num_units = num_pairs = 0
@@ -50,10 +50,11 @@ def read_tmx(
         if not chunk:
             break
     if not num_pairs:
-        found = ", ".join(sorted(languages)[:20]) or "none"
+        in_file = ", ".join(sorted(languages)[:20]) or "none"
         raise CorpusError(
             f"{path}: none of its {num_units:,} units has both {source_language} and "
-            f"{target_language}; languages found: {found}"
+            f"{target_language}; languages in the file: {in_file}; correct source_language and "
+            f"target_language"
         )
 
 
@@ -68,7 +69,7 @@ def _pair_of(
 
 
 def _match(unit: dict[str, str], language: str) -> str | None:
-    """The unit's key for a language: itself, else the first of the same primary subtag."""
+    """Returns a unit's key for a language: itself, else the first with the same primary subtag."""
     wanted = language.lower()
     if wanted in unit:
         return wanted
@@ -77,7 +78,7 @@ def _match(unit: dict[str, str], language: str) -> str | None:
 
 
 class _UnitHandler:
-    """Collects finished units, as {language: text}, while expat reads."""
+    """Collects complete units, as {language: text}, from expat's events."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -99,7 +100,7 @@ class _UnitHandler:
         self._parser.SkippedEntityHandler = self._refuse_reference
 
     def feed(self, chunk: bytes) -> None:
-        """Reads on; an empty chunk is the end of the file."""
+        """Parses the next chunk; an empty chunk is the end of the file."""
         try:
             self._parser.Parse(chunk, not chunk)
         except expat.ExpatError as error:
@@ -108,15 +109,15 @@ class _UnitHandler:
                 f"{self._path}, line {error.lineno}: not well-formed XML ({reason}); "
                 "the file is damaged or cut off"
             ) from None
-        except (ValueError, LookupError) as error:  # an encoding that expat cannot be taught
+        except (ValueError, LookupError) as error:  # an encoding that expat does not support
             raise CorpusError(f"{self._path}: cannot be read as XML ({error})") from None
         self._num_bytes += len(chunk)
-        # Expat keeps an unfinished tag or comment in memory, and reads it again at every chunk.
+        # Expat keeps an incomplete tag or comment in memory and parses it again with every chunk.
         if self._num_bytes - max(self._parser.CurrentByteIndex, 0) > MAX_TAG_BYTES:
             raise self._error(f"one tag or comment is longer than {MAX_TAG_BYTES >> 20} MiB")
 
     def take_units(self) -> list[dict[str, str]]:
-        """Units finished since the last call."""
+        """Returns the units completed since the last call."""
         units, self._units = self._units, []
         return units
 
@@ -161,10 +162,14 @@ class _UnitHandler:
         self._text.append(text)
 
     def _refuse_declaration(self, name: str, *_: object) -> None:
-        raise self._error(f"declares the XML entity {name[:40]!r}; entities are refused for safety")
+        raise self._error(
+            f"declares the XML entity {name[:40]!r}, which is refused for safety; remove it"
+        )
 
     def _refuse_reference(self, name: str, *_: object) -> None:
-        raise self._error(f"uses the XML entity &{name[:40]};, which nothing in the file defines")
+        raise self._error(
+            f"uses the XML entity &{name[:40]};, which is not defined in the file; replace it"
+        )
 
     def _error(self, what: str) -> CorpusError:
         return CorpusError(f"{self._path}, line {self._parser.CurrentLineNumber}: {what}")

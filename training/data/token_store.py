@@ -1,13 +1,12 @@
-"""A corpus as token ids on disk, so that it may be larger than memory.
+"""Stores a corpus as token ids on disk, so that it may be larger than memory.
 
-A store is a folder: per side the ids of all segments in one flat array (uint16, or uint32 for
-vocabularies above 65,536), how long each is (uint16, or uint32 where segments may be longer than
-that), and where every 32nd begins; per pair the corpus it came from; and store.json. Disk per pair:
-2 bytes a token, 6 for the rest.
+A store is a folder. For each side it holds the ids of all segments in one flat array (uint16, or
+uint32 for vocabularies above 65,536), the length of each segment (uint16, or uint32 if longer
+segments are allowed), and the offset of every 32nd segment. It also holds the corpus of each pair,
+and store.json. Disk per pair: 2 bytes per token and 6 for the rest.
 
-Lengths are mapped into memory; ids are read, since a map of them would count as memory of the
-process that grows with every batch (the system still keeps in its cache what it chooses to). So 50
-million pairs take 300 MB, and nothing grows with the corpus while writing.
+Lengths are memory-mapped. Ids are read instead, because mapped pages would count as memory of the
+process, growing with every batch. 50 million pairs take 300 MB; writing takes constant memory.
 """
 
 import json
@@ -30,13 +29,13 @@ from training.errors import CorpusError
 FORMAT_VERSION = 2  # 1 had lengths of four bytes, and the beginning of every segment
 _INDEX_FILE = "store.json"
 _SIDES = ("source", "target")
-_PAIRS_PER_OFFSET = 32  # the lengths of so few are summed up faster than a page is read
+_PAIRS_PER_OFFSET = 32  # summing so few lengths is faster than reading a page
 
 
 class TokenStore:
-    """Read-only pairs of token ids, without BOS and EOS; lengths do not count EOS either.
+    """Reads pairs of token ids, without BOS and EOS; lengths do not count EOS either.
 
-    Lengths are views of files: index them, do not copy them whole. Threads may share a store.
+    Lengths are views of files: index them, do not copy them. Threads may share a store.
     """
 
     def __init__(self, folder: Path, index: dict[str, Any]) -> None:
@@ -64,18 +63,20 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """The store in a folder; CorpusError when a file is missing or not as long as it was."""
+        """Opens the store in a folder; raises CorpusError for a missing or damaged file."""
         try:
             index = json.loads((folder / _INDEX_FILE).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise CorpusError(f"{folder} holds no token store ({_INDEX_FILE} is missing)") from None
+            raise CorpusError(
+                f"{folder} holds no token store: {_INDEX_FILE} is missing; start a new run"
+            ) from None
         except ValueError:
             raise _damaged(folder / _INDEX_FILE, "is not valid JSON") from None
         version = index.get("format_version") if isinstance(index, dict) else None
         if version != FORMAT_VERSION:
             raise CorpusError(
-                f"{folder} is a token store of format {version}, this version reads "
-                f"{FORMAT_VERSION}; prepare the corpus again"
+                f"token store {folder} has format {version}, this version of Dragoman reads "
+                f"{FORMAT_VERSION}; start a new run"
             )
         try:
             return cls(folder, index)
@@ -87,38 +88,38 @@ class TokenStore:
 
     @property
     def source_lengths(self) -> UInt[np.ndarray, " pairs"]:
-        """Source pieces of every pair, EOS not counted; one more still fits the type."""
+        """Source pieces of every pair, EOS not counted; adding 1 does not overflow."""
         return self._lengths[0]
 
     @property
     def target_lengths(self) -> UInt[np.ndarray, " pairs"]:
-        """Target pieces of every pair, EOS not counted; one more still fits the type."""
+        """Target pieces of every pair, EOS not counted; adding 1 does not overflow."""
         return self._lengths[1]
 
     def source(self, pair: int) -> NDArray[np.unsignedinteger[Any]]:
-        """Token ids of one source segment, without EOS."""
+        """Reads the token ids of one source segment, without EOS."""
         return self._segment(0, pair)
 
     def target(self, pair: int) -> NDArray[np.unsignedinteger[Any]]:
-        """Token ids of one target segment, without BOS and EOS."""
+        """Reads the token ids of one target segment, without BOS and EOS."""
         return self._segment(1, pair)
 
     def _segment(self, side: int, pair: int) -> NDArray[np.unsignedinteger[Any]]:
         lengths, dtype = self._lengths[side], self._id_types[side]
-        place, since = divmod(pair, _PAIRS_PER_OFFSET)
-        begin = int(self._offsets[side][place]) + int(lengths[pair - since : pair].sum(dtype=int))
+        offset, since = divmod(pair, _PAIRS_PER_OFFSET)
+        begin = int(self._offsets[side][offset]) + int(lengths[pair - since : pair].sum(dtype=int))
         num_bytes = int(lengths[pair]) * dtype.itemsize
         data = os.pread(self._id_files[side], num_bytes, begin * dtype.itemsize)
         if len(data) != num_bytes:
             raise CorpusError(
-                f"the {_SIDES[side]} ids of pair {pair} are cut off, so the prepared corpus was "
-                "damaged since it was opened; prepare it again"
+                f"the {_SIDES[side]} ids of pair {pair} are incomplete: the prepared corpus was "
+                "damaged after it was opened; start a new run"
             )
         return np.frombuffer(data, dtype)
 
 
 class PairBuffer:
-    """Pairs on their way into a store, in flat arrays; can be sent to another process."""
+    """Pairs to be written to a store, in flat arrays; can be sent to another process."""
 
     def __init__(self, *, source_vocab_size: int, target_vocab_size: int, max_tokens: int) -> None:
         self.ids = [
@@ -133,14 +134,14 @@ class PairBuffer:
         return len(self.lengths[0])
 
     def append(self, source_ids: Sequence[int], target_ids: Sequence[int]) -> None:
-        """Adds one pair, without BOS and EOS; OverflowError for what the sizes do not allow."""
+        """Adds one pair, without BOS and EOS; raises OverflowError for ids or lengths too large."""
         for side, ids in enumerate((source_ids, target_ids)):
             self.ids[side].extend(ids)
             self.lengths[side].append(len(ids))
 
 
 class TokenStoreWriter:
-    """Takes pairs one by one or in buffers; made by write_token_store."""
+    """Writes pairs one by one or in buffers; made by `write_token_store`."""
 
     _FLUSH_TOKENS = 1 << 18  # a few hundred kilobytes of ids in memory
 
@@ -180,14 +181,16 @@ class TokenStoreWriter:
             self._flush()
 
     def extend(self, pairs: PairBuffer, corpus_index: int) -> None:
-        """Adds all pairs of a buffer that was made for the same sizes."""
+        """Adds all pairs of a buffer that was made with the same sizes."""
         self._check_corpus(corpus_index)
         self._flush()
         self._write(pairs, corpus_index)
 
     def _check_corpus(self, corpus_index: int) -> None:
         if not 0 <= corpus_index < len(self._weights):
-            raise ValueError(f"corpus {corpus_index} has no weight; there are {len(self._weights)}")
+            raise ValueError(
+                f"corpus {corpus_index} has no weight; there are {len(self._weights)} weights"
+            )
 
     def _flush(self) -> None:
         self._write(self._buffer, self._buffer_corpus)
@@ -207,7 +210,7 @@ class TokenStoreWriter:
         self._num_pairs += len(pairs)
 
     def finish(self) -> None:
-        """Writes what is still in memory, and the index."""
+        """Writes the buffered pairs and the index."""
         self._flush()
         index: dict[str, object] = {
             "format_version": FORMAT_VERSION,
@@ -230,10 +233,10 @@ def write_token_store(
     weights: Sequence[float],
     max_tokens: int = 1000,
 ) -> Iterator[TokenStoreWriter]:
-    """A writer whose store appears under `folder`, complete, when the block succeeds.
+    """Yields a writer; the complete store appears at `folder` when the block succeeds.
 
-    No segment is longer than `max_tokens`. After a failure nothing is left; an OSError (disk full,
-    no permission) passes through.
+    No segment may be longer than `max_tokens`. After an error no files are left; OSError (disk
+    full, no permission) is not caught.
     """
     # The files are closed before the folder gets its name.
     with replaced_folder(folder) as unfinished, ExitStack() as files:
@@ -254,7 +257,7 @@ def _little_endian(numbers: "array[int]") -> NDArray[Any]:
 
 
 def _map(path: Path, dtype: str, count: int) -> Any:
-    """A file as a plain read-only array; numpy cannot map an empty file."""
+    """Maps a file as a read-only array; numpy cannot map an empty file."""
     _check_size(path, count * np.dtype(dtype).itemsize)
     if count == 0:
         return np.empty(0, dtype=dtype)
@@ -264,14 +267,12 @@ def _map(path: Path, dtype: str, count: int) -> Any:
 
 def _check_size(path: Path, expected: int) -> None:
     try:
-        found = path.stat().st_size
+        num_bytes = path.stat().st_size
     except FileNotFoundError:
         raise _damaged(path, "is missing") from None
-    if found != expected:
-        raise _damaged(path, f"has {found:,} bytes instead of {expected:,}")
+    if num_bytes != expected:
+        raise _damaged(path, f"has {num_bytes:,} bytes instead of {expected:,}")
 
 
 def _damaged(path: Path, what: str) -> CorpusError:
-    return CorpusError(
-        f"{path} {what}, so the prepared corpus is damaged; remove {path.parent} and prepare again"
-    )
+    return CorpusError(f"the prepared corpus is damaged: {path} {what}; start a new run")

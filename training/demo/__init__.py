@@ -1,1 +1,1 @@
-"""The grammar of the demo corpus: words, phrases, and one function for each kind of sentence."""
+"""The demo: a packed corpus, and the command that trains a translator on it."""

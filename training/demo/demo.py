@@ -1,4 +1,4 @@
-"""The demo: a translator trained in minutes on the built-in corpus."""
+"""`dragoman demo`: trains a small translator on the demo corpus in a few minutes."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from model.checkpoint import load_checkpoint, read_description
 from model.errors import CheckpointError
 from model.translator import Translator
 from training.config import load_config
-from training.demo import corpus as demo_corpus
+from training.demo.corpus import write_corpus
 from training.release.export import export
 from training.run.folder import RunFolder
 from training.run.pipeline import train
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "demo.toml"
-SHOWN = (
+EXAMPLES = (
     "Is there a restaurant next to the supermarket?",
     "When does the train from Zurich arrive on Sunday?",
     "We would like four kilos of sugar and a cup of tea, please.",
@@ -22,32 +22,32 @@ SHOWN = (
 
 
 def run_demo(folder: Path, console: Console | None = None) -> Path:
-    """Trains in `folder` unless that was done before; the models folder to serve.
+    """Trains in `folder` unless a checkpoint is there, and returns the models folder to serve.
 
-    A demo that was interrupted goes on where it stopped.
+    An interrupted training resumes.
     """
     console = console or Console(stderr=True)
     models, run, corpus = folder / "models", folder / "run", folder / "corpus"
     checkpoint = models / "demo"
     try:
         read_description(checkpoint)
-    except CheckpointError:  # not there yet, or not whole
-        demo_corpus.write(corpus)
+    except CheckpointError:  # missing or incomplete
+        write_corpus(corpus)
         config = load_config(RECIPE, data=corpus)
         train(config, run, resume=RunFolder(run).started, console=console)
         export(run, checkpoint, console=console)
-    _show(checkpoint, console)
+    _print_results(checkpoint, console)
     return models
 
 
-def _show(checkpoint: Path, console: Console) -> None:
+def _print_results(checkpoint: Path, console: Console) -> None:
     loaded = load_checkpoint(checkpoint)
     test = loaded.metrics["test"]
-    translations = Translator(loaded).translate(SHOWN)
+    translations = Translator(loaded).translate(EXAMPLES)
     lines = [
         f"held-out combinations: BLEU {test['bleu']['score']:.1f}, "
         f"exact match {test['exact_match']:.1f} %  ({test['bleu']['signature']})",
-        *(f"  {text}\n    {t.text}" for text, t in zip(SHOWN, translations, strict=True)),
+        *(f"  {text}\n    {t.text}" for text, t in zip(EXAMPLES, translations, strict=True)),
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

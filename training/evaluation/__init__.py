@@ -1,1 +1,1 @@
-"""BLEU, chrF and TER with signatures."""
+"""Scores translations: BLEU, chrF and TER with sacreBLEU signatures."""

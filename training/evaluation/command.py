@@ -1,4 +1,4 @@
-"""`dragoman evaluate`: translate a test set with one checkpoint or two, and score what came out."""
+"""`dragoman evaluate`: translates a test set with one or two checkpoints and scores the results."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from model.decoding.engine_process import start_engine_processes
 from model.errors import ConfigError
 from model.system.atomic_files import write_json, write_text
 from model.system.process import num_cores
@@ -20,12 +21,12 @@ from training.evaluation.metrics import compare, corpus_scores, translate_all
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is translated and how; None leaves a search setting to the checkpoint."""
+    """Inputs, outputs and settings of an evaluation; None: the checkpoint's own search setting."""
 
     source: Path
     reference: Path
-    hypotheses: Path | None = None  # where the translations are kept
-    report: Path | None = None  # where the scores are kept, as JSON
+    hypotheses: Path | None = None  # file for the translations
+    report: Path | None = None  # JSON file for the scores
     beam_size: int | None = None
     length_penalty: float | None = None
     device: str = "cpu"
@@ -37,7 +38,7 @@ class Evaluation:
 def evaluate_checkpoints(
     checkpoints: Sequence[Path], evaluation: Evaluation
 ) -> tuple[dict[str, Any], list[str]]:
-    """The report as JSON and as lines for people; a second checkpoint is compared to the first."""
+    """Returns the scores as JSON and as text lines; compares a second checkpoint to the first."""
     _check_outputs(evaluation, len(checkpoints))
     corpus = CorpusConfig(source=evaluation.source, target=evaluation.reference)
     pairs = list(read_pairs(corpus, source_language="", target_language=""))
@@ -90,15 +91,17 @@ def _evaluate(
 
 
 def _check_outputs(evaluation: Evaluation, num_checkpoints: int) -> None:
-    """Refuses, before the long work, to write over what is read or where nothing can be written."""
+    """Raises ConfigError for outputs that overwrite an input or cannot be written."""
     paths = [] if evaluation.report is None else [evaluation.report]
     if evaluation.hypotheses is not None:
         paths += [_numbered(evaluation.hypotheses, n + 1) for n in range(num_checkpoints)]
     if len({path.absolute() for path in paths}) < len(paths):
-        raise ConfigError("the scores and the translations cannot go to the same file")
+        raise ConfigError(
+            "the scores and the translations need different files; change --output or --hypotheses"
+        )
     for path in paths:
         if not path.parent.is_dir():
-            raise ConfigError(f"there is no folder {path.parent}; create it first")
+            raise ConfigError(f"folder {path.parent} does not exist; create it first")
         for read in (evaluation.source, evaluation.reference):
             if path.exists() and read.exists() and path.samefile(read):
                 raise ConfigError(f"{path} is an input of this evaluation; choose another output")
@@ -110,14 +113,17 @@ def _numbered(path: Path, number: int) -> Path:
 
 def _load(checkpoint: Path, evaluation: Evaluation) -> Translator:
     """The checkpoint's translator with the evaluation's search settings."""
-    threads = evaluation.threads or num_cores()
-    torch.set_num_threads(threads)
+    num_engines = evaluation.threads or num_cores()
+    processes = None
+    if num_engines > 1:
+        processes = start_engine_processes(num_engines, evaluation.device)
+    torch.set_num_threads(1)  # an engine computes with one
     translator = Translator.load(
         checkpoint,
         device=evaluation.device,
         precision=evaluation.precision,
         shortlist=evaluation.shortlist,
-        num_engines=threads,
+        processes=processes,
     )
     if evaluation.beam_size is not None:
         translator.search = replace(translator.search, beam_size=evaluation.beam_size)
@@ -130,7 +136,7 @@ def _common_language(translators: Sequence[Translator]) -> str:
     languages = {translator.checkpoint.config.target_language for translator in translators}
     if len(languages) > 1:
         raise ConfigError(
-            f"the checkpoints translate into different languages ({', '.join(sorted(languages))}) "
-            f"and cannot be compared on one reference"
+            f"the checkpoints translate into different languages ({', '.join(sorted(languages))}); "
+            f"evaluate each of them with its own reference"
         )
     return languages.pop()

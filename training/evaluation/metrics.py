@@ -1,7 +1,7 @@
-"""BLEU, chrF and TER of translations, always with sacreBLEU's signatures, alone or compared."""
+"""Computes BLEU, chrF and TER with sacreBLEU's signatures, for one system or two compared."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +12,23 @@ from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest, Result
 
 from model.batch_translate import translate_in_order
+from model.decoding.search_config import SearchConfig
 from model.errors import InputError
+from model.quality import least_word_confidence
 from model.text.languages import CHINESE, UNSPACED_WORDS, primary_subtag
 from model.text.text_file import one_line
+from model.translation import Translation
 
 if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
     from model.translator import Translator
 
-_WINDOW = 4096  # sentences; bounds how much of what is known of a translation is held at once
-_SIGNIFICANT = 0.05  # the usual level; shown beside p, never instead of it
+_WINDOW = 4096  # sentences at a time, which limits the memory for their alignments and scores
+_SIGNIFICANT = 0.05  # the usual level; p itself is printed as well
 
 
 @dataclass(frozen=True)
 class MetricScore:
-    """One metric's value (0 to 100, TER may pass 100) and the signature that says how it came."""
+    """Value of one metric, from 0 to 100 (TER may exceed it), and its sacreBLEU signature."""
 
     value: float
     signature: str
@@ -34,12 +36,12 @@ class MetricScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Corpus scores of one set of translations against one reference each."""
+    """Corpus scores of translations with one reference each."""
 
     bleu: MetricScore
     chrf: MetricScore
     ter: MetricScore  # an error rate: lower is better
-    exact_match: float  # percent of translations that equal their reference, outer spaces aside
+    exact_match: float  # percent of translations equal to their reference, ignoring outer spaces
     num_segments: int
 
     def to_json(self) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class Scores:
         }
 
     def lines(self) -> list[str]:
-        """For people: one metric a line, signature last."""
+        """Returns the scores as lines of text: one metric per line, signature last."""
         labels = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}
         rows = [
             f"{labels[name]:<12}{metric.value:6.2f}   {metric.signature}"
@@ -70,13 +72,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """One metric of two systems under paired bootstrap resampling (Koehn, 2004)."""
+    """One metric of two systems, by paired bootstrap resampling (Koehn, 2004)."""
 
     first: float
     second: float
     first_interval: float  # half of the 95 % confidence interval
     second_interval: float
-    p_value: float  # of a difference this large when the systems are equally good
+    p_value: float  # of a difference this large if the systems were equally good
     signature: str
 
     @property
@@ -86,7 +88,7 @@ class MetricComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on one test set, metric by metric."""
+    """Comparison of two systems on one test set, per metric."""
 
     bleu: MetricComparison
     chrf: MetricComparison
@@ -126,19 +128,19 @@ class Comparison:
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> float:
-    """Corpus BLEU with the target language's usual tokenizer."""
+    """Returns corpus BLEU with the usual tokenizer of the target language."""
     return float(_bleu_metric(language).corpus_score(list(hypotheses), [list(references)]).score)
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Corpus chrF2."""
+    """Returns corpus chrF2."""
     return float(CHRF().corpus_score(list(hypotheses), [list(references)]).score)
 
 
 def corpus_scores(
     hypotheses: Sequence[str], references: Sequence[str], *, target_language: str
 ) -> Scores:
-    """All metrics at once. Raises InputError for unequal counts or no segments at all."""
+    """Returns all metrics; raises InputError for unequal counts or no segments."""
     _check_counts(hypotheses, references)
     values = {}
     for name, metric in _metrics(target_language).items():
@@ -162,9 +164,9 @@ def compare(
     *,
     target_language: str,
 ) -> Comparison:
-    """Is the second system's output better than the first's, or is it chance?
+    """Compares two systems and tests whether the difference may be chance.
 
-    1,000 paired resamples; SACREBLEU_SEED sets the seed, which the signature repeats.
+    Uses 1,000 paired bootstrap resamples. SACREBLEU_SEED sets the seed; the signature contains it.
     """
     _check_counts(first, references)
     _check_counts(second, references)
@@ -177,16 +179,19 @@ def compare(
     signatures, results = test()
     by_metric = {}
     for label, name in (("BLEU", "bleu"), ("chrF2", "chrf"), ("TER", "ter")):
-        one, other = results[label]
-        assert isinstance(one, Result)
-        assert isinstance(other, Result)
+        first_result, second_result = results[label]
+        assert isinstance(first_result, Result)
+        assert isinstance(second_result, Result)
         by_metric[name] = MetricComparison(
-            first=one.score,
-            second=other.score,
-            first_interval=_filled(one.ci),
-            second_interval=_filled(other.ci),
-            # sacreBLEU calls equal scores significant: no resample differs from none.
-            p_value=1.0 if one.score == other.score else _filled(other.p_value),
+            first=first_result.score,
+            second=second_result.score,
+            first_interval=_required(first_result.ci),
+            second_interval=_required(second_result.ci),
+            # For equal scores sacreBLEU reports a significant difference, because no resample
+            # differs from none.
+            p_value=1.0
+            if first_result.score == second_result.score
+            else _required(second_result.p_value),
             signature=str(signatures[label]),
         )
     return Comparison(**by_metric)
@@ -195,39 +200,55 @@ def compare(
 def translate_all(
     translator: "Translator",
     sources: Sequence[str],
-    search: "SearchConfig | None" = None,
+    search: SearchConfig | None = None,
     *,
     progress: Callable[[int], None] = lambda num_done: None,
 ) -> list[str]:
-    """One translation a source, each on one line.
+    """Translates each source into one line; raises InputError with the line of a bad source."""
+    windows = _windows(translator, sources, search, progress)
+    return [one_line(each.text) for window in windows for each in window]
 
-    Raises InputError naming the line that cannot be translated.
-    """
+
+def translate_with_confidence(
+    translator: "Translator", sources: Sequence[str], search: SearchConfig | None = None
+) -> tuple[list[str], list[float]]:
+    """Translates like `translate_all`; also returns the least word confidence of each."""
     texts: list[str] = []
+    confidences: list[float] = []
+    for window in _windows(translator, sources, search, lambda num_done: None):
+        texts += [one_line(each.text) for each in window]
+        confidences += [least_word_confidence(each.segments) for each in window]
+    return texts, confidences
+
+
+def _windows(
+    translator: "Translator",
+    sources: Sequence[str],
+    search: SearchConfig | None,
+    progress: Callable[[int], None],
+) -> Iterator[list[Translation]]:
     for start in range(0, len(sources), _WINDOW):
-        texts += _translate_window(translator, sources, start, search, progress)
-    return texts
+        yield _translate_window(translator, sources, start, search, progress)
 
 
 def _translate_window(
     translator: "Translator",
     sources: Sequence[str],
     start: int,
-    search: "SearchConfig | None",
+    search: SearchConfig | None,
     progress: Callable[[int], None],
-) -> list[str]:
-    translations = translate_in_order(
+) -> list[Translation]:
+    return translate_in_order(
         translator,
         sources[start : start + _WINDOW],
         search,
         name_of=lambda index: f"source, line {start + index + 1}",
         progress=lambda num_done: progress(start + num_done),
     )
-    return [one_line(each.text) for each in translations]
 
 
-def _filled(value: float | None) -> float:
-    assert value is not None  # PairedTest leaves out only what other kinds of test do not have
+def _required(value: float | None) -> float:
+    assert value is not None  # the bootstrap test always sets it
     return float(value)
 
 
@@ -236,7 +257,7 @@ def _metrics(target_language: str) -> dict[str, Metric]:
     return {
         "bleu": _bleu_metric(target_language),
         "chrf": CHRF(),
-        # TER counts words; without spaces, characters of these scripts are the words.
+        # TER counts words; in languages without spaces it counts characters.
         "ter": TER(normalized=spaceless, asian_support=spaceless),
     }
 
@@ -251,7 +272,7 @@ def _bleu_metric(target_language: str) -> BLEU:
         tokenizer = "char"
     else:
         tokenizer = "13a"
-    # force: no warning when a test set looks tokenised; the signature does not change
+    # force suppresses a warning for tokenised test sets; the signature stays the same.
     return BLEU(tokenize=tokenizer, force=True)
 
 
@@ -259,7 +280,7 @@ def _check_counts(hypotheses: Sequence[str], references: Sequence[str]) -> None:
     if len(hypotheses) != len(references):
         raise InputError(
             f"{len(hypotheses):,} translations cannot be scored against {len(references):,} "
-            f"references; line n of one must translate line n of the other"
+            f"references; line n of the source needs line n of the reference"
         )
     if not references:
-        raise InputError("there is nothing to score: the source and the reference are empty")
+        raise InputError("nothing to score: source and reference are empty; name other files")

@@ -1,1 +1,1 @@
-"""Updates of the network: batches, loss, optimizer, validation, run state."""
+"""Trains the network: batches, loss, optimizer, validation, run state."""

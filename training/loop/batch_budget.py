@@ -1,7 +1,8 @@
-"""optimization.batch_tokens = "auto": the largest batches that the device has room for.
+"""Finds the largest batches that fit into memory, for optimization.batch_tokens = "auto".
 
-Nothing is driven into failure. A few trial updates on batches of the longest pairs, padding
-counted, show what a token takes; memory grows in line with tokens, and a margin stays free.
+A few trial updates on batches of the longest pairs show how many bytes a token takes. Memory grows
+linearly with tokens, so the result is extrapolated; no trial runs out of memory, and a margin stays
+free.
 """
 
 from dataclasses import dataclass
@@ -21,13 +22,13 @@ from training.loop.trainer import Trainer
 # updates learn less.
 CPU_TOKENS = 4_000
 UPDATES_PER_EPOCH = 100  # at least, on any device: fewer teach a network little
-_FIRST_TOKENS = 1_000  # of the trials, which double from there
-_SHARE_OF_CPU = 0.5  # of the memory that is free; it is everybody's
+_FIRST_TOKENS = 1_000  # of the first trial; later ones double
+_SHARE_OF_CPU = 0.5  # of the free memory, which other programs need too
 _SHARE_OF_GPU = 0.85
-# At its peak an update holds more than what autograd keeps for the backward pass: 2.3 times that in
-# the default network, and 3 leaves a margin.
+# Peak memory of an update, relative to what autograd keeps for the backward pass: 2.3 in the
+# default network, and 3 leaves a margin.
 _PEAK_TO_KEPT = 3
-_LONGEST_PAIRS = 4_096  # enough to fill trials with; repeated where a trial is larger
+_LONGEST_PAIRS = 4_096  # fill the trials; repeated if a trial is larger
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class _Trial:
 
 
 def fit_batch_tokens(trainer: Trainer, store: TokenStore) -> int:
-    """The value of batch_tokens for one worker's device; `trainer` is spoilt by the trials.
+    """Returns batch_tokens for one worker's device; the trials change the trainer's weights.
 
-    With more workers each holds a part of a batch, so the number also fits them, and a run goes
-    on with any number of workers. Raises ConfigError when the longest pair alone has no room.
+    With several workers each computes a part of a batch, so the number fits any number of workers.
+    Raises ConfigError when the longest pair alone does not fit.
     """
     pairs = _longest_pairs(store)
     width = int(max(store.source_lengths[pairs[0]], store.target_lengths[pairs[0]])) + 1
@@ -50,7 +51,7 @@ def fit_batch_tokens(trainer: Trainer, store: TokenStore) -> int:
     if trainer.device.type == "cpu":
         most = min(most, max(CPU_TOKENS, width))
     first, second = (_try(trainer, store, pairs, width, n * _FIRST_TOKENS) for n in (1, 2))
-    # A GPU keeps blocks of many sizes in store, so it is followed further up.
+    # torch caches GPU blocks of many sizes, so GPU memory is measured up to larger batches.
     while trainer.device.type == "cuda" and 2 * second.tokens <= most:
         if _bytes_at(2 * second.tokens, first, second) > room:
             break
@@ -59,15 +60,15 @@ def fit_batch_tokens(trainer: Trainer, store: TokenStore) -> int:
     fitting = int(second.tokens + (room - second.num_bytes) / per_token)
     if fitting < width:
         raise ConfigError(
-            f"{trainer.device} has room for batches of {max(fitting, 0):,} tokens, and the longest "
-            f"pair has {width:,}; lower data.cleaning.max_tokens or choose a smaller model"
+            f"the longest pair has {width:,} tokens, but only {max(fitting, 0):,} fit into the "
+            f"memory of {trainer.device}; lower data.cleaning.max_tokens or choose a smaller model"
         )
-    found = min(fitting, most)
-    return found - found % 100 if found > max(width, 1_000) else found
+    tokens = min(fitting, most)
+    return tokens - tokens % 100 if tokens > max(width, 1_000) else tokens
 
 
 def _longest_pairs(store: TokenStore) -> NDArray[np.int64]:
-    """Longest first, by their longer side."""
+    """Returns the longest pairs, by their longer side, longest first."""
     longest = np.maximum(store.source_lengths, store.target_lengths)
     count = min(len(longest), _LONGEST_PAIRS)
     chosen = np.argpartition(longest, len(longest) - count)[len(longest) - count :]
@@ -84,7 +85,7 @@ def _try(
 
 
 def _gpu_bytes(trainer: Trainer, batch: PairBatch) -> int:
-    """What torch takes from the GPU at most during an update, everything counted."""
+    """Returns the peak GPU memory that torch reserves during an update, weights included."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(trainer.device)
     trainer.update([batch])
@@ -92,10 +93,10 @@ def _gpu_bytes(trainer: Trainer, batch: PairBatch) -> int:
 
 
 def _cpu_bytes(trainer: Trainer, batch: PairBatch) -> int:
-    """What an update takes beside the weights, from what autograd keeps for the backward pass.
+    """Estimates the memory of an update beside the weights, from what autograd keeps.
 
-    Counted rather than read from the system: freed memory stays with the process, so its size
-    would not grow by what it had taken before, while the corpus was prepared.
+    Not read from the system: memory freed after the corpus was prepared stays with the process, so
+    its size would not grow.
     """
     kept: dict[int, int] = {}
 
@@ -110,7 +111,7 @@ def _cpu_bytes(trainer: Trainer, batch: PairBatch) -> int:
 
 
 def _bytes_per_token(first: _Trial, second: _Trial) -> float:
-    """At least a byte: two trials may not differ in rows when pairs are very long."""
+    """Returns the slope between two trials, at least 1: very long pairs may give equal trials."""
     return max((second.num_bytes - first.num_bytes) / max(second.tokens - first.tokens, 1), 1.0)
 
 
@@ -119,7 +120,7 @@ def _bytes_at(tokens: int, first: _Trial, second: _Trial) -> float:
 
 
 def _room(device: torch.device) -> float:
-    """Bytes that updates may take."""
+    """Returns the bytes that updates may take."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return _SHARE_OF_GPU * (free + torch.cuda.memory_reserved(device))
@@ -129,9 +130,9 @@ def _room(device: torch.device) -> float:
 def available_memory(
     meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")
 ) -> int:
-    """Bytes that this process may still take: the machine's, or its container's if that is less.
+    """Returns the free memory of the machine, or of the container if that is less, in bytes.
 
-    Without /proc, 4 GiB are taken to be free.
+    Without /proc, 4 GiB are assumed.
     """
     free = 4 * 2**30
     try:
@@ -146,7 +147,7 @@ def available_memory(
     ):
         try:
             left = int((cgroup / limit).read_text()) - int((cgroup / used).read_text())
-        except (OSError, ValueError):  # not there, or "max": no limit
+        except (OSError, ValueError):  # missing, or "max": no limit
             continue
         free = min(free, max(left, 0))
     return free

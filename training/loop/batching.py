@@ -1,7 +1,7 @@
-"""Pairs -> batches of similar length under a token budget, in a new order every epoch.
+"""Makes batches of pairs of similar length under a token budget, in a new order every epoch.
 
-The order is a function of the seed and the epoch alone, so a resumed run sees the batches that an
-unbroken one would have seen, whatever the number of workers.
+The order depends only on the seed and the epoch, so a resumed run gets the same batches as an
+unbroken run, for any number of workers.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from training.data.token_store import TokenStore
 
 TokenIds = Sequence[int] | NDArray[np.unsignedinteger[Any]]
 
-_BLOCK_PAIRS = 1 << 20  # worked on at a time where arrays of all pairs would take much memory
+_BLOCK_PAIRS = 1 << 20  # per step, where arrays of all pairs would take much memory
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Sources and targets side by side; the target is read from BOS and predicted up to EOS."""
+    """A padded batch of pairs; the decoder reads the target from BOS and predicts it up to EOS."""
 
     source: SourceBatch
     target_input: Int[Tensor, "batch tgt_len"]
@@ -33,7 +33,7 @@ class PairBatch:
     num_target_tokens: int  # EOS counted
 
     def to(self, device: torch.device) -> "PairBatch":
-        """The same batch on a device."""
+        """Copies the batch to a device."""
         if device.type == "cpu":
             return self
         return PairBatch(
@@ -44,7 +44,7 @@ class PairBatch:
         )
 
     def pinned(self) -> "PairBatch":
-        """The same batch where a GPU can fetch it while the program goes on."""
+        """Copies the batch to pinned memory, from which a GPU copies asynchronously."""
         return PairBatch(
             SourceBatch.from_padded(self.source.token_ids.pin_memory()),
             self.target_input.pin_memory(),
@@ -56,11 +56,11 @@ class PairBatch:
 def epoch_batches(
     store: TokenStore, *, batch_tokens: int, seed: int, epoch: int
 ) -> list[NDArray[np.int64]]:
-    """Pair numbers of every batch of one epoch, shuffled.
+    """Returns the pair numbers of every batch of one epoch, shuffled.
 
     A batch holds pairs of nearly equal target length; rows x (longest side, EOS counted) stays
-    within `batch_tokens` unless one pair alone is longer. A corpus of weight w gives each of its
-    pairs w times on average.
+    within `batch_tokens` unless one pair alone is longer. Pairs of a corpus with weight w occur w
+    times on average.
     """
     random = np.random.default_rng([seed, epoch])
     pairs = _weighted(store, random)
@@ -74,7 +74,7 @@ def epoch_batches(
 def read_batch(
     store: TokenStore, pairs: NDArray[np.int64], *, pad_to_multiple: int = 1
 ) -> PairBatch:
-    """The batch of these pairs of a store."""
+    """Reads pairs from a store into a batch."""
     sources = [store.source(int(pair)) for pair in pairs]
     targets = [store.target(int(pair)) for pair in pairs]
     return collate(sources, targets, pad_to_multiple=pad_to_multiple)
@@ -83,7 +83,7 @@ def read_batch(
 def collate(
     sources: Sequence[TokenIds], targets: Sequence[TokenIds], *, pad_to_multiple: int = 1
 ) -> PairBatch:
-    """Ids without BOS and EOS, side by side in one batch that has them.
+    """Makes a batch of token ids that have no BOS and EOS yet; adds both.
 
     Sources and targets are padded to their longest, rounded up to `pad_to_multiple`.
     """
@@ -113,17 +113,17 @@ def _weighted(store: TokenStore, random: np.random.Generator) -> NDArray[np.int6
 
 
 def _sorted_by_lengths(store: TokenStore, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The pairs by target length, then by source length, then as they stand.
+    """Sorts pairs by target length, then source length, then their order in the input.
 
-    After a shuffle, pairs of equal lengths so meet other neighbours every epoch. All three are
+    After a shuffle, pairs of equal lengths get other neighbours every epoch. The three keys are
     packed into one number, which is sorted in place: 50 million pairs take 1.2 GB at the peak,
-    with their arrays before and after.
+    input and output included.
     """
     keys = np.empty(len(pairs), dtype=np.uint64)
     for start in range(0, len(pairs), _BLOCK_PAIRS):
         block = pairs[start : start + _BLOCK_PAIRS]
         key = keys[start : start + _BLOCK_PAIRS]
-        # Sentences beyond 65,535 tokens, if there are any, count as equally long.
+        # Sentences longer than 65,535 tokens count as equally long.
         key[:] = np.minimum(store.target_lengths[block], 0xFFFF)
         key <<= np.uint64(16)
         key |= np.minimum(store.source_lengths[block], 0xFFFF).astype(np.uint64)
@@ -135,7 +135,7 @@ def _sorted_by_lengths(store: TokenStore, pairs: NDArray[np.int64]) -> NDArray[n
 
 
 def _cut(store: TokenStore, pairs: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
-    """Batches of neighbours, each as large as the budget allows."""
+    """Cuts the sorted pairs into batches as large as the budget allows."""
     longest = np.empty(len(pairs), dtype=store.target_lengths.dtype)
     for start in range(0, len(pairs), _BLOCK_PAIRS):
         block = pairs[start : start + _BLOCK_PAIRS]

@@ -1,4 +1,4 @@
-"""The network of a run: built, described, and as the config of the checkpoint it becomes."""
+"""Builds the network of a run, describes it, and makes the config of its checkpoint."""
 
 import numpy as np
 import torch
@@ -9,15 +9,15 @@ from model.inference.precision import resolve_device
 from model.network.dropout import DropoutRates
 from model.network.seq2seq import Seq2Seq, count_parameters
 from model.text.tokenizer import TokenizerPair
-from training.config import TrainingConfig
+from training.config import ResolvedConfig, TrainingConfig
 from training.data.fit_tokenizer import normalizations
 from training.data.token_store import TokenStore
 
 
 def build_network(
-    config: TrainingConfig, tokenizers: TokenizerPair, device: torch.device | None = None
+    config: ResolvedConfig, tokenizers: TokenizerPair, device: torch.device | None = None
 ) -> Seq2Seq:
-    """A network with weights drawn from the run's seed, on `device` or else on the run's own."""
+    """Builds a network with random weights from the run's seed, on `device` or the run's own."""
     torch.manual_seed(config.seed)
     architecture = ModelConfig(
         **config.model.model_dump(),
@@ -29,7 +29,7 @@ def build_network(
 
 
 def describe(network: Seq2Seq) -> str:
-    """The network in one line."""
+    """Describes the network in one line."""
     config = network.config
     way = "bidirectional" if config.bidirectional else "one-way"
     return (
@@ -43,7 +43,7 @@ def describe(network: Seq2Seq) -> str:
 def checkpoint_config(
     config: TrainingConfig, network: Seq2Seq, tokenizers: TokenizerPair, store: TokenStore
 ) -> CheckpointConfig:
-    """config.json of what this run exports."""
+    """Returns the config of the checkpoint that this run exports."""
     source_rule, target_rule = normalizations(config.tokenizer, config.data.target_language)
     return CheckpointConfig(
         source_language=config.data.source_language,
@@ -61,10 +61,10 @@ def checkpoint_config(
 
 
 def _max_source_tokens(store: TokenStore) -> int:
-    """The longest source that is translated whole: half as long again as nearly all of training.
+    """Returns the longest source that is translated in one piece, longer ones are split.
 
-    Of much longer sentences the network has seen none; they do better in parts. Two sentences of
-    one line mostly pass this limit as well, and are then parted where they end.
+    1.5 times the length that 99.9 % of the training sources stay below: the network has seen no
+    much longer sentences and translates them better in parts.
     """
     step = max(1, len(store) // 1_000_000)
     longest = float(np.quantile(store.source_lengths[::step], 0.999))

@@ -1,7 +1,8 @@
-"""What a run says while it runs: a progress bar, plain lines, JSON lines and TensorBoard.
+"""Logs a run: log.jsonl, TensorBoard, a progress bar on a terminal, plain lines elsewhere.
 
-log.jsonl in the run folder is the record; the others show the same numbers. A resumed run drops
-the lines behind the state it resumes from, so the record reads like that of an unbroken run.
+All of them show the same numbers; log.jsonl in the run folder is the one to read by programs. A
+resumed run drops the lines after the state it resumes from, so its log equals that of an unbroken
+run.
 """
 
 import json
@@ -22,12 +23,12 @@ LOG = "log.jsonl"
 
 
 class Journal:
-    """One run's record, opened for appending; use it in a `with` statement."""
+    """The log of one run, open for appending; use it in a `with` statement."""
 
     def __init__(self, run: Path, *, total_steps: int, resumed_step: int, console: Console) -> None:
         self._console = console
         self._path = run / LOG
-        _drop_lines_behind(self._path, resumed_step)
+        _drop_lines_after(self._path, resumed_step)
         self._file = self._path.open("a", encoding="utf-8", newline="\n")
         self._board = _open_board(run / "tensorboard", resumed_step)
         self._progress = Progress(
@@ -60,11 +61,11 @@ class Journal:
             self._board.close()
 
     def say(self, message: str) -> None:
-        """A line for people only."""
+        """Prints a line; log.jsonl does not get it."""
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def training(self, step: int, epoch: int, remaining_s: float, **numbers: float) -> None:
-        """Numbers of the updates since the last call; units are in their names."""
+        """Logs the numbers of the updates since the last call; their names hold the units."""
         self._record("training", step, epoch, {**numbers, "remaining_s": round(remaining_s, 1)})
         state = (
             f"epoch {epoch + 1}  loss {numbers['loss']:.3f}{self._dev}  "
@@ -77,7 +78,7 @@ class Journal:
             self.say(f"step {step}  {state}  {waiting}  about {_duration(remaining_s)} left")
 
     def validation(self, step: int, epoch: int, example: str, **numbers: float) -> None:
-        """Numbers on the dev split, and one translation to look at."""
+        """Logs the scores on the dev split, and prints one translation."""
         self._record("validation", step, epoch, numbers)
         self._dev = f"  dev BLEU {numbers['bleu']:.1f}"
         scores = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
@@ -95,7 +96,7 @@ class Journal:
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """Every line of a run's record; a last line cut short by a kill is left out."""
+    """Returns every line of a run's log; an incomplete last line is left out."""
     path = run / LOG
     if not path.is_file():
         return []
@@ -103,7 +104,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1]]
 
 
-def _drop_lines_behind(path: Path, step: int) -> None:
+def _drop_lines_after(path: Path, step: int) -> None:
     if path.is_file():
         kept = [line for line in read_log(path.parent) if line["step"] <= step]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -112,7 +113,7 @@ def _drop_lines_behind(path: Path, step: int) -> None:
 def _open_board(folder: Path, resumed_step: int) -> "SummaryWriter | None":
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # the `training` extra is not installed; log.jsonl holds the same
+    except ImportError:  # the `training` extra is not installed; log.jsonl has the same numbers
         return None
     return SummaryWriter(str(folder), purge_step=resumed_step + 1 if resumed_step else None)
 

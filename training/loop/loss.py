@@ -1,8 +1,8 @@
-"""Label-smoothed cross-entropy per target token, without ever holding all logits.
+"""Label-smoothed cross-entropy per target token, computed in chunks to save memory.
 
 The output layer is the widest of the network: for a batch of 4,000 tokens and 8,000 pieces the
-logits and their gradient would be 256 MB. They are made in chunks, and because the loss is a sum,
-each chunk's gradient is taken at once, while it is still in the processor's cache.
+logits and their gradient would take 256 MB. They are computed in chunks. Because the loss is a sum,
+the gradient of a chunk is computed at once, while its logits are still in the processor's cache.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ CHUNK_TOKENS = 256  # fastest of 64 to 2,048 on two CPU cores, 4,000 and 8,000 p
 
 @dataclass(frozen=True)
 class Loss:
-    """Sums over target tokens; divide by their number to compare batches."""
+    """Loss of a batch, summed over target tokens; divide by their number to compare batches."""
 
     smoothed: Float[Tensor, ""]  # what training minimises
     negative_log_prob: Float[Tensor, ""]  # natural log, without smoothing; no gradient
@@ -30,14 +30,17 @@ def cross_entropy(
     target_ids: Int[Tensor, " tokens"],
     label_smoothing: float,
 ) -> Loss:
-    """(1 - s) * -log p(target) + s * mean over all pieces of -log p (Szegedy et al., 2016)."""
+    """Returns the label-smoothed loss, s being label_smoothing.
+
+    (1 - s) * -log p(target) + s * mean over all pieces of -log p: Szegedy et al. (2016).
+    """
     smoothed, negative_log_prob = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         readouts,
         output.weight,
         output.bias,
         target_ids,
         label_smoothing,
-        torch.is_grad_enabled(),  # inside `forward` it never is
+        torch.is_grad_enabled(),  # always False inside `forward`
     )
     return Loss(smoothed, negative_log_prob)
 
@@ -70,11 +73,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 logits = functional.linear(inputs[chunk], matrix).float() + bias
                 log_normaliser = logits.logsumexp(dim=1, keepdim=True)
                 negatives = (log_normaliser - logits.gather(1, targets)).sum()
-                spread = (log_normaliser.squeeze(1) - logits.mean(dim=1)).sum()
+                uniform = (log_normaliser.squeeze(1) - logits.mean(dim=1)).sum()
                 negative += negatives
-                smoothed += (1 - label_smoothing) * negatives + label_smoothing * spread
+                smoothed += (1 - label_smoothing) * negatives + label_smoothing * uniform
                 if needs_gradient:
-                    # d loss / d logits = p - smoothed one-hot, in the place of the logits
+                    # d loss / d logits = p - smoothed one-hot; overwrites the logits
                     gradient = logits.sub_(log_normaliser).exp_()
                     gradient -= label_smoothing / weight.shape[0]
                     gradient.scatter_add_(

@@ -1,4 +1,4 @@
-"""Optimizer, learning rate and averaged weights."""
+"""Builds the optimizer, computes the learning rate, averages the weights."""
 
 import math
 
@@ -9,7 +9,7 @@ from training.config import OptimizationConfig
 
 
 def build_optimizer(network: nn.Module, config: OptimizationConfig) -> torch.optim.Optimizer:
-    """Adam (Kingma and Ba, 2015) or AdamW (Loshchilov and Hutter, 2019), fused."""
+    """Builds Adam (Kingma and Ba, 2015) or AdamW (Loshchilov and Hutter, 2019), fused."""
     betas = (0.9, config.beta2)
     if config.optimizer == "adam":
         return torch.optim.Adam(
@@ -25,10 +25,10 @@ def build_optimizer(network: nn.Module, config: OptimizationConfig) -> torch.opt
 
 
 def learning_rate(config: OptimizationConfig, step: int, plateau_cuts: int) -> float:
-    """For update `step`, counted from 1: linear warm-up, then the schedule.
+    """Returns the learning rate of update `step`, counted from 1.
 
-    inverse_sqrt falls with the square root of the step (Vaswani et al., 2017); plateau is cut by
-    its factor each time the dev score stops rising.
+    After a linear warm-up, inverse_sqrt falls with the square root of the step (Vaswani et al.,
+    2017), and plateau is multiplied by its factor each time the dev score stops rising.
     """
     warmup = max(config.warmup_steps, 1)
     if step < warmup:
@@ -43,7 +43,7 @@ def learning_rate(config: OptimizationConfig, step: int, plateau_cuts: int) -> f
 class AveragedWeights:
     """Exponential moving average of the parameters (Polyak and Juditsky, 1992).
 
-    Early on the average is over the few updates there were: its decay starts at 2 / 11 and grows.
+    The decay starts at 2 / 11 and grows, so that early averages are over few updates.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -53,7 +53,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Takes in the weights after update `step`."""
+        """Adds the weights after update `step` to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.averages, [p.detach() for p in self.parameters], 1 - decay)
 
@@ -61,16 +61,16 @@ class AveragedWeights:
     def swap(self) -> None:
         """Exchanges averages and weights; a second call undoes the first."""
         for average, parameter in zip(self.averages, self.parameters, strict=True):
-            kept = parameter.detach().clone()
+            weights = parameter.detach().clone()
             parameter.copy_(average)
-            average.copy_(kept)
+            average.copy_(weights)
 
     def state(self) -> dict[str, Tensor]:
-        """The averages, by place."""
-        return {f"{place}": average for place, average in enumerate(self.averages)}
+        """Returns the averages by their index."""
+        return {f"{index}": average for index, average in enumerate(self.averages)}
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state` gave."""
-        for place, average in enumerate(self.averages):
-            average.copy_(state[f"{place}"])
+        """Restores the averages that `state` returned."""
+        for index, average in enumerate(self.averages):
+            average.copy_(state[f"{index}"])

@@ -1,65 +1,65 @@
-"""What the next updates learn from, made ready by a thread while the device computes this one."""
+"""Reads the batches of the next updates in a thread while the device computes the current one."""
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.config import TrainingConfig
+from training.config import ResolvedConfig
 from training.data.token_store import TokenStore
 from training.loop.batching import PairBatch, epoch_batches, read_batch
 from training.loop.distributed import World
-from training.loop.state import Place
+from training.loop.state import RunProgress
 
-# Few shapes, of the sizes that a GPU's matrix units take. On a CPU the padding costs more than a
-# tenth of the speed and gains nothing.
+# Lengths are padded to a multiple of this: few shapes, of sizes that suit a GPU's matrix units. On
+# a CPU the padding costs more than a tenth of the speed and gains nothing.
 GPU_LENGTHS = 8
-DEPTH = 4  # updates made ready; one is enough unless some take much longer to read than others
+DEPTH = 4  # updates read ahead; more than one because reading times differ
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Portion:
-    """What one update learns from; all but `batches` is the same for every worker."""
+    """The data of one update; all fields but `batches` are the same for every worker."""
 
     batches: list[PairBatch]  # this worker's rows; may be empty
     target_tokens: int  # of all workers' rows, EOS counted
-    num_batches: int  # of the epoch that are used up; 0 where a run stopped behind the last one
+    num_batches: int  # of the epoch, over all workers; 0 if a run resumes after the last one
     ends_epoch: bool
 
 
-def batches_of(config: TrainingConfig, store: TokenStore, epoch: int) -> list[NDArray[np.int64]]:
-    """The pair numbers of every batch of an epoch."""
+def batches_of(config: ResolvedConfig, store: TokenStore, epoch: int) -> list[NDArray[np.int64]]:
+    """Returns the pair numbers of every batch of an epoch."""
     batch_tokens = config.optimization.batch_tokens
-    assert isinstance(batch_tokens, int)  # filled in by resolve.py
     return epoch_batches(store, batch_tokens=batch_tokens, seed=config.seed, epoch=epoch)
 
 
 def portions(
-    config: TrainingConfig,
+    config: ResolvedConfig,
     store: TokenStore,
-    place: Place,
+    progress: RunProgress,
     *,
     world: World,
     device: torch.device,
 ) -> Generator[Portion]:
-    """From a place in the data on, epoch after epoch; ends behind the last epoch, if there is one.
+    """Yields the data of each update, from `progress` to the end of the last epoch.
 
-    The next portions, and the order of the next epoch, are made by a thread of their own. Close
-    the iterator to end it.
+    A thread reads the next portions and computes the order of the next epoch. Close the iterator to
+    end the thread.
     """
-    return read_ahead(_portions(config, store, place.epoch, place.batch, world, device), DEPTH)
+    return read_ahead(
+        _portions(config, store, progress.epoch, progress.batch, world, device), DEPTH
+    )
 
 
 def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item]:
-    """The same items, up to `depth` of them made before they are asked for, by one thread."""
+    """Yields the same items; one thread makes up to `depth` of them in advance."""
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
         try:
             made = deque(pool.submit(next, items, None) for _ in range(depth))
@@ -67,27 +67,24 @@ def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item]:
                 made.append(pool.submit(next, items, None))
                 yield item
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # only the one under way is waited for
+            pool.shutdown(wait=False, cancel_futures=True)  # the block's end awaits the running one
 
 
 def _portions(
-    config: TrainingConfig,
+    config: ResolvedConfig,
     store: TokenStore,
     epoch: int,
     batch: int,
     world: World,
     device: torch.device,
 ) -> Iterator[Portion]:
-    max_epochs = config.optimization.max_epochs
-    for number in count(epoch):
-        yield from _epoch_portions(config, store, number, batch, world, device)
-        batch = 0
-        if max_epochs is not None and number + 1 >= max_epochs:
-            return
+    yield from _epoch_portions(config, store, epoch, batch, world, device)
+    for later_epoch in range(epoch + 1, config.optimization.max_epochs):
+        yield from _epoch_portions(config, store, later_epoch, 0, world, device)
 
 
 def _epoch_portions(
-    config: TrainingConfig,
+    config: ResolvedConfig,
     store: TokenStore,
     epoch: int,
     batch: int,

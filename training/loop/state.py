@@ -1,7 +1,8 @@
-"""What a run needs to go on exactly: one safetensors file, numbers and JSON, replaced atomically.
+"""Saves and loads run states: all that training needs to resume exactly, in one safetensors file.
 
-`last` holds everything; a `best` file holds weights to export. The JSON lies in the file's own
-metadata, so tensors and place in the data can never be of two different moments.
+The `last` state holds weights, optimizer, averages, random state and progress. A `best` state holds
+weights to export. The progress is JSON in the metadata of the same file, so that it always belongs
+to the tensors. Files are replaced atomically.
 """
 
 import json
@@ -21,10 +22,12 @@ from training.loop.optimization import AveragedWeights
 FORMAT_VERSION = 1
 LAST = "last.safetensors"
 
+_PROGRESS_KEY = "place"  # in files of format version 1
+
 
 @dataclass
 class BestState:
-    """One kept state: its file, and how it did on the dev split."""
+    """A kept state: its file and its score on the dev split."""
 
     file: str
     step: int
@@ -32,8 +35,8 @@ class BestState:
 
 
 @dataclass
-class Place:
-    """Where a run stands; everything here is saved and taken up again."""
+class RunProgress:
+    """Progress of a run: saved with every state and restored on resume."""
 
     step: int = 0  # updates made
     epoch: int = 0  # counted from 0
@@ -54,9 +57,9 @@ def save_run_state(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     averages: AveragedWeights | None,
-    place: Place,
+    progress: RunProgress,
 ) -> None:
-    """Writes all of it, whole or not at all."""
+    """Writes a run state, whole or not at all."""
     tensors = {f"network/{name}": t for name, t in _parameters(network).items()}
     for index, parameter in enumerate(_optimized(optimizer)):
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -67,7 +70,7 @@ def save_run_state(
     device = next(network.parameters()).device
     if device.type == "cuda":
         tensors["random/cuda"] = torch.cuda.get_rng_state(device)
-    _save(path, tensors, {"place": asdict(place)})
+    _save(path, tensors, {_PROGRESS_KEY: asdict(progress)})
 
 
 def load_run_state(
@@ -76,10 +79,13 @@ def load_run_state(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     averages: AveragedWeights | None,
-) -> Place:
-    """Puts everything back into its place; RunError when the file is not of this run."""
+) -> RunProgress:
+    """Restores network, optimizer, averages and random state from a file; returns the progress.
+
+    Raises RunError when the file does not fit this run.
+    """
     tensors, content = _load(path)
-    place = _place(path, content)
+    progress = _progress(path, content)
     try:
         with torch.no_grad():
             for name, parameter in _parameters(network).items():
@@ -87,8 +93,8 @@ def load_run_state(
         for index, parameter in enumerate(_optimized(optimizer)):
             prefix = f"optimizer/{index}/"
             state = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-            # Fused Adam keeps its count of steps beside the moments, where the parameter is; a
-            # copy, since what was loaded is a view of the file.
+            # Fused Adam keeps its step count beside the moments, on the device of the parameter.
+            # A copy, because the loaded tensor is a view of the file.
             optimizer.state[parameter] = {
                 key: t.to(parameter.device, copy=True) for key, t in state.items()
             }
@@ -102,41 +108,41 @@ def load_run_state(
         if device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random/cuda"], device)
     except (KeyError, RuntimeError) as error:
-        raise RunError(f"{path} does not belong to this run's configuration: {error}") from None
-    return place
+        raise RunError(f"run state {path} does not fit the config of this run: {error}") from None
+    return progress
 
 
-def load_run_state_place(path: Path) -> Place:
-    """Where a run stands, without its tensors."""
-    return _place(path, _content(path))
+def load_progress(path: Path) -> RunProgress:
+    """Reads the progress of a run state without its tensors."""
+    return _progress(path, _content(path))
 
 
-def save_weights(path: Path, network: torch.nn.Module, place: Place, score: float) -> None:
-    """The weights alone, to be exported."""
+def save_weights(path: Path, network: torch.nn.Module, progress: RunProgress, score: float) -> None:
+    """Writes a state that holds only weights, for export."""
     tensors = {f"network/{name}": t for name, t in _parameters(network).items()}
-    _save(path, tensors, {"step": place.step, "score": score})
+    _save(path, tensors, {"step": progress.step, "score": score})
 
 
 def load_weights_file(path: Path) -> dict[str, Tensor]:
-    """The network's weights by name, from a best or last state."""
+    """Returns the network's weights by name, from a best or last state."""
     tensors, _ = _load(path)
     prefix = "network/"
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
-def place_to_json(place: Place) -> str:
-    """A place as text, to be sent."""
-    return json.dumps(asdict(place))
+def progress_to_json(progress: RunProgress) -> str:
+    """Encodes progress as JSON text, to send it to other workers."""
+    return json.dumps(asdict(progress))
 
 
-def place_from_json(text: str) -> Place:
-    """The place that `place_to_json` made a text of."""
+def progress_from_json(text: str) -> RunProgress:
+    """Decodes the text that `progress_to_json` returned."""
     content = json.loads(text)
-    return Place(**{**content, "best": [BestState(**state) for state in content["best"]]})
+    return RunProgress(**{**content, "best": [BestState(**state) for state in content["best"]]})
 
 
 def _parameters(network: torch.nn.Module) -> dict[str, Tensor]:
-    """Tied ones once, under their first name."""
+    """Returns all parameters by name; tied ones once, under their first name."""
     return {name: p.detach() for name, p in network.named_parameters()}
 
 
@@ -150,15 +156,17 @@ def _save(path: Path, tensors: dict[str, Tensor], content: dict[str, Any]) -> No
     with replaced_file(path) as temporary:
         try:
             save_file(on_cpu, temporary, metadata=metadata)
-        except SafetensorError as error:  # its way to say that the disk is full
+        except SafetensorError as error:  # raised when the disk is full
             raise RunError(f"{path} cannot be written: {error}") from None
 
 
-def _place(path: Path, content: dict[str, Any]) -> Place:
+def _progress(path: Path, content: dict[str, Any]) -> RunProgress:
     try:
-        return place_from_json(json.dumps(content["place"]))
+        return progress_from_json(json.dumps(content[_PROGRESS_KEY]))
     except (KeyError, TypeError) as error:
-        raise RunError(f"{path} does not say where its run stands: {error}") from None
+        raise RunError(
+            f"run state {path} holds no valid progress: {error}; start a new run"
+        ) from None
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -170,7 +178,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """The JSON part of a state."""
+    """Returns the JSON part of a state."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -1,8 +1,7 @@
-"""A network under training: one update of its weights, and what is kept of them.
+"""Trainer: updates the weights of a network, saves and restores it, keeps its best states.
 
-When to update, validate, save and stop is the loop's affair (`loop.py`). Everything that changes is
-in the run state (`state.py`), so a run that is killed at any moment goes on from its last state
-to the weights that an unbroken run would have reached.
+`loop.py` decides when to update, validate, save and stop. Everything that changes is in the run
+state (`state.py`), so a killed and resumed run reaches the same weights as an unbroken one.
 """
 
 import math
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from model.network.seq2seq import Seq2Seq
 from model.text.tokenizer import PAD
-from training.config import OptimizationConfig, TrainingConfig
+from training.config import OptimizationConfig, ResolvedConfig
 from training.errors import DivergenceError, RunError
 from training.loop.batching import PairBatch
 from training.loop.distributed import ALONE, World
@@ -26,10 +25,10 @@ from training.loop.optimization import AveragedWeights, build_optimizer, learnin
 from training.loop.state import (
     LAST,
     BestState,
-    Place,
+    RunProgress,
     load_run_state,
-    place_from_json,
-    place_to_json,
+    progress_from_json,
+    progress_to_json,
     save_run_state,
     save_weights,
 )
@@ -37,7 +36,7 @@ from training.loop.state import (
 
 @dataclass(frozen=True)
 class Update:
-    """One update of the weights, in sums over its target tokens, those of all workers."""
+    """Result of one update of the weights: sums over the target tokens of all workers."""
 
     smoothed_loss: float
     negative_log_prob: float
@@ -46,12 +45,12 @@ class Update:
 
 
 class Trainer:
-    """A network on its way: weights, optimizer, averages and place, which are saved together."""
+    """Trains a network; weights, optimizer, averages and progress are saved together."""
 
     def __init__(
         self,
         network: Seq2Seq,
-        config: TrainingConfig,
+        config: ResolvedConfig,
         states: Path,
         *,
         world: World = ALONE,
@@ -63,13 +62,13 @@ class Trainer:
         self.optimizer = build_optimizer(network, config.optimization)
         decay = config.optimization.ema_decay
         self.averages = AveragedWeights(network, decay) if decay else None
-        self.place = Place()
+        self.progress = RunProgress()
         self.device = next(network.parameters()).device
         self.dtype = training_dtype(config.optimization, self.device)
 
     def resume(self) -> None:
-        """Takes up the last run state."""
-        self.place = load_run_state(
+        """Restores the last run state."""
+        self.progress = load_run_state(
             self.states / LAST,
             network=self.network,
             optimizer=self.optimizer,
@@ -77,9 +76,9 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Writes the last run state, if this is the writer.
+        """Writes the last run state, if this worker is the writer.
 
-        DivergenceError, and the old one stays, if it is no good.
+        Raises DivergenceError, and keeps the state on disk, if a weight is not finite.
         """
         if not self.world.is_writer:
             return
@@ -90,39 +89,42 @@ class Trainer:
             network=self.network,
             optimizer=self.optimizer,
             averages=self.averages,
-            place=self.place,
+            progress=self.progress,
         )
 
     def agree_on_start(self) -> None:
-        """Before the first update: every worker has the writer's weights and its place."""
-        own_step = self.place.step
-        self.take_writers_place()
-        if self.world.any(own_step != self.place.step):
+        """Gives every worker the writer's weights and progress; call it before the first update."""
+        own_step = self.progress.step
+        self.copy_writers_progress()
+        if self.world.any_worker(own_step != self.progress.step):
             raise RunError(
-                f"the workers do not see the same run states in {self.states}; a run on several "
+                f"the workers loaded different run states from {self.states}; a run on several "
                 f"machines needs a folder that all of them share"
             )
-        self.world.spread_weights(list(self.network.parameters()))
+        self.world.broadcast_weights(list(self.network.parameters()))
 
-    def take_writers_place(self) -> None:
-        """After the writer alone has judged and counted: its place becomes every worker's."""
+    def copy_writers_progress(self) -> None:
+        """Copies the writer's progress to every worker; call it after a validation."""
         if self.world.size > 1:
-            self.place = place_from_json(self.world.spread(place_to_json(self.place)))
+            self.progress = progress_from_json(
+                self.world.broadcast_text(progress_to_json(self.progress))
+            )
 
     def update(self, batches: Sequence[PairBatch], target_tokens: int | None = None) -> Update:
-        """One step of the optimizer on the gradient summed over `batches`.
+        """Makes one optimizer step on the gradient summed over `batches`.
 
-        The gradient is divided by the number of target tokens in all of them, so accumulating
-        over several batches equals one large batch. A gradient that is not finite changes nothing.
-        With several workers `batches` are this one's share, possibly none, of `target_tokens`.
+        The gradient is divided by the number of target tokens in all batches, so accumulating over
+        several batches equals one large batch. A gradient that is not finite changes no weight.
+        With several workers, `batches` is this worker's share, possibly empty, and `target_tokens`
+        counts the tokens of all workers.
         """
         config = self.config.optimization
         self.network.train()
         if target_tokens is None:
             target_tokens = sum(batch.num_target_tokens for batch in batches)
         if self.world.size > 1:
-            # Masks of its own for each worker, and the same ones after a resume.
-            torch.manual_seed(self.world.seed(self.config.seed, self.place.step))
+            # Each worker draws its own dropout masks, the same ones again after a resume.
+            torch.manual_seed(self.world.seed(self.config.seed, self.progress.step))
         sums = torch.zeros(2, device=self.device)  # smoothed loss, negative log-probability
         for batch in batches:
             batch = batch.to(self.device)
@@ -138,44 +140,44 @@ class Trainer:
             (loss.smoothed / target_tokens).backward()
             sums += torch.stack([loss.smoothed.detach(), loss.negative_log_prob])
         if self.world.size > 1:
-            sums = self._add_up(sums)
+            sums = self._all_reduce_gradients(sums)
         gradient_norm = torch.nn.utils.clip_grad_norm_(
             self.network.parameters(), config.clip_norm, foreach=True
         )
-        # The only moment of an update at which the program waits for a GPU.
+        # The only point in an update where the program waits for the GPU.
         smoothed, negative, norm = torch.cat([sums, gradient_norm.reshape(1)]).tolist()
         if math.isfinite(norm) and math.isfinite(smoothed):
-            rate = learning_rate(config, self.place.step + 1, self.place.plateau_cuts)
+            rate = learning_rate(config, self.progress.step + 1, self.progress.plateau_cuts)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
             if self.averages is not None:
-                self.averages.update(self.place.step + 1)
+                self.averages.update(self.progress.step + 1)
         self.optimizer.zero_grad(set_to_none=True)
         return Update(smoothed, negative, target_tokens, norm)
 
-    def _add_up(self, sums: Tensor) -> Tensor:
-        """Gradients and sums become those of all workers."""
+    def _all_reduce_gradients(self, sums: Tensor) -> Tensor:
+        """Sums the gradients (in place) and `sums` (returned) over all workers."""
         parameters = list(self.network.parameters())
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-        sums, *gradients = self.world.add_up([sums, *gradients])
+        sums, *gradients = self.world.all_reduce([sums, *gradients])
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         return sums
 
     def divergence(self) -> DivergenceError:
-        """What to raise when the weights or the loss are no numbers."""
+        """Makes the error for weights or a loss that are not finite."""
         config = self.config.optimization
         return DivergenceError(
-            f"the loss is not a number at step {self.place.step}: the gradient exploded. The last "
-            f"good run state is kept. Lower optimization.learning_rate (now "
+            f"the loss is not a number at step {self.progress.step}: the gradient exploded. The "
+            f"last good run state was kept. Lower optimization.learning_rate (now "
             f"{config.learning_rate:g}) or optimization.clip_norm (now {config.clip_norm:g}), then "
             f"resume or start again"
         )
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the network computes with its averaged weights."""
+        """Makes the network compute with its averaged weights inside the block."""
         if self.averages is None:
             yield
             return
@@ -186,35 +188,36 @@ class Trainer:
             self.averages.swap()
 
     def judge(self, score: float) -> bool:
-        """Keeps the state if it is among the best; True when the run should stop."""
-        place, config = self.place, self.config
-        best_so_far = place.best[0].score if place.best else -math.inf
-        # Before the first right word BLEU stays at 0: that is no lack of progress yet.
+        """Keeps the state if it is among the best; returns whether the run should stop."""
+        progress, config = self.progress, self.config
+        best_so_far = progress.best[0].score if progress.best else -math.inf
+        # BLEU is 0 until the first correct word; that does not count against patience.
         improved = score > best_so_far or score == best_so_far == 0.0
-        kept = len(place.best) < config.validation.keep_best or score > place.best[-1].score
+        kept = len(progress.best) < config.validation.keep_best or score > progress.best[-1].score
         if kept:
-            file = f"best-{place.step:08d}.safetensors"
-            save_weights(self.states / file, self.network, place, score)
-            place.best = sorted(
-                [*place.best, BestState(file, place.step, score)], key=lambda best: -best.score
+            file = f"best-{progress.step:08d}.safetensors"
+            save_weights(self.states / file, self.network, progress, score)
+            progress.best = sorted(
+                [*progress.best, BestState(file, progress.step, score)],
+                key=lambda best: -best.score,
             )[: config.validation.keep_best]
-        place.since_best = 0 if improved else place.since_best + 1
-        place.plateau_wait = 0 if improved else place.plateau_wait + 1
-        if place.plateau_wait > config.optimization.plateau_patience:
-            place.plateau_cuts += 1
-            place.plateau_wait = 0
-        return place.since_best >= config.validation.patience
+        progress.since_best = 0 if improved else progress.since_best + 1
+        progress.plateau_wait = 0 if improved else progress.plateau_wait + 1
+        if progress.plateau_wait > config.optimization.plateau_patience:
+            progress.plateau_cuts += 1
+            progress.plateau_wait = 0
+        return progress.since_best >= config.validation.patience
 
     def drop_old_states(self) -> None:
-        """Removes states no longer among the best; only after `save` named the new ones."""
-        named = {best.file for best in self.place.best}
+        """Removes state files that are no longer among the best; call it after `save`."""
+        named = {best.file for best in self.progress.best}
         for path in self.states.glob("best-*.safetensors"):
             if path.name not in named:
                 path.unlink()
 
 
 def training_dtype(config: OptimizationConfig, device: torch.device) -> torch.dtype:
-    """bf16 where the device multiplies faster in it, measured once; the weights stay fp32."""
+    """Returns the number format of products: bf16 where the device multiplies faster in it."""
     if config.precision == "fp32":
         return torch.float32
     if config.precision == "bf16":

@@ -1,4 +1,4 @@
-"""How good the network is on the dev split: loss, and greedy translations scored."""
+"""Scores the network on the dev split: its loss, and BLEU and chrF of greedy translations."""
 
 import math
 import time
@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 import torch
 
 from model.checkpoint import Checkpoint
-from model.decoding.beam_search import SearchConfig
+from model.decoding.search_config import SearchConfig
 from model.translator import Translator
+from training.config import DevMetric
 from training.data.readers import Pair
 from training.evaluation.metrics import bleu, chrf, translate_all
 from training.loop.batching import PairBatch, collate
@@ -28,18 +29,28 @@ class DevScores:
     seconds: float
     example: str  # one source and its translation
 
+    def score(self, metric: DevMetric) -> float:
+        """Returns the score that training maximises; for the loss, its negative."""
+        match metric:
+            case "bleu":
+                return self.bleu
+            case "chrf":
+                return self.chrf
+            case "loss":
+                return -self.nll
+
     def numbers(self) -> dict[str, float]:
-        """What is logged."""
+        """Returns the scores to log, by name."""
         return {name: value for name, value in asdict(self).items() if name != "example"}
 
 
 class Validator:
-    """The dev split, ready to be scored again and again."""
+    """Scores a network on the dev split at every call."""
 
     def __init__(
         self, checkpoint: Checkpoint, pairs: Sequence[Pair], *, max_sentences: int
     ) -> None:
-        """`checkpoint` holds the network under training; its weights are read at every call."""
+        """Tokenizes and batches dev once; `checkpoint` holds the network under training."""
         self._checkpoint = checkpoint
         self._pairs = list(pairs[:max_sentences])
         tokenizers = checkpoint.tokenizers
@@ -56,11 +67,11 @@ class Validator:
         self._calls = 0
 
     def __call__(self) -> DevScores:
-        """Loss over all of dev, scores over its first `max_sentences`."""
+        """Returns the loss over all of dev and the scores over its first `max_sentences` pairs."""
         start = time.monotonic()
         self._checkpoint.network.eval()
         nll = self._loss()
-        if not math.isfinite(nll):  # the weights exploded: there is nothing to translate with
+        if not math.isfinite(nll):  # the weights exploded, so translating makes no sense
             return DevScores(nll, bleu=0.0, chrf=0.0, seconds=time.monotonic() - start, example="")
         translator = Translator(self._checkpoint)
         sources = [pair.source for pair in self._pairs]

@@ -1,7 +1,7 @@
-"""Prepared pairs -> a lexical shortlist: which target pieces go with which source pieces.
+"""Learns a lexical shortlist from prepared pairs: likely target pieces of each source piece.
 
-IBM model 1 (Brown et al., 1993): the probability that a source piece stands behind a target piece
-depends on the two alone, and a few rounds of expectation maximisation over the pairs find it.
+Uses IBM model 1 (Brown et al., 1993): p(target piece | source piece) is estimated from the pairs by
+a few rounds of expectation maximisation.
 """
 
 import numpy as np
@@ -15,14 +15,14 @@ from training.data.token_store import TokenStore
 CANDIDATES = 24  # target pieces kept for every source piece
 FREQUENT = 96  # target pieces that every sentence may use
 _ROUNDS = 4
-_MAX_LINKS = 20_000_000  # pieces of one pair taken two by two, over all pairs read: 1 GB of memory
-_NOTHING = PAD  # stands for the source of target pieces that translate nothing
+_MAX_LINKS = 20_000_000  # source pieces x target pieces, summed over pairs; takes 1 GB of memory
+_NOTHING = PAD  # the source of target pieces that translate no source piece
 
 
 def learn_shortlist(
     store: TokenStore, *, source_vocab_size: int, target_vocab_size: int, joint: bool, seed: int
 ) -> Shortlist:
-    """Learns from all pairs, or from a sample when there are very many.
+    """Learns a shortlist from all pairs, or from a sample if there are very many.
 
     With a joint vocabulary a source piece may also be copied.
     """
@@ -46,14 +46,14 @@ def learn_shortlist(
 
 
 class _Links:
-    """Every source piece of a pair with every target piece of it, as flat arrays."""
+    """All combinations of a source piece and a target piece of the same pair, as flat arrays."""
 
     def __init__(
         self, keys: NDArray[np.int64], targets: NDArray[np.int64], target_counts: NDArray[np.int64]
     ) -> None:
-        # (source piece, target piece) as one number, each kind once; and the kind of every link
+        # Distinct (source piece, target piece), each as one number; and its index for every link.
         self.pairs, self.kinds = np.unique(keys, return_inverse=True)
-        self.targets = targets  # which piece of the text each link leads to
+        self.targets = targets  # position of each link's target piece in the text
         self.target_counts = target_counts  # by target piece
 
     @classmethod
@@ -66,8 +66,8 @@ class _Links:
             source = np.append(store.source(pair), _NOTHING).astype(np.int64)
             target = store.target(pair).astype(np.int64)
             keys.append((source[:, None] * target_vocab_size + target).ravel())
-            places = np.arange(num_targets, num_targets + len(target))
-            targets.append(np.tile(places, len(source)))
+            positions = np.arange(num_targets, num_targets + len(target))
+            targets.append(np.tile(positions, len(source)))
             np.add.at(target_counts, target, 1)
             num_targets += len(target)
             num_links += len(source) * len(target)
@@ -79,7 +79,7 @@ class _Links:
 def _model_1(
     links: _Links, source_ids: NDArray[np.int64], source_vocab_size: int
 ) -> NDArray[np.float64]:
-    """p(target piece | source piece) of every kind of link."""
+    """Estimates p(target piece | source piece) of every distinct link."""
     probabilities = np.ones(len(links.pairs))
     for _ in range(_ROUNDS):
         shares = probabilities[links.kinds]

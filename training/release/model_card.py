@@ -1,4 +1,4 @@
-"""The model card: what a checkpoint is, where it came from, how good it is, how to use it."""
+"""Writes the model card of a checkpoint: use, scores, data, network and limits."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from model.checkpoint import CheckpointConfig
 
 
 def write_card(name: str, config: CheckpointConfig, metrics: dict[str, Any]) -> str:
-    """README.md of a checkpoint, in Markdown."""
+    """Returns the README.md of a checkpoint, in Markdown."""
     pair = f"{config.source_language} → {config.target_language}"
     sections = [
         f"# {name}: {pair}\n\nA recurrent translation model made with Dragoman.",
@@ -43,7 +43,7 @@ def _scores(metrics: dict[str, Any]) -> str:
         for metric, key in (("BLEU", "bleu"), ("chrF", "chrf"), ("TER", "ter"))
     ]
     if not rows:
-        return "## Scores\n\nNone: the run kept no dev or test split."
+        return "## Scores\n\nNone: the run had no dev or test split."
     search = next(metrics[split]["search"] for split in ("test", "dev") if split in metrics)
     settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in search.items())
     header = ["| split | metric | score | sacreBLEU signature |", "|---|---|---:|---|"]
@@ -51,7 +51,7 @@ def _scores(metrics: dict[str, Any]) -> str:
 
 
 def _cell(text: str) -> str:
-    """For a table: there a bar ends the cell even inside code."""
+    """Escapes bars, which end a table cell even inside code."""
     return text.replace("|", "\\|")
 
 

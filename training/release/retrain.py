@@ -1,7 +1,7 @@
-"""Goes on from a checkpoint with new pairs, then says whether the result is better.
+"""`dragoman retrain`: trains a checkpoint further on new pairs and compares old and new.
 
-The network, the tokenizer and the settings are the checkpoint's own; the learning rate is lower and
-the epochs are fewer. Old and new are compared on pairs held out of the new text.
+Network, tokenizer and settings are those of the checkpoint, with a lower learning rate and fewer
+epochs. Old and new checkpoint are compared on pairs held out of the new text.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from model.errors import CheckpointError, ConfigError
 from model.system.atomic_files import write_json
 from model.translator import Translator
 from training.config import TokenizerConfig, TrainingConfig, load_config
-from training.data.prepared import open_prepared
+from training.data.prepared_corpus import open_corpus
 from training.evaluation.metrics import Comparison, compare, translate_all
 from training.loop.distributed import this_worker
 from training.release.export import export
@@ -22,7 +22,7 @@ from training.run.folder import RunFolder
 from training.run.pipeline import Parent, train
 
 CANDIDATE = "checkpoint"  # inside the run
-LEARNING_RATE_FACTOR = 0.3  # of the checkpoint's own: enough to learn, too little to forget at once
+LEARNING_RATE_FACTOR = 0.3  # of the checkpoint's own; a higher rate forgets more of the old text
 MAX_EPOCHS, PATIENCE, WARMUP_STEPS = 10, 3, 100
 
 
@@ -38,8 +38,8 @@ def retrain(
 ) -> Comparison | None:
     """Trains in `run`, exports to RUN/checkpoint and compares it with `checkpoint`.
 
-    None when no test pairs could be held out, and from workers beside the first. Raises what
-    `train` raises.
+    Returns None if no test pairs were held out, and in workers other than the writer. Raises the
+    errors of `train`.
     """
     console = console or Console(stderr=True)
     loaded = load_checkpoint(checkpoint)
@@ -52,7 +52,7 @@ def retrain(
     export(run, run / CANDIDATE, parent_shortlist=loaded.shortlist, console=console)
 
     folder = RunFolder(run)
-    corpus = open_prepared(folder.data, config.data, tokenizer=None, report=lambda message: None)
+    corpus = open_corpus(folder.data, config.data, tokenizer=None, report=lambda message: None)
     if not corpus.test_pairs:
         return None
     sources = [pair.source for pair in corpus.test_pairs]
@@ -75,11 +75,11 @@ def retrain(
             **comparison.to_json(),
         },
     )
-    verdict = "no better" if comparison.bleu.difference <= 0 else "better"
+    verdict = "not better" if comparison.bleu.difference <= 0 else "better"
     for line in (
         f"first: {checkpoint}, second: {run / CANDIDATE}, on {len(sources):,} new held-out pairs",
         *comparison.lines(),
-        f"by BLEU the retrained checkpoint is {verdict}; it lies in {run / CANDIDATE}. "
+        f"by BLEU the retrained checkpoint {run / CANDIDATE} is {verdict}. "
         f"Compare both on your old test set too: dragoman evaluate {checkpoint} {run / CANDIDATE} "
         f"--source OLD --reference OLD",
     ):
@@ -96,7 +96,8 @@ def _config(
         data = tables["data"]
     except (KeyError, TypeError):
         raise CheckpointError(
-            f"{checkpoint}/metrics.json does not say how it was trained, so training cannot go on"
+            f"{checkpoint}/metrics.json holds no training config, so the checkpoint cannot be "
+            f"retrained; train a new one"
         ) from None
     tables["data"] = {
         **data,
@@ -111,9 +112,9 @@ def _config(
         "max_steps": None,
         "precision": "auto",
     }
-    # Once an epoch: the parent's plan was for a corpus of another size.
+    # Validate once per epoch: the parent's interval was for a corpus of another size.
     tables["validation"] = {**tables["validation"], "patience": PATIENCE, "every_steps": None}
-    tables["threads"] = None  # with precision, found out anew: this may be another machine
+    tables["threads"] = None  # like precision, chosen again: this may be another machine
     tokenizer = TokenizerConfig.model_validate(tables.get("tokenizer", {}))
     config = load_config(None, data=Path.cwd(), inline=tables, overrides=overrides)
     if config.tokenizer != tokenizer:

@@ -1,1 +1,1 @@
-"""One training run from its config to its scores."""
+"""Runs a training: config, folder, pipeline, dry run, curves."""

@@ -1,4 +1,4 @@
-"""The run's curves as a picture."""
+"""Draws the curves of a run: loss and dev scores."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ PICTURE = "curves.png"
 
 
 def draw_curves(run: Path) -> Path | None:
-    """Loss and dev scores against updates, as curves.png; None when there is nothing to draw."""
-    # Figure and Agg directly: no window system is looked for, and no global state is touched.
+    """Draws loss and dev scores into curves.png; returns None if there is nothing to draw."""
+    # Figure and Agg directly: pyplot would look for a window system and keep global state.
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError:  # the `training` extra is not installed; log.jsonl holds the numbers
+    except ImportError:  # the `training` extra is not installed; log.jsonl has the numbers
         return None
 
     lines = read_log(run)

@@ -1,4 +1,4 @@
-"""What a run would take, found out without starting it."""
+"""`dragoman train --dry-run`: forecasts time and memory of a run without starting it."""
 
 import resource
 import tempfile
@@ -17,20 +17,20 @@ from training.loop.build_network import build_network, describe
 from training.loop.distributed import this_worker
 from training.loop.read_ahead import batches_of
 from training.loop.trainer import Trainer
-from training.run.pipeline import prepare_corpus
+from training.run.pipeline import prepare_for_run
 from training.run.resolve import resolve
 
-TRIAL_UPDATES = 8  # to measure speed and memory
+TRIAL_UPDATES = 8  # measured for speed and memory
 
 
 def dry_run(asked: TrainingConfig, console: Console | None = None) -> None:
-    """Reads, cleans, counts and builds, then tells what a run would take; leaves nothing behind."""
+    """Prepares the corpus, makes a few updates, prints time and memory; leaves no files behind."""
     if this_worker().size > 1:
         raise ConfigError("--dry-run measures a single worker; start it without torchrun")
     console = console or Console(stderr=True)
     resolve_device(asked.device)
     with tempfile.TemporaryDirectory(prefix="dragoman-dry-run-") as scratch:
-        corpus = prepare_corpus(asked, Path(scratch) / "data", console, None, again=False)
+        corpus = prepare_for_run(asked, Path(scratch) / "data", console, None)
         config = resolve(asked, None, corpus)
         network = build_network(config, corpus.tokenizers)
         trainer = Trainer(network, config, Path(scratch))
@@ -52,7 +52,7 @@ def dry_run(asked: TrainingConfig, console: Console | None = None) -> None:
             f"{len(batches):,} batches of {config.optimization.batch_tokens:,} tokens with padding "
             f"and {epoch_tokens:,} target tokens an epoch; about "
             f"{speed:,.0f} tokens/s on this machine: {minutes:.1f} min an epoch, at most "
-            f"{minutes * (config.optimization.max_epochs or 1):.0f} min for "
+            f"{minutes * config.optimization.max_epochs:.0f} min for "
             f"{config.optimization.max_epochs} epochs (validation aside; it often stops earlier)\n"
             f"memory: {_peak_mib(network):,.0f} MiB at the peak of {len(trial)} trial updates",
             markup=False,

@@ -1,7 +1,7 @@
-"""The whole road of a run: config -> corpus -> tokenizer -> network -> training -> scores.
+"""Runs a training from config to scores: corpus, tokenizer, network, training loop.
 
-With several workers (`distributed.py`) the first one walks it all; the others join it where the
-corpus is prepared and the config complete, to train.
+With several workers (`training/loop/distributed.py`) the writer runs all steps. The others wait
+until the corpus is prepared and the config is complete, then train with it.
 """
 
 import tempfile
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,14 +19,14 @@ from rich.console import Console
 from model.checkpoint import Checkpoint, load_weights
 from model.errors import ConfigError
 from model.text.tokenizer import TokenizerPair
-from training.config import TrainingConfig
+from training.config import ResolvedConfig, TrainingConfig
 from training.data.fit_tokenizer import fit_tokenizers
-from training.data.prepare import prepare
-from training.data.prepared import PreparedCorpus, open_prepared
+from training.data.prepare import prepare_corpus
+from training.data.prepared_corpus import PreparedCorpus, open_corpus
 from training.data.token_store import TokenStore
 from training.errors import RunError
 from training.loop.build_network import build_network, checkpoint_config, describe
-from training.loop.distributed import World, joined, this_worker
+from training.loop.distributed import World, process_group, this_worker
 from training.loop.journal import Journal
 from training.loop.loop import stopped_by_signals, train_loop
 from training.loop.read_ahead import batches_of
@@ -35,19 +36,18 @@ from training.run.curves import draw_curves
 from training.run.folder import RunFolder, first_difference
 from training.run.resolve import resolve
 
-SHARED_FOLDER_S = 90.0  # until a network file system shows what another machine wrote
-
+SHARED_FOLDER_S = 90.0  # a network file system may show another machine's files this late
 
 TextsOf = Callable[[], Iterator[str]]
 
 
-class Interrupted(Exception):  # not an error: the run was asked to stop
-    """The run was stopped by a signal and can be resumed."""
+class RunInterrupted(Exception):  # no DragomanError: stopping was asked for
+    """Raised after a signal stopped the run; its state was saved, so it can be resumed."""
 
 
 @dataclass(frozen=True)
 class Parent:
-    """A checkpoint to go on from, instead of new tokenizers and random weights."""
+    """A checkpoint to retrain: its tokenizers and weights replace new ones."""
 
     name: str
     version: str
@@ -63,30 +63,30 @@ def train(
     console: Console | None = None,
     parent: Parent | None = None,
 ) -> None:
-    """Runs, or resumes, the whole pipeline in the folder `run`.
+    """Runs or resumes the whole pipeline in the folder `run`.
 
-    On resume `asked` may be None: the recorded config is taken. Raises Interrupted when a signal
-    stopped it after saving, and DragomanError for what cannot work.
+    On resume `asked` may be None; then the recorded config is used. Raises RunInterrupted when a
+    signal stopped the run after it was saved, and DragomanError for wrong input or settings.
     """
     console = console or Console(stderr=True)
     world = this_worker()
     folder = RunFolder(run)
     parent_name = f"{parent.name} {parent.version}" if parent else None
     asked = _check_start(asked, folder, resume, parent_name)
-    device = world.device(asked.device)  # one that is not there shows before the corpus is read
+    device = world.device(asked.device)  # a missing device is found before the corpus is read
     lock = folder.locked() if world.is_writer else nullcontext()
-    with joined(world, device) as world, lock:
+    with process_group(world, device) as world, lock:
         if world.is_writer:
             corpus, resolved = _start(asked, folder, parent, parent_name, console, world)
-            world.spread(resolved.model_dump_json())
+            world.broadcast_text(resolved.model_dump_json())
         else:
-            resolved = TrainingConfig.model_validate_json(world.spread(""))
+            resolved = ResolvedConfig.model_validate_json(world.broadcast_text(""))
             corpus = _open_started(resolved, folder, parent, world)
         torch.set_num_threads(resolved.threads or 1)
         with stopped_by_signals() as stop:
             finished = _train_network(resolved, corpus, folder, parent, world, stop, console)
     if not finished:
-        raise Interrupted
+        raise RunInterrupted
 
 
 def _start(
@@ -96,42 +96,51 @@ def _start(
     parent_name: str | None,
     console: Console,
     world: World,
-) -> tuple[PreparedCorpus, TrainingConfig]:
-    """Prepares the corpus or opens it again, completes the config and records it."""
-    recorded = folder.read_config("resolved") if folder.started else None
-    corpus = prepare_corpus(asked, folder.data, console, parent, again=recorded is not None)
+) -> tuple[PreparedCorpus, ResolvedConfig]:
+    """Prepares the corpus or opens the prepared one, completes the config and records it."""
+    recorded = folder.resolved_config() if folder.started else None
+    if recorded is None:
+        corpus = prepare_for_run(asked, folder.data, console, parent)
+    else:
+        tokenizer = None if parent else asked.tokenizer
+        corpus = open_corpus(
+            folder.data, asked.data, tokenizer=tokenizer, report=partial(_print, console)
+        )
     resolved = resolve(asked, recorded, corpus, world)
-    # Only now: a start that failed for a wrong file can be tried again as it was.
+    # Recorded last, so that a start that failed for a wrong file can be repeated unchanged.
     folder.write_config(asked, resolved, parent_name)
     return corpus, resolved
 
 
 def _open_started(
-    config: TrainingConfig, folder: RunFolder, parent: Parent | None, world: World
+    config: ResolvedConfig, folder: RunFolder, parent: Parent | None, world: World
 ) -> PreparedCorpus:
-    """What the writer prepared, for another worker."""
+    """Opens, in another worker, the corpus that the writer prepared."""
     end = time.monotonic() + SHARED_FOLDER_S
     while not folder.started:
         if time.monotonic() > end:
             raise RunError(
-                f"worker {world.rank + 1} finds no {folder.path} on its machine; a run on several "
-                f"machines needs a folder that all of them share"
+                f"worker {world.rank + 1} found no run in {folder.path} within "
+                f"{SHARED_FOLDER_S:.0f} s; a run on several machines needs a folder that all of "
+                f"them share"
             )
         time.sleep(0.2)
     recorded = None if parent else config.tokenizer
-    return open_prepared(folder.data, config.data, tokenizer=recorded, report=lambda message: None)
+    return open_corpus(folder.data, config.data, tokenizer=recorded, report=lambda message: None)
 
 
 def _check_start(
     asked: TrainingConfig | None, folder: RunFolder, resume: bool, parent_name: str | None
 ) -> TrainingConfig:
     if folder.foreign:
-        raise RunError(f"{folder.path} holds something else than a run; name another with --run")
+        raise RunError(
+            f"{folder.path} holds files that no training run wrote; name another folder with --run"
+        )
     if not resume:
         if folder.started:
-            folder.read_config("asked")  # refuses a config.json that is not of a run
+            folder.asked_config()  # refuses a config.json that is not of a run
             raise RunError(
-                f"{folder.path} already holds a run; add --resume to go on with it, "
+                f"{folder.path} already holds a run; add --resume to continue it, "
                 f"or name another folder with --run"
             )
         if asked is None:
@@ -139,12 +148,11 @@ def _check_start(
         return asked
     if not folder.started:
         raise RunError(f"there is no run to resume in {folder.path}; leave out --resume")
-    before = folder.read_config("asked")
-    assert before is not None  # config.json always has it
+    before = folder.asked_config()
     if folder.parent() != parent_name:
         raise RunError(
-            f"{folder.path} goes on from {folder.parent() or 'no checkpoint'}, not from "
-            f"{parent_name or 'none'}; resume it with the command that started it"
+            f"the run in {folder.path} started from checkpoint {folder.parent() or 'none'}, not "
+            f"from {parent_name or 'none'}; resume it with the command that started it"
         )
     if asked is None:
         return before
@@ -153,17 +161,11 @@ def _check_start(
     return asked
 
 
-def prepare_corpus(
-    config: TrainingConfig, folder: Path, console: Console, parent: Parent | None, *, again: bool
+def prepare_for_run(
+    config: TrainingConfig, folder: Path, console: Console, parent: Parent | None
 ) -> PreparedCorpus:
-    """Reads, cleans and tokenizes into `folder`, or opens what is there `again`."""
-
-    def say(message: str) -> None:
-        console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-    recorded = None if parent else config.tokenizer
-    if again:
-        return open_prepared(folder, config.data, tokenizer=recorded, report=say)
+    """Prepares the corpus of a run in `folder`, with new tokenizers or those of the parent."""
+    report = partial(_print, console)
 
     def fit(source_texts: TextsOf, target_texts: TextsOf) -> TokenizerPair:
         if parent is not None:
@@ -177,14 +179,19 @@ def prepare_corpus(
                 target_language=config.data.target_language,
                 folder=Path(scratch),
                 seed=config.seed,
-                report=say,
+                report=report,
             )
 
-    return prepare(config.data, tokenizer=recorded, folder=folder, fit=fit, report=say)
+    tokenizer = None if parent else config.tokenizer
+    return prepare_corpus(config.data, tokenizer=tokenizer, folder=folder, fit=fit, report=report)
+
+
+def _print(console: Console, message: str) -> None:
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def _train_network(
-    config: TrainingConfig,
+    config: ResolvedConfig,
     corpus: PreparedCorpus,
     folder: RunFolder,
     parent: Parent | None,
@@ -192,24 +199,24 @@ def _train_network(
     stop: threading.Event,
     console: Console,
 ) -> bool:
-    """Whether an end was reached; False when training was asked to stop before."""
+    """Trains until a limit is reached (True) or a signal stops it (False)."""
     network = build_network(config, corpus.tokenizers, world.device(config.device))
     if parent is not None:
         try:
             load_weights(network, parent.weights)
         except ValueError as error:
             raise ConfigError(
-                f"{parent.name} has another architecture than the run asks for: {error}; leave "
-                f"the settings of model as they are"
+                f"checkpoint {parent.name} has another architecture than the run: {error}; leave "
+                f"out the settings of model"
             ) from None
     trainer = Trainer(network, config, folder.states, world=world)
     if folder.has_state:
         trainer.resume()
     trainer.agree_on_start()
-    _reopen_if_given_more(trainer, config)
+    _continue_within_new_limits(trainer, config)
     if not world.is_writer:
         train_loop(trainer, corpus.train, journal=None, validate=None, stop=stop, total_steps=0)
-        return bool(trainer.place.finished)
+        return bool(trainer.progress.finished)
     in_memory = Checkpoint(
         name=folder.path.name,
         version="training",
@@ -222,7 +229,7 @@ def _train_network(
     validate = Validator(in_memory, corpus.dev_pairs, max_sentences=config.validation.max_sentences)
     total_steps = _total_steps(config, corpus.train)
     with Journal(
-        folder.path, total_steps=total_steps, resumed_step=trainer.place.step, console=console
+        folder.path, total_steps=total_steps, resumed_step=trainer.progress.step, console=console
     ) as journal:
         journal.say(describe(network))
         workers = f"{world.size} workers, " if world.size > 1 else ""
@@ -240,24 +247,24 @@ def _train_network(
             total_steps=total_steps,
         )
         draw_curves(folder.path)
-        if trainer.place.finished:
+        if trainer.progress.finished:
             journal.say(
-                f"finished after {trainer.place.step:,} updates and "
-                f"{trainer.place.seconds / 60:.1f} min: {trainer.place.finished}"
+                f"finished after {trainer.progress.step:,} updates and "
+                f"{trainer.progress.seconds / 60:.1f} min: {trainer.progress.finished}"
             )
-    return bool(trainer.place.finished)
+    return bool(trainer.progress.finished)
 
 
-def _reopen_if_given_more(trainer: Trainer, config: TrainingConfig) -> None:
-    """A finished run that is resumed with wider limits goes on."""
-    place, limits = trainer.place, config.optimization
-    epochs_left = limits.max_epochs is None or place.epoch < limits.max_epochs
-    steps_left = limits.max_steps is None or place.step < limits.max_steps
-    if epochs_left and steps_left and place.since_best < config.validation.patience:
-        place.finished = ""
+def _continue_within_new_limits(trainer: Trainer, config: ResolvedConfig) -> None:
+    """Lets a finished run continue if it was resumed with higher limits."""
+    progress, limits = trainer.progress, config.optimization
+    epochs_left = progress.epoch < limits.max_epochs
+    steps_left = limits.max_steps is None or progress.step < limits.max_steps
+    if epochs_left and steps_left and progress.since_best < config.validation.patience:
+        progress.finished = ""
 
 
-def _total_steps(config: TrainingConfig, store: TokenStore) -> int:
+def _total_steps(config: ResolvedConfig, store: TokenStore) -> int:
     per_epoch = -(-len(batches_of(config, store, epoch=0)) // config.optimization.accumulate)
-    steps = per_epoch * (config.optimization.max_epochs or 1)
+    steps = per_epoch * config.optimization.max_epochs
     return min(steps, config.optimization.max_steps or steps)

@@ -1,4 +1,4 @@
-"""Lists of languages: what stands in them, in whose language, and whether the client has them."""
+"""Lists of languages: their entries, the language of the names, and caching by the client."""
 
 import hashlib
 import json
@@ -33,19 +33,17 @@ def all_languages(
 
 
 def in_scope(groups: dict[str, Any], scope: str | None) -> dict[str, Any]:
-    """Those of the groups that a client asks for; all if it asks for none."""
+    """The groups that a client asks for; all groups if it asks for none."""
     if scope is None:
         return groups
     names = [name.strip().lower() for name in scope.split(",")]
     if not set(names) <= groups.keys():
-        raise InvalidRequest(
-            f"scope names what there is not; there are: {', '.join(groups)}", field="scope"
-        )
+        raise InvalidRequest(f"scope has an unknown value; use: {', '.join(groups)}", field="scope")
     return {name: group for name, group in groups.items() if name in names}
 
 
 def unless_known(request: Request, content: dict[str, Any]) -> Response:
-    """The answer, or only its status where the client has the same one, or wants no other."""
+    """The answer; only its status where the client has the same answer, or accepts no other."""
     body = json.dumps(content, ensure_ascii=False).encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
     headers = {"ETag": etag, "Vary": "Accept-Language"}

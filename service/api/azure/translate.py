@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import Request
 
 from service.api.multilingual import Interpretation, MultilingualTranslator, Order
-from service.errors import RequestTooLarge
 from service.text.markup import plain_document, tagged_document
 
 USAGE = "X-Metered-Usage"  # characters translated, times the languages they went into
@@ -15,7 +14,7 @@ USAGE = "X-Metered-Usage"  # characters translated, times the languages they wen
 
 @dataclass(frozen=True)
 class Kind:
-    """What texts have in common that can be translated together."""
+    """The options of texts that can be translated together."""
 
     source: str | None
     target: str
@@ -31,13 +30,7 @@ async def interpret(
     name_of: Callable[[int], str],
 ) -> list[list[Interpretation]]:
     """For each text, one interpretation for each of its kinds."""
-    # Tags go to no model and so to no limit there, but come back once for each target.
-    limit = multilingual.translation_service.settings.max_body_bytes
-    if usage(texts, kinds) > limit:
-        raise RequestTooLarge(
-            f"all texts times their targets have more than {limit} characters (max_body_bytes); "
-            "send fewer targets at once"
-        )
+    multilingual.translation_service.limits.check_answer(usage(texts, kinds))
     wanted: dict[Kind, dict[int, None]] = {}  # as sets that keep their order
     for index, of_text in enumerate(kinds):
         for kind in of_text:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
+from service.api.azure.dialect import AZURE, VERSION, VERSION_2026
 from service.api.azure.fields import (
     General,
     ProfanityAction,
@@ -14,9 +15,8 @@ from service.api.azure.fields import (
 )
 from service.api.azure.languages import all_languages, in_scope, unless_known
 from service.api.azure.translate import USAGE, Kind, interpret, translated, usage
-from service.api.azure.version_route import VERSION, VersionRoute
+from service.api.azure.version_route import VersionRoute
 from service.api.multilingual import MultilingualTranslator
-from service.protocol.dialects import AZURE
 from service.protocol.fields import Fields, LanguageCode, read_query
 from service.protocol.openapi import documented_query
 from service.protocol.validation import validated
@@ -67,12 +67,12 @@ class TranslateBody(Fields):
 
 class _Route(VersionRoute):
     dialect = AZURE
-    version = "2026-06-06"
+    version = VERSION_2026
 
 
 def router_2026(multilingual: MultilingualTranslator) -> APIRouter:
     router = APIRouter(route_class=_Route)
-    max_texts = multilingual.translation_service.settings.max_texts
+    limits = multilingual.translation_service.limits
 
     @router.post(
         "/translate", summary="Translate (2026-06-06)", openapi_extra=documented_query(_Query)
@@ -84,7 +84,7 @@ def router_2026(multilingual: MultilingualTranslator) -> APIRouter:
 
         In this version the code of an error is a string.
         """
-        validated(_Query, read_query(request, max_texts))
+        validated(_Query, read_query(request, limits))
         kinds = [
             [
                 Kind(item.language, target.language, item.textType == "html")
@@ -113,7 +113,7 @@ def router_2026(multilingual: MultilingualTranslator) -> APIRouter:
     )
     async def languages(request: Request) -> Response:
         """Answers all languages with their names, in the language of `Accept-Language`."""
-        query = validated(LanguagesQuery, read_query(request, max_texts))
+        query = validated(LanguagesQuery, read_query(request, limits))
         listed = all_languages(multilingual, request)
         groups = {
             "translation": {

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import AliasChoices, BeforeValidator, Field
 
+from service.api.azure.dialect import AZURE_3, VERSION, VERSION_3
 from service.api.azure.fields import (
     General,
     Off,
@@ -15,9 +16,8 @@ from service.api.azure.fields import (
 )
 from service.api.azure.languages import all_languages, in_scope, unless_known
 from service.api.azure.translate import USAGE, Kind, interpret, translated, usage
-from service.api.azure.version_route import VERSION, VersionRoute
+from service.api.azure.version_route import VersionRoute
 from service.api.multilingual import MultilingualTranslator
-from service.protocol.dialects import AZURE_3
 from service.protocol.fields import Fields, LanguageCode, read_query
 from service.protocol.openapi import documented_query
 from service.protocol.validation import validated
@@ -69,19 +69,19 @@ Texts = Annotated[list[InputText], Body(min_length=1)]
 
 class _Route(VersionRoute):
     dialect = AZURE_3
-    version = "3.0"
+    version = VERSION_3
 
 
 def router_3(multilingual: MultilingualTranslator) -> APIRouter:
     router = APIRouter(route_class=_Route)
-    max_texts = multilingual.translation_service.settings.max_texts
+    limits = multilingual.translation_service.limits
 
     @router.post(
         "/translate", summary="Translate (3.0)", openapi_extra=documented_query(TranslateQuery)
     )
     async def translate(request: Request, response: Response, body: Texts) -> list[dict[str, Any]]:
         """Answers as Azure does, also at `/translate?api-version=3.0`."""
-        query = validated(TranslateQuery, read_query(request, max_texts))
+        query = validated(TranslateQuery, read_query(request, limits))
         texts = [item.text for item in body]
         kinds = [
             [
@@ -102,7 +102,7 @@ def router_3(multilingual: MultilingualTranslator) -> APIRouter:
     )
     async def detect(request: Request, body: Texts) -> list[dict[str, Any]]:
         """Answers the languages that each text may be in, likeliest first."""
-        validated(_Query, read_query(request, max_texts))
+        validated(_Query, read_query(request, limits))
         texts = [item.text for item in body]
         guesses = await multilingual.detect(request, texts, lambda index: f"body[{index}]")
         return [
@@ -117,7 +117,7 @@ def router_3(multilingual: MultilingualTranslator) -> APIRouter:
     )
     async def languages(request: Request) -> Response:
         """Answers all languages with their names, in the language of `Accept-Language`."""
-        query = validated(LanguagesQuery, read_query(request, max_texts))
+        query = validated(LanguagesQuery, read_query(request, limits))
         groups = {
             "translation": all_languages(multilingual, request),
             "transliteration": {},

@@ -1,19 +1,17 @@
-"""Routes that speak one version of Azure's API."""
+"""Routes of one version of Azure's API."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 from fastapi import Request, Response
 
+from service.api.azure.dialect import VERSION, VERSION_3, VERSION_2026
+from service.api.routes import DialectRoute, StrictRoute
 from service.errors import InvalidRequest
-from service.protocol.dialects import DialectRoute
-from service.protocol.strict_json import StrictRoute
-
-VERSION = "api-version"
 
 
 class VersionRoute(StrictRoute, DialectRoute):
-    """A route of one version; a client that wants another is told so before all else."""
+    """A route of one version; refuses a request for another version before its body is parsed."""
 
     version: ClassVar[str]
 
@@ -23,7 +21,8 @@ class VersionRoute(StrictRoute, DialectRoute):
         async def handle(request: Request) -> Response:
             if request.query_params.get(VERSION, self.version) != self.version:
                 raise InvalidRequest(
-                    "this api-version is not supported; there are 3.0 and 2026-06-06",
+                    "this api-version is not supported; the service supports "
+                    f"{VERSION_3} and {VERSION_2026}",
                     field=VERSION,
                 )
             return await handler(request)

@@ -1,13 +1,13 @@
-"""Networks to search in, engines for them, and what they find."""
+"""Networks, engines and requests for tests of the search."""
 
 import random
 from typing import Any
 
 import torch
 
-from model.decoding.beam_search import Hypothesis, SearchConfig
 from model.decoding.engine import Engine
-from model.decoding.request import Request
+from model.decoding.request import SegmentRequest
+from model.decoding.search_config import Hypothesis, SearchConfig
 from model.inference.packed_network import PackedNetwork
 from model.inference.products import ProductPrecision
 from model.inference.shortlist import Shortlist
@@ -28,7 +28,7 @@ NETWORKS: list[dict[str, Any]] = [
 
 
 def network_of(choices: dict[str, Any], *, wide: bool = False) -> Seq2Seq:
-    """Random weights; ends now and then, so that lengths differ. `wide`: sizes as in earnest."""
+    """Returns a network of random weights with outputs of different lengths. wide: usual sizes."""
     sizes = {"embedding_size": 24, "encoder_hidden": 32, "decoder_hidden": 64, "attention_size": 32}
     if wide:
         sizes = dict.fromkeys(sizes, 256) | {"encoder_hidden": 128}
@@ -48,9 +48,9 @@ def source(randomly: random.Random, longest: int = 20, vocab: int = VOCAB) -> li
     return [randomly.randrange(EOS + 1, vocab) for _ in range(randomly.randint(1, longest))]
 
 
-def run(engine: Engine, requests: list[Request]) -> dict[int, tuple[Hypothesis, ...]]:
+def run(engine: Engine, requests: list[SegmentRequest]) -> dict[int, tuple[Hypothesis, ...]]:
     for request in requests:
-        engine.admit(request)
+        engine.submit(request)
     found = {}
     while not engine.idle:
         found.update({done.request_id: done.hypotheses for done in engine.step()})
@@ -63,12 +63,12 @@ def engine_of(network: Seq2Seq, precision: ProductPrecision = "fp32", **limits: 
 
 
 def translate(network: Seq2Seq, source_ids: list[int], **settings: Any) -> tuple[Hypothesis, ...]:
-    request = Request(7, source_ids, SearchConfig(**settings), attention=True)
+    request = SegmentRequest(7, source_ids, SearchConfig(**settings), attention=True)
     return run(engine_of(network), [request])[7]
 
 
 def some_shortlist(vocab: int) -> Shortlist:
-    """Half of the vocabulary for every source piece, and a little for all."""
+    """Returns a shortlist: half of the vocabulary per source piece, and a few pieces for all."""
     generator = torch.Generator().manual_seed(0)
     by_source = torch.randint(4, vocab, (vocab, 6), generator=generator, dtype=torch.int32)
     return Shortlist(by_source, torch.arange(4, 9, dtype=torch.int32))

@@ -1,4 +1,4 @@
-"""The slow obvious versions: a network that is a table, beam search over lists, all there is."""
+"""Slow obvious versions: a network that is a table, beam search over lists, exhaustive search."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.decoding.beam_search import SearchConfig
+from model.decoding.search_config import SearchConfig
 from model.inference.output_layer import Narrowing
 from model.inference.packed_network import PackedStep
 from model.network.attention import EncodedSource
@@ -22,7 +22,7 @@ NUM_CODES = 997
 
 
 class TableNetwork(Seq2Seq):
-    """Logits looked up by a hash of the source and of all pieces so far: exact, nothing learnt."""
+    """A network whose logits are looked up by a hash of the source and all pieces so far."""
 
     def __init__(self, vocab_size: int, *, seed: int = 0, end_bias: float = 0.0) -> None:
         super().__init__(
@@ -100,7 +100,7 @@ class Candidate:
 def slow_beam_search(
     network: TableNetwork, source_ids: Sequence[int], config: SearchConfig
 ) -> list[Candidate]:
-    """One sentence, one list of candidates a step, sorted; the rules of beam_search.py."""
+    """Searches one sentence by the rules of beam_search.py, sorting all candidates of a step."""
     src_len = len(source_ids) + 1
     live = [Candidate((), 0.0, False)]
     ended: list[Candidate] = []
@@ -132,7 +132,7 @@ def slow_beam_search(
 def every_translation(
     network: TableNetwork, source_ids: Sequence[int], vocab_size: int, max_length: int
 ) -> list[Candidate]:
-    """All sequences that end within `max_length` pieces, EOS included."""
+    """Returns all sequences that end within `max_length` pieces, EOS included."""
     found = []
     for length in range(max_length):
         for pieces in itertools.product(range(EOS + 1, vocab_size), repeat=length):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from model.config import SearchDefaults
-from model.decoding.beam_search import SearchConfig, SearchState, advance, length_penalty
+from model.decoding.beam_search import SearchState, advance
+from model.decoding.search_config import SearchConfig, length_penalty
 from model.errors import ConfigError
 from model.text.tokenizer import BOS, EOS, PAD, UNK
 
@@ -15,7 +16,7 @@ VOCAB = C + 1
 
 
 def logits(*rows: dict[int, float]) -> torch.Tensor:
-    """Natural logs of probabilities; what is left out shares the rest evenly."""
+    """Returns natural logs of probabilities; pieces that are not given share the rest evenly."""
     table = []
     for row in rows:
         rest = (1 - sum(row.values())) / (VOCAB - len(row))

@@ -1,4 +1,4 @@
-"""The engine against slow obvious searches, and what a request may ask of it."""
+"""The engine compared with slow obvious searches, and the settings of requests."""
 
 import random
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from model.decoding.beam_search import SearchConfig
 from model.decoding.engine import Engine
 from model.decoding.forced_scoring import score_targets
-from model.decoding.request import Request
+from model.decoding.request import SegmentRequest
+from model.decoding.search_config import SearchConfig
 from model.errors import CheckpointError, InputError
+from model.inference.packed_network import PackedNetwork
 from model.inference.shortlist import Shortlist
 from model.network.batch import SourceBatch
 from model.text.tokenizer import BOS, EOS
@@ -64,7 +65,7 @@ def test_equals_the_slow_beam_search(seed: int) -> None:
             max_length_ratio=randomly.choice([1.0, 3.0]),
             max_length_extra=randomly.choice([0, 4]),
         )
-        requests.append(Request(request_id, source(randomly, 6, vocab=12), search))
+        requests.append(SegmentRequest(request_id, source(randomly, 6, vocab=12), search))
     found = run(engine_of(network, max_slots=5), requests)
     for request in requests:
         expected = slow_beam_search(network, request.source_ids, request.search)
@@ -103,7 +104,9 @@ def test_log_probs_are_those_of_teacher_forcing(choices: dict[str, Any]) -> None
         source_ids = source(randomly)
         for hypothesis in translate(network, source_ids, beam_size=4, n_best=4):
             assert sum(hypothesis.token_log_probs) == pytest.approx(hypothesis.log_prob, abs=1e-4)
-            (forced,) = score_targets(network, [(source_ids, hypothesis.token_ids)])
+            (forced,) = score_targets(
+                PackedNetwork(network, "fp32"), [(source_ids, hypothesis.token_ids)]
+            )
             if not hypothesis.finished:
                 forced = forced[:-1]
             assert hypothesis.token_log_probs == pytest.approx(forced, abs=1e-4)
@@ -133,13 +136,15 @@ def test_a_target_begins_with_its_prefix_and_is_scored_like_any(
 ) -> None:
     network = network_of({"cell": "gru"})
     source_ids, prefix = [7, 8, 9], [40, 41, 42]
-    request = Request(1, source_ids, SearchConfig(beam_size=3, n_best=3), prefix_ids=prefix)
+    request = SegmentRequest(1, source_ids, SearchConfig(beam_size=3, n_best=3), prefix_ids=prefix)
     found = run(engine_of(network, shortlist=shortlist), [request])[1]
     assert len({hypothesis.token_ids for hypothesis in found}) == 3
     for hypothesis in found:
         assert list(hypothesis.token_ids[:3]) == prefix
         if shortlist is None:
-            (forced,) = score_targets(network, [(source_ids, hypothesis.token_ids)])
+            (forced,) = score_targets(
+                PackedNetwork(network, "fp32"), [(source_ids, hypothesis.token_ids)]
+            )
             pieces = len(hypothesis.token_ids)
             assert hypothesis.token_log_probs[:pieces] == pytest.approx(forced[:pieces], abs=1e-4)
 
@@ -147,21 +152,21 @@ def test_a_target_begins_with_its_prefix_and_is_scored_like_any(
 def test_a_prefix_does_not_count_against_the_length_limit() -> None:
     network = TableNetwork(vocab_size=9, end_bias=-100.0)
     limits = SearchConfig(beam_size=1, max_length_ratio=0.0, max_length_extra=2)
-    found = run(Engine(network), [Request(1, [5], limits, prefix_ids=[4, 5, 6])])[1]
+    found = run(Engine(network), [SegmentRequest(1, [5], limits, prefix_ids=[4, 5, 6])])[1]
     assert len(found[0].token_ids) == 5
 
 
-def test_a_shortlist_leaves_out_what_it_does_not_name() -> None:
+def test_pieces_outside_the_shortlist_are_never_chosen() -> None:
     network = network_of({"cell": "gru"})
     nothing = torch.zeros(VOCAB, 1, dtype=torch.int32)
     shortlist = Shortlist(nothing, torch.tensor([20, 30], dtype=torch.int32))
-    request = Request(1, [7, 8], SearchConfig(beam_size=4, n_best=4))
+    request = SegmentRequest(1, [7, 8], SearchConfig(beam_size=4, n_best=4))
     for hypothesis in run(engine_of(network, shortlist=shortlist), [request])[1]:
         assert set(hypothesis.token_ids) <= {20, 30}
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_what_reaches_the_limit_is_marked(beam_size: int) -> None:
+def test_hypotheses_cut_at_the_limit_are_marked(beam_size: int) -> None:
     network = TableNetwork(vocab_size=9, end_bias=-100.0)
     found = translate(network, [5, 6], beam_size=beam_size, n_best=beam_size, max_length_ratio=2.0)
     assert len(found) == beam_size
@@ -188,14 +193,14 @@ def test_long_outputs_outgrow_the_first_columns() -> None:
 def test_sources_that_cannot_be_translated_are_refused() -> None:
     engine = Engine(TableNetwork(vocab_size=9), max_source_tokens=4)
     with pytest.raises(InputError, match="source has 5 tokens, the limit is 4"):
-        engine.admit(Request(1, [5] * 5, SearchConfig()))
+        engine.submit(SegmentRequest(1, [5] * 5, SearchConfig()))
     with pytest.raises(InputError, match="no tokens"):
-        engine.admit(Request(1, [], SearchConfig()))
+        engine.submit(SegmentRequest(1, [], SearchConfig()))
     assert engine.idle
 
 
-def test_a_network_of_nonsense_is_reported() -> None:
+def test_a_network_that_returns_nan_is_reported() -> None:
     network = TableNetwork(vocab_size=9)
     network.table.fill_(torch.nan)
-    with pytest.raises(CheckpointError, match="not numbers"):
+    with pytest.raises(CheckpointError, match="NaN"):
         translate(network, [5, 6])

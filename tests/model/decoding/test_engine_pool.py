@@ -1,8 +1,7 @@
-"""Several engines behind one face: the same results, nothing lost, errors told."""
+"""A pool of engines: the same results as one engine, no request lost, errors reported."""
 
 import dataclasses
 import gc
-import logging
 import os
 import random
 import threading
@@ -14,11 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from model.decoding.beam_search import SearchConfig
 from model.decoding.engine import Engine
-from model.decoding.engine_pool import EngineTeam
-from model.decoding.engine_process import EngineProcesses, Failure, work
-from model.decoding.request import Finished, Request
+from model.decoding.engine_pool import EnginePool
+from model.decoding.engine_process import (
+    EngineProcesses,
+    FailureReport,
+    start_engine_processes,
+    work,
+)
+from model.decoding.request import Finished, SegmentRequest
+from model.decoding.search_config import SearchConfig
 from model.errors import EngineFailure, InputError, NoEngine
 from model.translator import Translator
 from tests.model.decoding.reference_search import TableNetwork
@@ -34,37 +38,44 @@ def engine() -> Engine:
 
 
 class Threads(EngineProcesses):
-    """Stands for processes: engines' other ends are served by threads, whatever `serve` does."""
+    """Engine processes replaced by threads that run `serve`."""
 
-    ending = "was ended by a test"
+    exit_reason = "was ended by a test"
 
-    def __init__(self, serve: Callable[[Connection], None], failure: str | None = None) -> None:
-        """`failure`: what is said instead of loading; empty to end without a word."""
-        self.parent, self._loader = Pipe()
+    def __init__(
+        self, num_engines: int, serve: Callable[[Connection], None], failure: str | None = None
+    ) -> None:
+        """failure: message instead of loading; empty: exit without a message."""
+        self.num_engines = num_engines
+        self.loader, self._loader = Pipe()
         self._serve = serve
+        self._failure = failure
         self._ends: list[Connection] = []
         self._threads: list[threading.Thread] = []
         if failure:
-            self._loader.send(Failure(failure))
+            self._loader.send(FailureReport(failure))
         if failure is not None:
             self._loader.close()
 
-    def engine(self) -> Connection:
-        ours, theirs = Pipe()
-        self._ends.append(ours)
-        if self._loader.closed:  # what is asked lies unread in the socket
-            self._ends.append(theirs)
+    def restarted(self) -> "Threads":
+        return Threads(self.num_engines, self._serve, self._failure)
+
+    def fork_engine(self) -> Connection:
+        near_end, far_end = Pipe()
+        self._ends.append(near_end)
+        if self._loader.closed:  # nothing reads the request for an engine
+            self._ends.append(far_end)
         else:
-            self._threads.append(threading.Thread(target=self._run, args=(theirs,)))
+            self._threads.append(threading.Thread(target=self._run, args=(far_end,)))
             self._threads[-1].start()
-        return ours
+        return near_end
 
     def _run(self, connection: Connection) -> None:
         with connection:
             self._serve(connection)
 
     def close(self) -> None:
-        for connection in (self.parent, self._loader, *self._ends):
+        for connection in (self.loader, self._loader, *self._ends):
             connection.close()
         for thread in self._threads:
             thread.join(WAIT_S)
@@ -72,32 +83,28 @@ class Threads(EngineProcesses):
 
 
 @contextmanager
-def team_of(
-    count: int,
+def pool_of(
+    num_engines: int,
     make_engine: Callable[[], Engine] = engine,
     *,
-    own: Engine | None = None,
     serve: Callable[[Connection], None] | None = None,
     failure: str | None = None,
-) -> Iterator[EngineTeam]:
-    """`count` engines beside the caller's `own`."""
-    team = EngineTeam(
-        own,
-        lambda: Threads(serve or (lambda connection: work(connection, make_engine)), failure),
-        count,
-        max_slots=SLOTS,
-        max_source_tokens=LONGEST,
+) -> Iterator[EnginePool]:
+    """A pool whose engines run in threads."""
+    serve = serve or (lambda connection: work(connection, make_engine, exact=True))
+    pool = EnginePool(
+        Threads(num_engines, serve, failure), max_slots=SLOTS, max_source_tokens=LONGEST
     )
     try:
-        yield team
+        yield pool
     finally:
-        team.close()
+        pool.close()
 
 
-def requests(count: int) -> list[Request]:
+def requests(count: int) -> list[SegmentRequest]:
     randomly = random.Random(0)
     return [
-        Request(
+        SegmentRequest(
             number,
             [randomly.randrange(4, 30) for _ in range(randomly.randint(1, LONGEST))],
             SearchConfig(beam_size=randomly.choice([1, 4])),
@@ -106,132 +113,116 @@ def requests(count: int) -> list[Request]:
     ]
 
 
-def endless(number: int) -> Request:
-    return Request(number, [5], SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5))
+def endless(number: int) -> SegmentRequest:
+    return SegmentRequest(number, [5], SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5))
 
 
-def finish_into(found: set[int], team: EngineTeam) -> None:
-    while not team.idle:
-        found |= {each.request_id for each in team.step(timeout_s=WAIT_S)}
+def finish(engines: Engine | EnginePool) -> dict[int, Finished]:
+    results: dict[int, Finished] = {}
+    while not engines.idle:
+        finished = engines.step() if isinstance(engines, Engine) else engines.step(WAIT_S)
+        results.update({each.request_id: each for each in finished})
+    return results
 
 
-def finish(team: Engine | EngineTeam) -> dict[int, Finished]:
-    found: dict[int, Finished] = {}
-    while not team.idle:
-        found.update({each.request_id: each for each in team.step(timeout_s=WAIT_S)})
-    return found
-
-
-@pytest.mark.parametrize("has_own", [True, False])
-def test_a_team_finds_what_one_engine_finds(has_own: bool) -> None:
+def test_a_pool_finds_what_one_engine_finds() -> None:
     alone = engine()
-    with team_of(2, own=engine() if has_own else None) as team:
+    with pool_of(3) as pool:
         for request in requests(100):
-            alone.admit(request)
-            team.admit(request)
-        assert finish(team) == finish(alone)
-        assert team.num_waiting == 0
+            alone.submit(request)
+            pool.submit(request)
+        assert finish(pool) == finish(alone)
+        assert pool.num_waiting == 0
 
 
-def test_bulk_leaves_one_engine_to_the_others() -> None:
+def test_one_engine_takes_no_bulk_requests() -> None:
     engines: list[Engine] = []
 
     def noted() -> Engine:
         engines.append(engine())
         return engines[-1]
 
-    with team_of(2, noted) as team:
-        team.start()
+    with pool_of(2, noted) as pool:
+        pool.start()
         for number in range(100):
-            team.admit(dataclasses.replace(endless(number), bulk=True))
-        assert team.num_waiting == 0  # nobody waits for them
-        team.step(timeout_s=0.1)
-        team.admit(Request(100, [5, 6], SearchConfig(beam_size=1)))
-        assert [each.request_id for each in team.step(timeout_s=WAIT_S)] == [100]
-        assert sorted(each.num_under_way > 0 for each in engines) == [False, True]
+            pool.submit(dataclasses.replace(endless(number), bulk=True))
+        assert pool.num_waiting == 0  # bulk requests do not count
+        pool.step(timeout_s=0.1)
+        pool.submit(SegmentRequest(100, [5, 6], SearchConfig(beam_size=1)))
+        assert [each.request_id for each in pool.step(timeout_s=WAIT_S)] == [100]
+        assert sorted(not each.idle for each in engines) == [False, True]
         for number in range(100):
-            team.cancel(number)
-        assert team.idle
+            pool.cancel(number)
+        assert pool.idle
 
 
-@pytest.mark.parametrize("has_own", [True, False])
-def test_all_members_get_work(has_own: bool) -> None:
+def test_all_engines_get_work() -> None:
     used: set[int] = set()
 
     class Watched(Engine):
-        def admit(self, request: Request) -> None:
+        def submit(self, request: SegmentRequest) -> None:
             used.add(threading.get_ident())
-            super().admit(request)
+            super().submit(request)
 
     def watched() -> Engine:
         return Watched(TableNetwork(vocab_size=30, end_bias=1.0), max_slots=SLOTS)
 
-    with team_of(2, watched, own=watched() if has_own else None) as team:
+    with pool_of(3, watched) as pool:
         for request in requests(150):
-            team.admit(request)
-        finish(team)
-    assert len(used) == 2 + has_own
-
-
-def test_nobody_is_called_while_the_callers_engine_has_room() -> None:
-    def serve(_connection: Connection) -> None:
-        raise AssertionError("nobody was needed")
-
-    with team_of(2, own=engine(), serve=serve) as team:
-        for request in requests(SLOTS):
-            team.admit(request)
-        assert finish(team).keys() == set(range(SLOTS))
+            pool.submit(request)
+        finish(pool)
+    assert len(used) == 3
 
 
 def test_step_waits_no_longer_than_asked_and_can_be_woken() -> None:
-    with team_of(2) as team:
-        assert team.step() == []  # nothing under way
-        team.wake()
-        team.wake()
-        team.admit(endless(1))
+    with pool_of(2) as pool:
+        assert pool.step() == []  # nothing under way
+        pool.wake()
+        pool.wake()
+        pool.submit(endless(1))
         for _ in range(5):
-            assert team.step(timeout_s=0.01) == []
-        threading.Timer(0.05, team.wake).start()
-        assert team.step(timeout_s=60.0) == []
-        assert not team.idle
+            assert pool.step(timeout_s=0.01) == []
+        threading.Timer(0.05, pool.wake).start()
+        assert pool.step(timeout_s=60.0) == []
+        assert not pool.idle
 
 
-def test_a_bell_that_rings_already_does_not_hold_up_who_rings() -> None:
-    with team_of(1) as team:
+def test_waking_again_and_again_never_blocks() -> None:
+    with pool_of(1) as pool:
         for _ in range(100_000):
-            team.wake()
+            pool.wake()
 
 
-def test_a_cancelled_request_is_never_heard_of_again() -> None:
-    with team_of(2) as team:
-        for number in range(600):  # some of them still in line
-            team.admit(endless(number))
-        team.step(timeout_s=0.1)
+def test_a_cancelled_request_gives_no_result() -> None:
+    with pool_of(2) as pool:
+        for number in range(600):  # some of them still waiting
+            pool.submit(endless(number))
+        pool.step(timeout_s=0.1)
         for number in range(600):
-            team.cancel(number)
-        team.cancel(777)  # nobody's
-        assert team.idle
-        assert team.num_waiting == 0
+            pool.cancel(number)
+        pool.cancel(777)  # unknown
+        assert pool.idle
+        assert pool.num_waiting == 0
         # The slots are free again.
         for request in requests(8):
-            team.admit(request)
-        assert finish(team).keys() == set(range(8))
+            pool.submit(request)
+        assert finish(pool).keys() == set(range(8))
 
 
-def test_sources_that_cannot_be_translated_are_refused_at_once() -> None:
-    with team_of(1) as team:
+def test_sources_that_cannot_be_translated_are_refused() -> None:
+    with pool_of(1) as pool:
         with pytest.raises(InputError, match="no tokens"):
-            team.admit(Request(1, [], SearchConfig()))
+            pool.submit(SegmentRequest(1, [], SearchConfig()))
         with pytest.raises(InputError, match=f"the limit is {LONGEST}"):
-            team.admit(Request(1, [5] * (LONGEST + 1), SearchConfig()))
-        assert team.idle
+            pool.submit(SegmentRequest(1, [5] * (LONGEST + 1), SearchConfig()))
+        assert pool.idle
 
 
-def test_an_error_in_an_engine_reaches_the_caller_and_the_team_goes_on(
+def test_an_error_in_an_engine_reaches_the_caller_and_the_pool_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     class Fragile(Engine):
-        def step(self, timeout_s: float | None = None) -> list[Finished]:
+        def step(self) -> list[Finished]:
             if 13 in self._waiting:
                 raise RuntimeError("thirteen")
             return super().step()
@@ -239,119 +230,109 @@ def test_an_error_in_an_engine_reaches_the_caller_and_the_team_goes_on(
     def fragile() -> Engine:
         return Fragile(TableNetwork(vocab_size=30, end_bias=1.0), max_slots=SLOTS)
 
-    with team_of(2, fragile) as team:
-        team.admit(Request(13, [5, 6], SearchConfig()))
+    with pool_of(2, fragile) as pool:
+        pool.submit(SegmentRequest(13, [5, 6], SearchConfig()))
         with pytest.raises(EngineFailure, match="thirteen"):
-            finish(team)
-        team.cancel(13)
+            finish(pool)
+        pool.cancel(13)
         for request in requests(8):
-            team.admit(request)
-        assert finish(team).keys() == set(range(8))
-    assert "in step" in capsys.readouterr().err  # whoever mends it wants to know where
+            pool.submit(request)
+        assert finish(pool).keys() == set(range(8))
+    assert "in step" in capsys.readouterr().err  # the traceback
 
 
 @pytest.mark.parametrize(("failure", "said"), [("no memory", "no memory"), ("", "by a test")])
-def test_without_processes_the_callers_engine_goes_on_alone(
-    failure: str, said: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING), team_of(2, own=engine(), failure=failure) as team:
-        for request in requests(100):
-            team.admit(request)
-        assert len(finish(team)) == 100
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert said in caplog.text
-
-
-@pytest.mark.parametrize(("failure", "said"), [("no memory", "no memory"), ("", "by a test")])
-def test_without_any_engine_the_caller_is_told_every_time(failure: str, said: str) -> None:
-    with team_of(2, failure=failure) as team:
+def test_every_use_fails_when_no_engine_can_start(failure: str, said: str) -> None:
+    with pool_of(2, failure=failure) as pool:
         for number in range(3):
-            team.admit(endless(number))
+            pool.submit(endless(number))
             with pytest.raises(NoEngine, match=said):
-                finish(team)
-            team.cancel(number)
-        assert team.idle
+                finish(pool)
+            pool.cancel(number)
+        assert pool.idle
         with pytest.raises(NoEngine, match=said):
-            team.start()
+            pool.start()
 
 
 def test_engines_that_end_before_they_are_ready_are_not_replaced() -> None:
-    with team_of(2, serve=lambda connection: None) as team:
-        team.admit(endless(1))
+    with pool_of(2, serve=lambda connection: None) as pool:
+        pool.submit(endless(1))
         with pytest.raises(NoEngine, match="before it was ready"):
-            finish(team)
+            finish(pool)
 
 
 class Dying(Connection):
-    """The engine that reads from it ends when it is given something to do."""
+    """A connection whose engine exits when it receives a request."""
 
-    def recv(self) -> Request:
+    def recv(self) -> SegmentRequest:
         super().recv()
         raise EOFError
 
 
 def mortal(*lives: bool | None) -> Callable[[Connection], None]:
-    """Engines, some of which die of their first request, or (None) before they are ready."""
+    """Engines that work (True), exit at their first request (False), or before they are ready."""
     rest = iter(lives)
 
     def serve(connection: Connection) -> None:
         life = next(rest, True)
         if life:
-            work(connection, engine)
+            work(connection, engine, exact=True)
         elif life is not None:
             with Dying(os.dup(connection.fileno())) as dying:
-                work(dying, engine)
+                work(dying, engine, exact=True)
 
     return serve
 
 
 @pytest.mark.parametrize("bulk", [False, True])
-def test_what_a_lost_engine_held_is_given_to_others(bulk: bool) -> None:
+def test_the_requests_of_a_lost_engine_go_to_other_engines(bulk: bool) -> None:
     alone = engine()
-    with team_of(2, serve=mortal(False, True)) as team:
-        team.start()
+    with pool_of(2, serve=mortal(False, True)) as pool:
+        pool.start()
         for request in requests(30):
             request = dataclasses.replace(request, bulk=bulk)
-            alone.admit(request)
-            team.admit(request)
-        assert finish(team) == finish(alone)
-        assert len(team.process_ids) == 2  # the lost one was replaced
+            alone.submit(request)
+            pool.submit(request)
+        assert finish(pool) == finish(alone)
+        assert len(pool.process_ids) == 2  # the lost engine was replaced
 
 
 @pytest.mark.parametrize(
     ("count", "lives"),
     [
-        (2, (False, True, None)),  # the other one goes on alone
-        (1, (False, None)),  # all are called anew
+        (2, (False, True, None)),  # continues with one engine
+        (1, (False, None)),  # starts all processes again
     ],
 )
-def test_engines_that_came_once_are_not_given_up(
+def test_a_pool_that_once_worked_goes_on_after_a_failed_start(
     count: int, lives: tuple[bool | None, ...]
 ) -> None:
     alone = engine()
-    with team_of(count, serve=mortal(*lives)) as team:
-        team.start()
+    with pool_of(count, serve=mortal(*lives)) as pool:
+        pool.start()
         for request in requests(30):
-            alone.admit(request)
-            team.admit(request)
-        assert finish(team) == finish(alone)
-        assert len(team.process_ids) == 1
+            alone.submit(request)
+            pool.submit(request)
+        assert finish(pool) == finish(alone)
+        assert len(pool.process_ids) == 1
 
 
-def test_a_request_that_ends_two_engines_is_given_up_and_others_come() -> None:
-    with team_of(1, serve=mortal(False, False, True)) as team:
-        team.admit(endless(1))
-        with pytest.raises(EngineFailure, match="two engines ended in the middle of 1 segment"):
-            finish(team)
-        team.cancel(1)
+def test_a_request_that_ends_two_engines_fails() -> None:
+    with pool_of(1, serve=mortal(False, False, True)) as pool:
+        pool.submit(endless(1))
+        with pytest.raises(
+            EngineFailure, match=r"two engine processes exited.* the same 1 segment"
+        ):
+            finish(pool)
+        pool.cancel(1)
         for request in requests(8):
-            team.admit(request)
-        assert finish(team).keys() == set(range(8))
+            pool.submit(request)
+        assert finish(pool).keys() == set(range(8))
 
 
-def test_a_failed_engine_takes_no_results_of_others_along() -> None:
+def test_a_failed_engine_loses_no_results_of_other_engines() -> None:
     class Fragile(Engine):
-        def step(self, timeout_s: float | None = None) -> list[Finished]:
+        def step(self) -> list[Finished]:
             if 14 in self._waiting:
                 raise RuntimeError("fourteen")
             return super().step()
@@ -359,28 +340,30 @@ def test_a_failed_engine_takes_no_results_of_others_along() -> None:
     def fragile() -> Engine:
         return Fragile(TableNetwork(vocab_size=30, end_bias=1.0), max_slots=SLOTS)
 
-    own = engine()
-    with team_of(1, fragile, own=own) as team:
-        team.start()
-        found: set[int] = set()
+    with pool_of(2, fragile) as pool:
+        pool.start()
         for request in requests(30):
-            team.admit(request)
-        lost = set(next(iter(team._members.values())).under_way)
-        assert 14 in lost
+            pool.submit(request)
+        (lost,) = (set(each.unfinished) for each in pool._engines.values() if 14 in each.unfinished)
+        done: set[int] = set()
+
+        def finish_all() -> None:
+            while not pool.idle:
+                done.update(each.request_id for each in pool.step(WAIT_S))
+
         with pytest.raises(EngineFailure, match="fourteen"):
-            finish_into(found, team)
+            finish_all()
         for number in lost:
-            team.cancel(number)
-        finish_into(found, team)
-        assert found >= set(range(30)) - lost
+            pool.cancel(number)
+        finish_all()
+        assert done >= set(range(30)) - lost
 
 
 def test_a_closed_translator_is_gone_without_the_garbage_collector(tiny_checkpoint: Path) -> None:
-    translator = Translator.load(tiny_checkpoint, num_engines=2, own_engine=False)
-    translator.wake()  # makes the team, but starts no process
+    translator = Translator.load(tiny_checkpoint, processes=start_engine_processes(2, "cpu"))
     translator.close()
     gone = weakref.ref(translator)
-    gc.disable()  # a service freezes what it has loaded: a cycle would stay for good
+    gc.disable()  # a service excludes loaded models from garbage collection
     try:
         del translator
         assert gone() is None

@@ -1,4 +1,4 @@
-"""Engines in real processes: the same translations, and nobody left behind."""
+"""Engines in real processes: the same translations, and no process left behind."""
 
 import contextlib
 import os
@@ -10,18 +10,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from model.decoding.beam_search import SearchConfig
-from model.decoding.engine_pool import EngineTeam
-from model.decoding.engine_process import EngineProcesses, EngineSetup, Failure, Ready
+from model.decoding.engine_process import (
+    EngineProcesses,
+    EngineReady,
+    EngineSetup,
+    FailureReport,
+)
+from model.decoding.search_config import SearchConfig
+from model.errors import CheckpointError
 from model.system.process import python_command
 from model.translation import Translation
 from model.translator import Translator
 
-pytestmark = pytest.mark.usefixtures("quick")  # the same engine as in test_engine.py
+pytestmark = pytest.mark.usefixtures("quick")  # test_engine.py tests the engine itself
 
 TEXTS = [f"We have {a} apples and {b} pears." for a in ("one", "two") for b in ("six", "nine")] * 20
 ENDLESS = SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5)
@@ -29,8 +33,9 @@ WAIT_S = 60.0
 
 
 @contextmanager
-def translator_of(checkpoint: Path, **settings: Any) -> Iterator[Translator]:
-    translator = Translator.load(checkpoint, precision="fp32", max_slots=4, **settings)
+def translator_of(checkpoint: Path, num_processes: int = 0) -> Iterator[Translator]:
+    processes = EngineProcesses(num_processes) if num_processes else None
+    translator = Translator.load(checkpoint, precision="fp32", max_slots=4, processes=processes)
     try:
         yield translator
     finally:
@@ -38,14 +43,13 @@ def translator_of(checkpoint: Path, **settings: Any) -> Iterator[Translator]:
 
 
 def group_of(translator: Translator) -> int:
-    """The process group of its engines."""
-    assert isinstance(translator._engine, EngineTeam)
-    assert translator._engine._processes is not None
-    return translator._engine._processes._process.pid
+    """Returns the process group of the translator's engines."""
+    assert translator._pool is not None
+    return translator._pool._processes._process.pid
 
 
 def is_gone(group: int) -> bool:
-    """Nobody is left of it, within some time."""
+    """Returns whether all processes of the group exit within some time."""
     end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
         try:
@@ -61,13 +65,13 @@ def test_processes_translate_as_one_engine_does_and_end_with_their_translator(
 ) -> None:
     with translator_of(tiny_checkpoint) as alone:
         expected = alone.translate(TEXTS, alignments=True)
-    with translator_of(tiny_checkpoint, num_engines=2, own_engine=False) as apart:
+    with translator_of(tiny_checkpoint, 2) as apart:
         assert apart.translate(TEXTS, alignments=True) == expected
         group = group_of(apart)
     assert is_gone(group)
 
 
-def test_a_translation_is_the_same_in_any_process_and_company(tiny_checkpoint: Path) -> None:
+def test_a_translation_is_the_same_in_any_process_and_batch(tiny_checkpoint: Path) -> None:
     searches = [
         SearchConfig(beam_size=1),
         SearchConfig(beam_size=4),
@@ -83,43 +87,43 @@ def test_a_translation_is_the_same_in_any_process_and_company(tiny_checkpoint: P
     with translator_of(tiny_checkpoint) as alone:
         expected = [alone.translate([text], search)[0] for text, search in asked]
     found: dict[int, Translation] = {}
-    with translator_of(tiny_checkpoint, num_engines=3) as team:
-        team.start()
+    with translator_of(tiny_checkpoint, 3) as pool:
+        pool.start()
         tickets: list[int] = []
-        while len(tickets) < len(asked) or not team.idle:
+        while len(tickets) < len(asked) or not pool.idle:
             for text, search in asked[len(tickets) : len(tickets) + randomly.randint(0, 9)]:
-                tickets.append(team.add(text, search))
-            found.update(team.step(0.001))
+                tickets.append(pool.add(text, search))
+            found.update(pool.step(0.001))
     assert [found[ticket] for ticket in tickets] == expected
 
 
-def test_processes_that_were_started_before_are_taken(tiny_checkpoint: Path) -> None:
-    processes = EngineProcesses()
-    with translator_of(tiny_checkpoint, num_engines=2, processes=processes) as translator:
-        assert len(translator.translate(TEXTS)) == len(TEXTS)
-        assert group_of(translator) == processes._process.pid
-
-
-def test_all_engines_can_be_had_ready_before_there_is_work(tiny_checkpoint: Path) -> None:
-    with translator_of(tiny_checkpoint, num_engines=3, own_engine=False) as translator:
-        assert translator.process_ids == ()
+def test_start_waits_until_all_engines_are_ready(tiny_checkpoint: Path) -> None:
+    with translator_of(tiny_checkpoint, 3) as translator:
         translator.start()
         assert len(set(translator.process_ids)) == 3
         assert all(map(os.getpgid, translator.process_ids))
+        assert translator.exact  # as the processes say
     with translator_of(tiny_checkpoint) as alone:
         alone.start()
         assert alone.process_ids == ()
+        assert alone.exact
 
 
-def test_processes_that_nobody_needed_end_too(tiny_checkpoint: Path) -> None:
-    processes = EngineProcesses()
-    with translator_of(tiny_checkpoint, num_engines=3, processes=processes):
-        pass
+def test_unused_processes_end_with_their_translator(tiny_checkpoint: Path) -> None:
+    with translator_of(tiny_checkpoint, 3) as translator:
+        group = group_of(translator)
+    assert is_gone(group)
+
+
+def test_processes_end_when_the_checkpoint_cannot_be_loaded(tmp_path: Path) -> None:
+    processes = EngineProcesses(2)
+    with pytest.raises(CheckpointError):
+        Translator.load(tmp_path / "none", processes=processes)
     assert is_gone(processes._process.pid)
 
 
-def test_a_killed_engine_is_replaced_and_nobody_notices(tiny_checkpoint: Path) -> None:
-    with translator_of(tiny_checkpoint, num_engines=2, own_engine=False) as translator:
+def test_a_killed_engine_is_replaced_and_every_text_is_translated(tiny_checkpoint: Path) -> None:
+    with translator_of(tiny_checkpoint, 2) as translator:
         expected = translator.translate(TEXTS)
         before = translator.process_ids
         os.kill(before[0], signal.SIGKILL)  # idle
@@ -134,8 +138,8 @@ def test_a_killed_engine_is_replaced_and_nobody_notices(tiny_checkpoint: Path) -
         assert len(translator.process_ids) == 2
 
 
-def test_when_all_processes_are_killed_others_are_started(tiny_checkpoint: Path) -> None:
-    with translator_of(tiny_checkpoint, num_engines=2, own_engine=False) as translator:
+def test_processes_are_started_again_when_all_are_killed(tiny_checkpoint: Path) -> None:
+    with translator_of(tiny_checkpoint, 2) as translator:
         expected = translator.translate(TEXTS)
         killed = group_of(translator)
         os.killpg(killed, signal.SIGKILL)
@@ -143,42 +147,42 @@ def test_when_all_processes_are_killed_others_are_started(tiny_checkpoint: Path)
         assert group_of(translator) != killed
 
 
-def test_a_service_that_is_asked_to_end_keeps_its_engines_until_it_has(
+def test_engines_outlive_the_signals_that_end_a_service(
     tiny_checkpoint: Path,
 ) -> None:
-    with translator_of(tiny_checkpoint, num_engines=2, own_engine=False) as translator:
+    with translator_of(tiny_checkpoint, 2) as translator:
         translator.translate(TEXTS[:4])
         for number in (signal.SIGTERM, signal.SIGINT):
             os.killpg(group_of(translator), number)
             assert len(translator.translate(TEXTS)) == len(TEXTS)
 
 
-def test_a_checkpoint_that_was_exchanged_is_refused(tiny_checkpoint: Path) -> None:
-    processes = EngineProcesses()
-    processes.set_up(EngineSetup(tiny_checkpoint, "other", "fp32", shortlist=True, max_slots=4))
-    said = processes.parent.recv()
-    assert isinstance(said, Failure)
-    assert "was exchanged" in said.reason
+def test_a_replaced_checkpoint_is_refused(tiny_checkpoint: Path) -> None:
+    processes = EngineProcesses(3)
+    processes.load(EngineSetup(tiny_checkpoint, "other", "fp32", shortlist=True, max_slots=4))
+    said = processes.loader.recv()
+    assert isinstance(said, FailureReport)
+    assert "was replaced" in said.reason
     processes.close()
 
 
-def test_a_checkpoint_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    processes = EngineProcesses()
-    processes.set_up(EngineSetup(tmp_path / "none", "v", "fp32", shortlist=True, max_slots=4))
-    said = processes.parent.recv()
-    assert isinstance(said, Failure)
+def test_an_unreadable_checkpoint_is_reported(tmp_path: Path) -> None:
+    processes = EngineProcesses(3)
+    processes.load(EngineSetup(tmp_path / "none", "v", "fp32", shortlist=True, max_slots=4))
+    said = processes.loader.recv()
+    assert isinstance(said, FailureReport)
     assert str(tmp_path / "none") in said.reason
     processes.close()
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_engines_share_the_memory_of_what_was_loaded(tiny_checkpoint: Path) -> None:
+def test_engines_are_forked_from_one_loader(tiny_checkpoint: Path) -> None:
     with translator_of(tiny_checkpoint) as translator:
         version = translator.checkpoint.version
-    processes = EngineProcesses()
-    processes.set_up(EngineSetup(tiny_checkpoint, version, "fp32", shortlist=True, max_slots=4))
-    for connection in [processes.engine() for _ in range(3)]:
-        assert isinstance(connection.recv(), Ready)
+    processes = EngineProcesses(3)
+    processes.load(EngineSetup(tiny_checkpoint, version, "fp32", shortlist=True, max_slots=4))
+    for connection in [processes.fork_engine() for _ in range(3)]:
+        assert isinstance(connection.recv(), EngineReady)
     # Forked, not loaded three times: all have the one that was started as parent.
     first = processes._process.pid
     parents = {}
@@ -196,13 +200,14 @@ def test_engines_share_the_memory_of_what_was_loaded(tiny_checkpoint: Path) -> N
 HOLDER = """
 import sys
 from pathlib import Path
-from model.decoding.beam_search import SearchConfig
-from model.translation import Translation
+from model.decoding.engine_process import EngineProcesses
+from model.decoding.search_config import SearchConfig
 from model.translator import Translator
-translator = Translator.load(Path(sys.argv[1]), precision="fp32", num_engines=2, own_engine=False)
+processes = EngineProcesses(2)
+translator = Translator.load(Path(sys.argv[1]), precision="fp32", processes=processes)
 translator.translate(["pears"])
 translator.add("pears", SearchConfig(1, min_length_ratio=1e5, max_length_ratio=1e5))
-print(translator._engine._processes._process.pid, flush=True)
+print(processes._process.pid, flush=True)
 while True:
     translator.step()
 """

@@ -1,8 +1,8 @@
-"""Requests come into slots, leave them, and wait for them; some let others pass."""
+"""Slots of the engine: the order in which requests get, free and wait for them."""
 
-from model.decoding.beam_search import SearchConfig
 from model.decoding.engine import Engine
-from model.decoding.request import Request
+from model.decoding.request import SegmentRequest
+from model.decoding.search_config import SearchConfig
 from tests.model.decoding.engines import engine_of, run
 from tests.model.decoding.reference_search import TableNetwork
 
@@ -11,19 +11,19 @@ def test_a_short_sentence_passes_a_long_one_but_not_for_ever() -> None:
     network = TableNetwork(vocab_size=9, end_bias=-100.0)
     engine = Engine(network, max_slots=1)
 
-    def request(number: int, length: int) -> Request:
+    def request(number: int, length: int) -> SegmentRequest:
         limits = SearchConfig(beam_size=1, max_length_ratio=0.0, max_length_extra=1)
-        return Request(number, [5] * length, limits)
+        return SegmentRequest(number, [5] * length, limits)
 
     for number in range(200):  # more than are encoded ahead
-        engine.admit(request(number, 30))
+        engine.submit(request(number, 30))
     engine.step()
-    engine.admit(request(1000, 2))
+    engine.submit(request(1000, 2))
     order = []
     for number in range(300):
         if not engine.idle:
             order += [done.request_id for done in engine.step()]
-        engine.admit(request(2000 + number, 2))
+        engine.submit(request(2000 + number, 2))
     assert order.index(1000) < order.index(199)
     assert 199 in order
     latecomers = [order.index(number) for number in order if number > 2000 + 40]
@@ -31,13 +31,13 @@ def test_a_short_sentence_passes_a_long_one_but_not_for_ever() -> None:
     assert order.index(199) < min(latecomers)
 
 
-def test_bulk_lets_all_others_pass() -> None:
+def test_bulk_requests_come_after_all_others() -> None:
     engine = Engine(TableNetwork(vocab_size=9, end_bias=-100.0), max_slots=1)
     settings = SearchConfig(beam_size=1, max_length_ratio=0.0, max_length_extra=1)
     for number in range(200):  # more than are encoded ahead
-        engine.admit(Request(number, [5], settings, bulk=True))
+        engine.submit(SegmentRequest(number, [5], settings, bulk=True))
     order = [done.request_id for done in engine.step()]
-    engine.admit(Request(1000, [5] * 20, settings))
+    engine.submit(SegmentRequest(1000, [5] * 20, settings))
     while not engine.idle:
         order += [done.request_id for done in engine.step()]
     assert order.index(1000) < 40
@@ -47,13 +47,13 @@ def test_bulk_lets_all_others_pass() -> None:
 def test_a_short_sentence_leaves_while_a_long_one_goes_on() -> None:
     network = TableNetwork(vocab_size=9, end_bias=-100.0)
 
-    def request(request_id: int, length: int) -> Request:
+    def request(request_id: int, length: int) -> SegmentRequest:
         search = SearchConfig(beam_size=2, max_length_ratio=0.0, max_length_extra=length)
-        return Request(request_id, [5, 6], search)
+        return SegmentRequest(request_id, [5, 6], search)
 
     engine = engine_of(network, max_slots=2)
     for request_id, length in enumerate([10, 3, 4, 1]):
-        engine.admit(request(request_id, length))
+        engine.submit(request(request_id, length))
     finished_at = {}
     for step in range(1, 20):
         for done in engine.step():
@@ -66,7 +66,9 @@ def test_counts_of_busy_and_waiting() -> None:
     engine = Engine(TableNetwork(vocab_size=9, end_bias=-100.0), max_slots=2)
     assert engine.idle
     for request_id in range(40):
-        engine.admit(Request(request_id, [5], SearchConfig(1 + request_id % 2, max_length_extra=0)))
+        engine.submit(
+            SegmentRequest(request_id, [5], SearchConfig(1 + request_id % 2, max_length_extra=0))
+        )
     assert (engine.num_busy, engine.num_waiting) == (0, 40)
     engine.step()
     assert (engine.num_busy, engine.num_waiting) == (2, 38)
@@ -84,7 +86,7 @@ def test_counts_of_busy_and_waiting() -> None:
 def test_cancelling_all_leaves_an_idle_engine() -> None:
     engine = Engine(TableNetwork(vocab_size=9, end_bias=-100.0))
     for request_id in range(3):
-        engine.admit(Request(request_id, [5], SearchConfig()))
+        engine.submit(SegmentRequest(request_id, [5], SearchConfig()))
     engine.step()
     for request_id in range(3):
         engine.cancel(request_id)

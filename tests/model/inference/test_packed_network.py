@@ -1,4 +1,4 @@
-"""The packed network computes what the trained one computes, in every combination."""
+"""The packed network equals the trained network, in every combination of settings."""
 
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ TOLERANCE = {"fp32": 1e-5, "bf16": 0.15, "int8": 0.15}
 
 
 def steps(network: PackedNetwork | Seq2Seq) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """log_probs and attention of a few steps in which beams change places."""
+    """Returns log_probs and attention of a few steps in which beams change places."""
     step = network.step if isinstance(network, PackedNetwork) else partial(slow_step, network)
     found = []
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Which pieces a sentence may use, and tables that are refused."""
+"""Shortlists: the pieces that a sentence may use, and tensors that are refused."""
 
 import pytest
 import torch
@@ -17,13 +17,13 @@ def test_a_sentence_gets_its_pieces_once_behind_the_end() -> None:
     assert shortlist.choose([0]).tolist() == [EOS, 11, 12]
 
 
-def test_what_is_kept_can_be_read_again() -> None:
+def test_a_stored_list_can_be_read_again() -> None:
     tensors = Shortlist(BY_SOURCE, ALWAYS).tensors()
     again = Shortlist.from_tensors(tensors, source_vocab_size=8, target_vocab_size=41)
     assert again.choose([5]).tolist() == [EOS, 11, 12, 20, 30]
 
 
-def test_two_lists_allow_what_either_allows() -> None:
+def test_merged_lists_allow_the_pieces_of_both() -> None:
     nothing = torch.zeros(0, dtype=torch.int32)
     other = Shortlist(torch.full((8, 1), 33, dtype=torch.int32), nothing)
     merged = Shortlist(BY_SOURCE, ALWAYS).merged(other)

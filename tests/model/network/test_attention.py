@@ -1,4 +1,4 @@
-"""Each attention against its equation, worked out in plain floats."""
+"""Each kind of attention compared with its equation in plain floats."""
 
 import math
 from typing import Any

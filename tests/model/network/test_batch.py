@@ -1,4 +1,4 @@
-"""Token ids side by side: what is padding, and what is not."""
+"""Batches of token ids: padding, lengths and masks."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The feed family's bottom layer equals the plain loop over words, and so do all its gradients."""
+"""The bottom layer of the feed family equals the plain loop over words, gradients included."""
 
 import gc
 import itertools
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.network.attention import EncodedSource
 from model.network.decoder import Decoder, DecoderState
-from model.network.input_feeding import Fed, feed_contexts
+from model.network.input_feeding import FedOutputs, feed_contexts
 from model.network.recurrent import RecurrentLayer
 from model.network.seq2seq import Seq2Seq
 from tests.networks import build
@@ -40,8 +40,10 @@ everything = pytest.mark.parametrize(
 )
 
 
-def slow(decoder: Decoder, words: Tensor, state: DecoderState, dropped: Tensor | None) -> Fed:
-    """Word by word, as it is defined; autograd does the rest."""
+def slow(
+    decoder: Decoder, words: Tensor, state: DecoderState, dropped: Tensor | None
+) -> FedOutputs:
+    """Computes the layer word by word, with gradients by autograd."""
     layer, recurrent, context = bottom(decoder), state.layer(0), state.context
     assert context is not None
     outputs, contexts = [], []
@@ -52,10 +54,12 @@ def slow(decoder: Decoder, words: Tensor, state: DecoderState, dropped: Tensor |
         context = decoder.attention(output, state.source).context.squeeze(1)
         outputs.append(output.squeeze(1))
         contexts.append(context)
-    return Fed(torch.stack(outputs, dim=1), torch.stack(contexts, dim=1))
+    return FedOutputs(torch.stack(outputs, dim=1), torch.stack(contexts, dim=1))
 
 
-def fast(decoder: Decoder, words: Tensor, state: DecoderState, dropped: Tensor | None) -> Fed:
+def fast(
+    decoder: Decoder, words: Tensor, state: DecoderState, dropped: Tensor | None
+) -> FedOutputs:
     assert state.context is not None
     return feed_contexts(
         words,
@@ -109,7 +113,7 @@ def decoder_of(chosen: dict[str, Any]) -> Decoder:
     return build(**chosen, decoder="feed", decoder_layers=1).train().decoder
 
 
-def weigh(fed: Fed) -> Tensor:
+def weigh(fed: FedOutputs) -> Tensor:
     """A loss to which every number of both results contributes."""
     factors = torch.Generator().manual_seed(2)
     both = torch.cat([fed.outputs, fed.contexts], dim=-1)

@@ -1,4 +1,4 @@
-"""The whole network, in every combination: one function whichever way it is computed."""
+"""The whole network in every combination of settings, computed in different ways."""
 
 from typing import Any
 
@@ -109,7 +109,7 @@ def test_beams_share_their_source(choices: dict[str, Any]) -> None:
 
 
 @everything
-def test_sentences_can_be_parted(choices: dict[str, Any]) -> None:
+def test_sentences_can_be_selected(choices: dict[str, Any]) -> None:
     network = build(**choices)
     previous = torch.tensor([4, 5, 6])
     order = torch.tensor([2, 0])
@@ -206,6 +206,6 @@ def test_layer_norm_centres_every_state() -> None:
         ({"depth": 3}, "depth"),
     ],
 )
-def test_senseless_choices_are_refused_by_name(choices: dict[str, Any], culprit: str) -> None:
+def test_impossible_combinations_are_refused_by_name(choices: dict[str, Any], culprit: str) -> None:
     with pytest.raises(ValidationError, match=culprit):
         ModelConfig(**{**SMALL, **choices})

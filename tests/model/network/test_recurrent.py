@@ -1,4 +1,4 @@
-"""Each recurrent cell against its equations, worked out in plain floats."""
+"""Each kind of cell compared with its equations in plain floats."""
 
 import math
 from collections.abc import Callable
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.config import Cell
+from model.config import CellKind
 from model.inference import cells
 from model.network.recurrent import RecurrentLayer, RecurrentState, reorder, reversed_positions
 from tests.slow_step import slow_cell
 
 Vector = list[float]
-CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")
-GATES: dict[Cell, tuple[str, ...]] = {  # in the order in which torch stacks them
+CELLS: tuple[CellKind, ...] = ("lstm", "gru", "rnn")
+GATES: dict[CellKind, tuple[str, ...]] = {  # in the order in which torch stacks them
     "lstm": ("input", "forget", "cell", "output"),
     "gru": ("reset", "update", "new"),
     "rnn": ("new",),
@@ -31,7 +31,7 @@ START_CELL = [[2.0, -1.0], [0.5, 1.5]]
 
 @dataclass(frozen=True)
 class Gate:
-    """What one gate multiplies and adds; one row per hidden unit."""
+    """Weights and bias of one gate; one row per hidden unit."""
 
     of_input: list[Vector]
     of_hidden: list[Vector]
@@ -91,7 +91,7 @@ def gru(gates: dict[str, Gate], x: Vector, hidden: Vector) -> Vector:
 
 
 def expected_states(
-    kind: Cell, sequence: list[Vector], hidden: Vector, cell: Vector
+    kind: CellKind, sequence: list[Vector], hidden: Vector, cell: Vector
 ) -> tuple[list[Vector], list[Vector]]:
     """Hidden states and LSTM memories after every input."""
     gates = {name: gate(number) for number, name in enumerate(GATES[kind])}
@@ -108,7 +108,7 @@ def expected_states(
     return hiddens, cells
 
 
-def layer_of_known_weights(kind: Cell) -> RecurrentLayer:
+def layer_of_known_weights(kind: CellKind) -> RecurrentLayer:
     layer = RecurrentLayer(kind, 3, 2)
     gates = [gate(number) for number in range(len(GATES[kind]))]
     layer.rnn.load_state_dict(
@@ -122,12 +122,12 @@ def layer_of_known_weights(kind: Cell) -> RecurrentLayer:
     return layer
 
 
-def start(kind: Cell) -> RecurrentState:
+def start(kind: CellKind) -> RecurrentState:
     memory = torch.tensor(START_CELL) if kind == "lstm" else None
     return RecurrentState(torch.tensor(START_HIDDEN), memory)
 
 
-def from_known_start(kind: Cell) -> tuple[Tensor, Tensor]:
+def from_known_start(kind: CellKind) -> tuple[Tensor, Tensor]:
     """Hidden states and memories of both sequences, (batch, time, hidden) each."""
     states = [
         expected_states(kind, *given)
@@ -137,14 +137,14 @@ def from_known_start(kind: Cell) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("kind", CELLS)
-def test_a_sequence_follows_the_equations(kind: Cell) -> None:
+def test_a_sequence_follows_the_equations(kind: CellKind) -> None:
     with torch.no_grad():
         outputs = layer_of_known_weights(kind)(torch.tensor(SEQUENCES), start(kind))
     torch.testing.assert_close(outputs, from_known_start(kind)[0])
 
 
 @pytest.mark.parametrize("kind", CELLS)
-def test_a_sequence_starts_at_zero_when_nothing_is_given(kind: Cell) -> None:
+def test_a_sequence_starts_at_zero_when_nothing_is_given(kind: CellKind) -> None:
     nothing = [0.0, 0.0]
     expected = [expected_states(kind, sequence, nothing, nothing)[0] for sequence in SEQUENCES]
     with torch.no_grad():
@@ -160,7 +160,7 @@ def packed_cell(layer: RecurrentLayer, inputs: Tensor, state: RecurrentState) ->
 @pytest.mark.parametrize("step", [slow_cell, packed_cell])
 @pytest.mark.parametrize("kind", CELLS)
 def test_steps_follow_the_equations(
-    kind: Cell, step: Callable[[RecurrentLayer, Tensor, RecurrentState], RecurrentState]
+    kind: CellKind, step: Callable[[RecurrentLayer, Tensor, RecurrentState], RecurrentState]
 ) -> None:
     layer, state = layer_of_known_weights(kind), start(kind)
     hidden, cell = from_known_start(kind)
@@ -175,7 +175,7 @@ def test_steps_follow_the_equations(
 
 
 @pytest.mark.parametrize("kind", CELLS)
-def test_padding_behind_a_sequence_changes_no_real_state(kind: Cell) -> None:
+def test_padding_behind_a_sequence_changes_no_real_state(kind: CellKind) -> None:
     layer = layer_of_known_weights(kind)
     padded = torch.tensor(SEQUENCES)
     padded[0, 2] = 100.0
@@ -186,7 +186,7 @@ def test_padding_behind_a_sequence_changes_no_real_state(kind: Cell) -> None:
 
 
 @pytest.mark.parametrize("kind", CELLS)
-def test_every_gate_starts_orthogonal_and_only_the_forget_gate_open(kind: Cell) -> None:
+def test_every_gate_starts_orthogonal_and_only_the_forget_gate_open(kind: CellKind) -> None:
     weights = RecurrentLayer(kind, 3, 5).rnn.state_dict()
     for number, name in enumerate(GATES[kind]):
         rows = slice(5 * number, 5 * number + 5)

@@ -1,4 +1,4 @@
-"""Writers that are killed at every moment; the tests run each in a process of its own.
+"""Writers that are killed at every moment; tests run each in a separate process.
 
 python -m tests.model.system.kill_writers WRITER FOLDER
 """
@@ -14,7 +14,7 @@ PARTS = ("a", "b")
 
 
 def kill_replaced_file(folder: Path) -> None:
-    """The file holds the old text or the new one, and nothing piles up."""
+    """Checks that the file holds the old or the new text, and that no files are left over."""
     path = folder / "note.txt"
     files.write_text(path, "0" * 1000)
 
@@ -28,7 +28,7 @@ def kill_replaced_file(folder: Path) -> None:
 
 
 def kill_replaced_folder(folder: Path) -> None:
-    """The folder is there at every moment, whole."""
+    """Checks that the folder exists at every moment, whole."""
     path = folder / "data"
     _write_folder(path, 0)
 
@@ -42,7 +42,7 @@ def kill_replaced_folder(folder: Path) -> None:
 
 
 def kill_replaced_folder_without_exchange(folder: Path) -> None:
-    """Where a system cannot swap names, the next writer puts back what a kill took away."""
+    """Checks that, where names cannot be swapped, the next writer restores a missing folder."""
     files._exchange = lambda one, other: False
     path = folder / "data"
     _write_folder(path, 0)
@@ -64,7 +64,7 @@ def kill_replaced_folder_without_exchange(folder: Path) -> None:
 
 
 def kill_checkpoint(folder: Path) -> None:
-    """A checkpoint that is being replaced can be loaded at every moment."""
+    """Checks that a checkpoint can be loaded at every moment while it is replaced."""
     from model.checkpoint import CARD, load_checkpoint, read_description, save_checkpoint
 
     path = folder / "tiny"
@@ -81,7 +81,7 @@ def kill_checkpoint(folder: Path) -> None:
         )
 
     def check(attempt: int) -> None:
-        metrics = read_description(path)[1]  # checks all hashes
+        metrics = read_description(path).metrics  # checks all hashes
         assert metrics.get("attempt", 0) <= attempt
         assert len(list(folder.iterdir())) <= 2
 
@@ -98,7 +98,7 @@ def _write_folder(path: Path, number: int) -> None:
 
 
 def _written_by(path: Path) -> int:
-    """The number of the writer; fails when the parts are of several, or not all there."""
+    """Returns the number of the writer; fails when parts are missing or of different writers."""
     assert sorted(part.name for part in path.iterdir()) == sorted(PARTS)
     [number] = {(path / part).read_text(encoding="utf-8") for part in PARTS}
     return int(number)

@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all, whatever happens to their writer."""
+"""Files and folders appear whole or not at all, even if the writer fails or is killed."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ DEAD = 999_999_999
 
 
 class Failure(Exception):
-    """Whatever may go wrong while writing."""
+    """An error while writing."""
 
 
 def names(folder: Path) -> list[str]:
@@ -181,7 +181,7 @@ def test_a_file_is_no_folder_to_replace(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"mine"
 
 
-def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+def test_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     (tmp_path / f".a.{DEAD}.tmp").write_bytes(b"half")
     (tmp_path / f".a.{os.getpid()}.tmp").write_bytes(b"of an earlier process with our number")
     (tmp_path / f".b.{DEAD}.tmp").mkdir()
@@ -202,7 +202,7 @@ def test_an_old_folder_that_a_kill_took_away_is_put_back(tmp_path: Path) -> None
     assert (tmp_path / "a" / "text").read_text(encoding="utf-8") == "old"
 
 
-def test_what_belongs_to_others_stays(tmp_path: Path) -> None:
+def test_files_of_other_writers_stay(tmp_path: Path) -> None:
     others = [
         f".a.{os.getppid()}.tmp",  # a writer that is still at work
         f".a.b.{DEAD}.tmp",  # left beside another file, a.b

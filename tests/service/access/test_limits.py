@@ -146,7 +146,7 @@ def client_at(app: FastAPI, address: str) -> httpx.AsyncClient:
 async def test_forwarded_addresses(proxies: str | None, address: str, expected: int) -> None:
     settings = Settings(rate_limit="30/hour", trusted_proxies=proxies)
     registry = fake_registry(settings, "en-de")
-    app = create_app(registry, settings)
+    app = create_app(registry, settings).asgi
     passed = 0
     async with app.router.lifespan_context(app), client_at(app, address) as client:
         while registry.loading:
@@ -166,7 +166,10 @@ async def test_what_a_trusted_proxy_was_told_is_not_believed() -> None:
     registry = fake_registry(settings, "en-de")
     app = create_app(registry, settings)
     passed = 0
-    async with app.router.lifespan_context(app), client_at(app, "10.0.0.1") as client:
+    async with (
+        app.asgi.router.lifespan_context(app.asgi),
+        client_at(app.asgi, "10.0.0.1") as client,
+    ):
         while registry.loading:
             await client.get("/health/live")
         for number in range(100):  # the client's own lie, then its address as the proxy saw it

@@ -86,15 +86,15 @@ def test_a_refused_request_gets_its_texts_back(allowance: QuotaTracker, clock: C
     rate = parse_rate("100/minute")
     allowance.take_texts(rate, "a", 40)
     clock.now += 30
-    fare = allowance.take_texts(rate, "a", 60)
-    allowance.give_texts_back(fare)
-    fare = allowance.take_texts(rate, "a", 60)
+    charge = allowance.take_texts(rate, "a", 60)
+    allowance.return_texts(charge)
+    charge = allowance.take_texts(rate, "a", 60)
     with pytest.raises(RateLimited) as refusal:
         allowance.take_texts(rate, "a", 1)
     assert refusal.value.retry_after_s == 30  # it ends when it did
     clock.now += 31  # another count has begun
     allowance.take_texts(rate, "a", 100)
-    allowance.give_texts_back(fare)
+    allowance.return_texts(charge)
     with pytest.raises(RateLimited):
         allowance.take_texts(rate, "a", 1)
 
@@ -123,14 +123,14 @@ def test_quotas_are_of_the_calendar(allowance: QuotaTracker, clock: Clock) -> No
 
 
 def test_a_failed_request_gets_its_characters_back(allowance: QuotaTracker, clock: Clock) -> None:
-    expense = allowance.take_characters(KEY, 60)
-    assert expense is not None
-    allowance.give_back(expense)
+    charge = allowance.take_characters(KEY, 60)
+    assert charge is not None
+    allowance.return_characters(charge)
     assert allowance.usage(KEY).num_characters == 0
-    expense = allowance.take_characters(KEY, 60)
-    assert expense is not None
+    charge = allowance.take_characters(KEY, 60)
+    assert charge is not None
     clock.now += 40 * 24 * 3600  # its month is over meanwhile
-    allowance.give_back(expense)
+    allowance.return_characters(charge)
     allowance.take_characters(KEY, 60)
 
 
@@ -171,13 +171,13 @@ def test_a_file_that_somebody_holds_is_not_waited_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     allowance = QuotaTracker(tmp_path / "usage.sqlite")
-    expense = allowance.take_characters(KEY, 1)
-    assert expense is not None
+    charge = allowance.take_characters(KEY, 1)
+    assert charge is not None
     other = sqlite3.connect(tmp_path / "usage.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     started = time.monotonic()
     assert allowance.take_characters(KEY, 1) is None
-    allowance.give_back(expense)
+    allowance.return_characters(charge)
     assert time.monotonic() - started < 0.5
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "locked" in caplog.text

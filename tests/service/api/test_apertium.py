@@ -35,7 +35,7 @@ async def test_pairs(serving: Serving) -> None:
     ("query", "status", "words"),
     [
         ({"q": "a", "langpair": "en|fr"}, 400, "target language is not supported"),
-        ({"q": "a", "langpair": "en"}, 400, "no pair of languages"),
+        ({"q": "a", "langpair": "en"}, 400, "not a pair of languages"),
         ({"langpair": "en|de"}, 400, "q is missing"),
         ({"q": "a", "langpair": "en|de", "format": "docx"}, 400, "format: "),
         ({"q": "a" * 101, "langpair": "en|de"}, 413, "max_characters"),

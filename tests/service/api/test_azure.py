@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.api.azure.dialect import AZURE_3
 from service.errors import KeyRefused
 from service.protocol.dialects import error_response
 from service.settings import Settings
@@ -58,12 +59,12 @@ async def test_detection(serving: Serving) -> None:
         ("POST", f"/translate?{V3}&to=de", {"text": "a"}, 400, 400000, "list"),
         ("POST", f"/translate?{V3}&to=de&from=", [{"text": "a"}], 400, 400035, "from: "),
         ("POST", f"/translate?{V3}&to=de&from=en&from=fr", [{"text": "a"}], 400, 400035, "from: "),
-        ("POST", "/translate?api-version=3.1&to=de", [1], 400, "400021", "there are 3.0"),
+        ("POST", "/translate?api-version=3.1&to=de", [1], 400, "400021", "supports 3.0"),
         ("GET", f"/translate?{V3}", None, 405, 405000, "method"),
         ("POST", f"/detect?{V2026}", [{"text": "a"}], 404, "404000", "no such path"),
         ("POST", f"/dictionary/lookup?{V3}", [{"text": "a"}], 404, 404000, "no such path"),
         ("GET", "/translator/text/v3.0/languages", None, 400, 400021, "api-version is missing"),
-        ("GET", f"/translator/text/v3.0/languages?{V2026}", None, 400, 400021, "there are 3.0"),
+        ("GET", f"/translator/text/v3.0/languages?{V2026}", None, 400, 400021, "supports 3.0"),
         ("GET", "/translator/text/v2.0/languages", None, 404, "404000", "no such path"),
     ],
 )
@@ -87,8 +88,7 @@ async def test_bodies_that_are_none(serving: Serving) -> None:
 
 
 def test_a_refused_key_is_unauthorized() -> None:
-    scope = {"type": "http", "method": "POST", "path": "/translate", "query_string": V3.encode()}
-    assert error_response(scope, KeyRefused("no")).status_code == 401
+    assert error_response(AZURE_3, KeyRefused("no")).status_code == 401
 
 
 async def test_the_documentation_has_both_versions(serving: Serving) -> None:

@@ -123,7 +123,7 @@ def test_languages_of_one_kind_with_names_in_another_language(
     plain = client.get_supported_languages(scope="translation", accept_language="*")
     assert plain.translation is not None
     assert plain.translation["de"].name == "German"
-    with pytest.raises(HttpResponseError, match="scope names what there is not") as caught:
+    with pytest.raises(HttpResponseError, match="scope has an unknown value") as caught:
         client.get_supported_languages(scope="dictionary")
     assert code_of(caught.value) == "400001"
 

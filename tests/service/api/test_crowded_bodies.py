@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from service.errors import MalformedBody, RequestTooLarge
+from service.limits import Limits
 from service.protocol import strict_json
 from service.protocol import validation as invalid
 from service.protocol.strict_json import parse_json
@@ -112,7 +113,7 @@ async def test_where_a_key_is_looked_for(
 def test_broken_ones(body: str) -> None:
     started = time.process_time()
     with pytest.raises((MalformedBody, RequestTooLarge)):
-        parse_json(body.encode(), 256)
+        parse_json(body.encode(), Limits(Settings()))
     assert time.process_time() - started < 1
 
 
@@ -121,7 +122,7 @@ def test_no_memory_is_taken_for_them() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(RequestTooLarge):
-            parse_json(body, 256)
+            parse_json(body, Limits(Settings()))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -190,10 +191,11 @@ async def test_the_largest_request_works_and_one_more_text_is_too_many(
 
 def test_a_text_may_hold_what_it_likes() -> None:
     text = ",[{\\\"'\n" * 20_000
-    assert parse_json(json.dumps([text]).encode(), 1) == [text]
-    assert parse_json(json.dumps(list(range(1019))).encode(), 1) == list(range(1019))
+    limits = Limits(Settings(max_texts=1))
+    assert parse_json(json.dumps([text]).encode(), limits) == [text]
+    assert parse_json(json.dumps(list(range(1019))).encode(), limits) == list(range(1019))
     with pytest.raises(RequestTooLarge):
-        parse_json(json.dumps(list(range(1020))).encode(), 1)
+        parse_json(json.dumps(list(range(1020))).encode(), limits)
 
 
 @pytest.mark.parametrize(

@@ -87,5 +87,5 @@ async def test_a_cut_on_the_way_counts(serving: Serving) -> None:
     async with serving(models("fr-en", "en-de"), settings) as client:
         body = {"q": "a long one", "source": "fr", "target": "de"}
         answer = await client.post("/translate", json=body)
-    # The second model gets LONG, in capitals, which it does not cut.
-    assert (answer.headers[HEADER], answer.headers["X-Pivot-Language"]) == ("cut", "en")
+    # The second model gets LONG, in capitals, which it neither cuts nor changes.
+    assert (answer.headers[HEADER], answer.headers["X-Pivot-Language"]) == ("copied, cut", "en")

@@ -74,7 +74,7 @@ async def test_detection(serving: Serving) -> None:
         ("", {**RECORDED, "q": ["a"], "target": "zz"}, 400, "target language is not supported"),
         ("", {**RECORDED, "q": ["a"], "source": "zz"}, 400, "source language is not supported"),
         ("", {**RECORDED, "q": ["a"], "cid": ["x"]}, 400, "cid: "),
-        ("", {**RECORDED, "q": ["a"], "colour": 1}, 400, "colour is no field"),
+        ("", {**RECORDED, "q": ["a"], "colour": 1}, 400, "colour is not a field"),
         ("", {"q": ["a"]}, 400, "target is missing"),
         ("", {**RECORDED, "q": ["a"] * 5}, 413, "max_texts"),
         ("", {**RECORDED, "q": ["CRASH-ADD"], "source": "en"}, 500, "the model failed on q[0]"),

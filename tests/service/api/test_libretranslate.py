@@ -149,11 +149,11 @@ def check(answer: httpx.Response, status: int, words: str) -> None:
         ({**ASKED, "format": MARK}, 400, "format: "),
         ({**ASKED, "alternatives": -1}, 400, "alternatives: "),
         ({**ASKED, "alternatives": "many"}, 400, "alternatives: "),
-        ({**ASKED, "colour": MARK}, 400, "colour is no field"),
+        ({**ASKED, "colour": MARK}, 400, "colour is not a field"),
         ({**ASKED, "q": ["a"] * 5}, 413, "max_texts"),
         ({**ASKED, "q": MARK * 20}, 413, "max_characters"),
         ({**ASKED, "q": MARK * 1000}, 413, "max_body_bytes"),
-        ([MARK], 400, "no object"),
+        ([MARK], 400, "not an object"),
     ],
 )
 async def test_refusals(serving: Serving, body: Any, status: int, words: str) -> None:

@@ -40,8 +40,8 @@ pytestmark = [
 
 def document() -> dict[str, Any]:
     app = create_app(fake_registry(ServiceSettings(), "en-de"), ServiceSettings())
-    app.state.access.close()
-    return app.openapi()
+    app.access.close()
+    return app.asgi.openapi()
 
 
 schema = schemathesis.openapi.from_dict(document())

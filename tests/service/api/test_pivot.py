@@ -104,7 +104,7 @@ async def test_what_two_models_cannot_tell_is_refused(serving: Serving, name: st
         answer = await client.post("/v1/translate", json={**PAIR, "text": "a", name: True})
         error = answer.json()["error"]
         assert (answer.status_code, error["field"]) == (422, name)
-        assert f"{name} cannot be told of a translation through en" in error["message"]
+        assert f"{name} is not available for a translation through en" in error["message"]
         body = {"text": "a", "model": "en-de", name: True}
         assert (await client.post("/v1/translate", json=body)).status_code == 200
 

@@ -2,20 +2,25 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
+import statistics
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from model.decoding.beam_search import SearchConfig
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.decoding.search_config import SearchConfig
+from model.quality import least_word_confidence
 from model.translator import Translator
 from service.serving.model_folder import ModelFolder
 from service.serving.registry import open_models
 from service.settings import Settings
 from tests.service.conftest import Serving
+from tests.tiny_checkpoint import ENGLISH
 
 pytestmark = pytest.mark.anyio
 SETTINGS = Settings(threads_per_model=1, max_slots=8, deadline_s=60)
@@ -52,6 +57,36 @@ async def test_http_gives_what_the_translator_gives(
         assert together[index]["text"] == translation.text
         assert together[index]["score"] == translation.score
         assert alone[index]["translations"][0] == together[index]
+
+
+async def test_a_model_warns_by_the_bound_of_its_own_checkpoint(
+    serving: Serving, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    loaded = load_checkpoint(tiny_checkpoint)
+    texts = ENGLISH[:5]
+    with Translator.load(tiny_checkpoint) as translator:
+        found = [least_word_confidence(each.segments) for each in translator.translate(texts)]
+    bound = statistics.median(found)
+    save_checkpoint(
+        tmp_path / "tiny",
+        config=loaded.config,
+        weights=dict(loaded.network.named_parameters()),
+        tokenizers=loaded.tokenizers,
+        metrics={"calibration": {"unsure_below": bound}},
+        card="",
+    )
+    unsure = []
+    for folder in (tiny_checkpoint, tmp_path / "tiny"):
+        async with serving(open_models(ModelFolder(folder, SETTINGS)), SETTINGS) as client:
+            for _ in range(2):  # the second time from memory
+                answer = await post(client, "/v1/translate", {"text": texts, "warnings": True})
+                signs = [translation["warnings"] for translation in answer["translations"]]
+                unsure.append(["unsure" in of_text for of_text in signs])
+            counted = (await client.get("/metrics")).text
+    below = [confidence < bound for confidence in found]
+    assert sum(below) == 2
+    assert unsure == [[False] * 5, [False] * 5, below, below]
+    assert re.search(r"dragoman_warnings_total\{.*warning=\"unsure\"\} 4\.0", counted)
 
 
 async def test_engines_in_processes_translate_alike_and_can_be_lost(

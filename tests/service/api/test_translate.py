@@ -195,9 +195,10 @@ async def test_models_are_listed(serving: Serving) -> None:
         "target": "de",
         "version": "0123456789ab",
         "precision": "fp32",
+        "exact": True,
         "max_source_tokens": 200,
         "beam_size": 5,
-        "metrics": {"test": {"bleu": 41.5}},
+        "metrics": {"test": {"bleu": 41.5}, "calibration": {"unsure_below": 0.06}},
     }
 
 

@@ -1,28 +1,34 @@
-"""Requests at their own pace: on a clock of the test's own, so that every latency is known."""
+"""Latency measurements against a fake translator and a fake clock: every latency is known."""
 
 import itertools
 import statistics
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
-from service.bench.latency import NUM_LONG, of_words, one_by_one, short_beside_long
-from service.bench.open_loop import LatencySummary, open_loop, percentile, poisson_arrivals
+from model.decoding.search_config import SearchConfig
+from model.translation import Translation
+from service.bench.latency import (
+    NUM_LONG,
+    LatencySummary,
+    of_words,
+    one_by_one,
+    percentile,
+    short_beside_long,
+)
+from service.bench.open_loop import open_loop, poisson_arrivals
 
-if TYPE_CHECKING:
-    from model.decoding.beam_search import SearchConfig
-    from model.translation import Translation
-
-SEARCH = cast("SearchConfig", None)
+SEARCH = cast(SearchConfig, None)
 
 
 @dataclass
 class Queue:
-    """One server: a text takes `service_s`, or what `long` says for texts of more words.
+    """A translator that handles one text at a time, in order of arrival.
 
-    Time passes only here and in `sleep`. `waits` makes a step last until something finishes, as
-    one does that waits for other threads; else it advances by `turn_s`.
+    A text takes `service_s`, or `long_s` if it has more than ten words. Time passes only in `step`
+    and `sleep`. If `waits`, a step lasts until a text finishes, as it does where a translator waits
+    for other threads; otherwise it lasts `turn_s`.
     """
 
     service_s: float
@@ -30,7 +36,7 @@ class Queue:
     waits: bool = False
     turn_s: float = 0.001
     now: float = 0.0
-    under_way: dict[int, float] = field(default_factory=dict)  # ticket -> seconds of work left
+    in_flight: dict[int, float] = field(default_factory=dict)  # ticket -> seconds of work left
     num_added: int = 0
     cancelled: list[int] = field(default_factory=list)
     most_at_once: int = 0
@@ -39,30 +45,30 @@ class Queue:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        assert not self.under_way
+        assert not self.in_flight
         self.now += seconds
 
-    def add(self, text: str, search: "SearchConfig | None" = None) -> int:
+    def add(self, text: str, search: SearchConfig | None = None) -> int:
         self.num_added += 1
         work = self.long_s if len(text.split()) > 10 else self.service_s
-        self.under_way[self.num_added] = work
-        self.most_at_once = max(self.most_at_once, len(self.under_way))
+        self.in_flight[self.num_added] = work
+        self.most_at_once = max(self.most_at_once, len(self.in_flight))
         return self.num_added
 
-    def step(self, timeout_s: float | None = None) -> "list[tuple[int, Translation]]":
-        ticket = next(iter(self.under_way))
-        passes = self.under_way[ticket] if self.waits else self.turn_s
+    def step(self, timeout_s: float | None = None) -> list[tuple[int, Translation]]:
+        ticket = next(iter(self.in_flight))
+        passes = self.in_flight[ticket] if self.waits else self.turn_s
         if timeout_s is not None and self.waits:
             passes = min(passes, timeout_s)
         self.now += passes
-        self.under_way[ticket] -= passes
-        if self.under_way[ticket] > 1e-9:
+        self.in_flight[ticket] -= passes
+        if self.in_flight[ticket] > 1e-9:
             return []
-        del self.under_way[ticket]
-        return [(ticket, cast("Translation", None))]
+        del self.in_flight[ticket]
+        return [(ticket, cast(Translation, None))]
 
     def cancel(self, ticket: int) -> None:
-        del self.under_way[ticket]
+        del self.in_flight[ticket]
         self.cancelled.append(ticket)
 
 
@@ -92,7 +98,7 @@ def test_arrivals_are_a_poisson_process_and_always_the_same() -> None:
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_latency_counts_from_the_arrival_also_in_a_queue(waits: bool) -> None:
+def test_latency_counts_from_the_arrival_and_includes_the_queue(waits: bool) -> None:
     service_s, seconds = 0.08, 20.0
     found = drive(Queue(service_s, waits=waits), 10, seconds)
     free_at, expected = 0.0, []  # one server, first come, first served
@@ -102,37 +108,37 @@ def test_latency_counts_from_the_arrival_also_in_a_queue(waits: bool) -> None:
     summary = LatencySummary.of(expected)
     assert found.latency.num_requests == len(expected)
     for field_name in ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms"):
-        # A text that arrives within a step is noticed after it: up to a turn later each.
+        # A text that arrives during a step is added after it: up to `turn_s` later each.
         expected_ms = getattr(summary, field_name)
         assert getattr(found.latency, field_name) == pytest.approx(expected_ms, abs=25)
-    assert found.latency.max_ms > 2000 * service_s  # a queue there was
+    assert found.latency.max_ms > 2000 * service_s  # there was a queue
     assert found.achieved_per_s == pytest.approx(len(expected) / free_at, rel=0.01)
     assert found.num_unanswered == 0
 
 
-def test_an_overloaded_translator_shows_its_queue_and_its_own_pace() -> None:
+def test_an_overloaded_translator_shows_its_queue_and_its_own_speed() -> None:
     queue = Queue(service_s=0.1, waits=True)
     found = drive(queue, 20, 10.0)  # can do 10 a second
     num_arrivals = len(poisson_arrivals(20, 10.0))
     assert found.achieved_per_s == pytest.approx(10, rel=0.02)
     assert found.queue_at_end == pytest.approx(num_arrivals - 100, abs=2)
     assert found.num_unanswered == pytest.approx(max(num_arrivals - 200, 0), abs=3)
-    assert found.latency.num_requests == num_arrivals  # the unanswered count as well
+    assert found.latency.num_requests == num_arrivals  # the unanswered ones count as well
     assert found.latency.p99_ms > 5000
-    assert not queue.under_way
+    assert not queue.in_flight
 
 
-def test_what_is_never_answered_is_given_up_and_counts_with_its_age() -> None:
+def test_a_request_without_an_answer_is_cancelled_and_counts_with_its_age() -> None:
     queue = Queue(service_s=1000.0, waits=True)
     found = drive(queue, 5, 2.0)
     arrivals = poisson_arrivals(5, 2.0)
     assert found.num_unanswered == found.queue_at_end == len(arrivals) == len(queue.cancelled)
     assert found.achieved_per_s == 0
     assert found.latency.max_ms == pytest.approx(1000 * (4.0 - arrivals[0]))
-    assert not queue.under_way
+    assert not queue.in_flight
 
 
-def test_one_by_one_takes_every_text_alone() -> None:
+def test_one_by_one_sends_one_text_at_a_time() -> None:
     queue = Queue(0.01, long_s=0.05, waits=True)
     found = one_by_one(queue, ["short", "long " * 20, "short"], SEARCH, clock=queue.clock)
     assert queue.most_at_once == 1
@@ -150,10 +156,10 @@ def test_long_requests_are_always_beside_the_short_ones() -> None:
     assert found.beside.p50_ms == pytest.approx(1000 * (NUM_LONG * 0.02 + 0.01))
     assert queue.most_at_once == NUM_LONG + 1
     assert found.alone.num_requests == pytest.approx(2.0 / 0.01, abs=1)
-    assert not queue.under_way
+    assert not queue.in_flight
 
 
-def test_requests_of_so_many_words() -> None:
+def test_requests_have_the_given_number_of_words() -> None:
     sentences = ["A b c d e f g h.", "One two three.", "Four five six seven!"]
     assert of_words(sentences, 6) == ["A b c d e f", "One two three Four five six"]
     (long,) = of_words(sentences, 13)

@@ -33,6 +33,7 @@ def test_all_is_well(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) 
         f"checkpoint {tiny_checkpoint.name}",
     ]
     assert "en to de" in lines[-1]
+    assert "exact: true" in lines[-1]
 
 
 def test_every_failure_is_told_with_its_remedy(
@@ -87,7 +88,7 @@ def test_what_nobody_expected_is_a_finding_too(
     monkeypatch.setattr("service.commands.doctor.version", missing)
     ok, detail = examined(tiny_checkpoint)["versions"]
     assert not ok
-    assert "torch is broken; install again" in detail
+    assert "torch is broken; reinstall" in detail
 
 
 def test_the_keys_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +155,7 @@ def test_a_wrong_device_or_precision_is_found_at_the_start(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for options, words in (
-        (["--device", "gpu"], "DRAGOMAN_DEVICE: it is no device; use cpu"),
+        (["--device", "gpu"], "DRAGOMAN_DEVICE: not a device; use cpu"),
         (["--precision", "fp16"], "DRAGOMAN_PRECISION: Input should be 'auto'"),
         (["--device", "cuda:99"], "device 'cuda:99' was asked for, but torch sees"),
     ):

@@ -90,7 +90,7 @@ ECHO_PROCESS = """
 import sys
 from tests.service.echo_translator import EchoModel
 import service.commands.translate as command
-command.load_translator = lambda loading, much: EchoModel()
+command.load_translator = lambda loading, many_texts: EchoModel()
 command.search_settings = lambda translator, chosen: None
 from service.cli import main
 main()

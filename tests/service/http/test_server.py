@@ -122,7 +122,7 @@ def test_a_second_signal_leaves_at_once(start: Start) -> None:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=2)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "WARNING asked to end again: leaving at once, requests dropped: 3\n" in errors
+    assert "WARNING second signal: exiting at once, requests dropped: 3\n" in errors
     for connection in connections:
         with contextlib.suppress(ConnectionError):
             assert receive(connection) == b""
@@ -196,7 +196,7 @@ def test_unknown_host_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_models_folder_must_hold_something(tmp_path: Path) -> None:
-    for folder, words in ((tmp_path / "none", "no models folder"), (tmp_path, "no checkpoint")):
+    for folder, words in ((tmp_path / "none", "does not exist"), (tmp_path, "no checkpoint")):
         with pytest.raises(CheckpointError, match=words):
             serve(folder, host="127.0.0.1", port=0, settings=Settings())
 

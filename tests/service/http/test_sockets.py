@@ -35,7 +35,7 @@ class Running:
 def running() -> Iterator[Running]:
     translator = FakeTranslator(delay_s=0.001)
     registry = Registry([fake_model("en-de", SETTINGS, translator=translator)])
-    config = uvicorn.Config(create_app(registry, SETTINGS), log_config=None, ws="none")
+    config = uvicorn.Config(create_app(registry, SETTINGS).asgi, log_config=None, ws="none")
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: server.run(sockets=[listener]))

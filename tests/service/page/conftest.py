@@ -6,6 +6,7 @@ import pytest
 from fastapi.responses import JSONResponse
 from selenium.webdriver.support.select import Select
 
+from service.api.v1 import NATIVE
 from service.protocol.dialects import error_response
 from service.serving.registry import Registry
 from service.settings import Settings
@@ -45,7 +46,7 @@ def page(window: Page, served: PageServer) -> Page:
 
 def refused(error: Exception) -> JSONResponse:
     """The answer of our own API to a request that failed so."""
-    return error_response({"path": "/v1/translate"}, error)
+    return error_response(NATIVE, error)
 
 
 def choose(page: Page, source: str, target: str) -> None:

@@ -70,7 +70,7 @@ class PageServer:
 @contextlib.contextmanager
 def serve(registry: Registry, settings: Settings, *, wait: bool = True) -> Iterator[PageServer]:
     """Serves `registry` until the block ends."""
-    faults = Faults(create_app(registry, settings))
+    faults = Faults(create_app(registry, settings).asgi)
     guard = AuthenticationMiddleware(faults)
     server = uvicorn.Server(uvicorn.Config(guard, log_config=None, ws="none"))
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -112,3 +112,28 @@ def test_signs_of_a_bad_translation_are_told_in_words(page: Page) -> None:
     page.until(lambda: "it repeats itself" in page.text("warnings"))
     page.paste("")
     page.until(lambda: page.text("warnings") == "")
+
+
+def test_words_that_the_model_was_unsure_of_are_named_and_marked(page: Page) -> None:
+    page.paste("a RARE word, RAREST too")
+    page.shows("A RARE WORD, RAREST TOO")
+    assert page.text("warnings") == (
+        "Worth a second look: the model was unsure of “RARE”, “RAREST”."
+    )
+    assert [word.get_attribute("textContent") for word in page.all("#output .doubted")] == [
+        "RARE",
+        "RAREST",
+    ]
+    page.paste("a word")
+    page.shows("A WORD")
+    assert page.text("warnings") == ""
+    assert page.all("#output .doubted") == []
+
+
+def test_of_a_long_text_it_says_that_some_word_was_unsure(window: Page) -> None:
+    said = window.chrome.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "const path = document.querySelector('script[type=module]').src;"
+        "import(new URL('output.js', path)).then(({warningOf}) => done(warningOf(['unsure'], [])))"
+    )
+    assert said == "Worth a second look: the model was unsure of a word."

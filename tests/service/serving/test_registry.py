@@ -11,7 +11,7 @@ import pytest
 from model.errors import CheckpointError
 from model.version import read_version
 from service.serving import model_folder
-from service.serving.model_folder import Engines, FoundCheckpoint, ModelFolder
+from service.serving.model_folder import FoundCheckpoint, ModelFolder, num_engine_processes
 from service.serving.registry import open_models
 from service.serving.served_model import LoadedModel, ModelState
 from service.settings import Settings
@@ -137,19 +137,19 @@ def test_a_checkpoint_exchanged_while_it_is_loaded_is_loaded_again(
 
 
 @pytest.mark.parametrize(
-    ("asked", "num_cores", "num_models", "count", "apart"),
+    ("asked", "num_cores", "num_models", "num_processes"),
     [
-        (None, 1, 1, 1, False),  # one core for all
-        (None, 2, 1, 2, True),
-        (None, 2, 2, 1, True),  # a core for each
-        (None, 2, 3, 1, False),
-        (None, 8, 3, 2, True),
-        (1, 8, 1, 1, False),  # as little memory as can be
-        (2, 2, 5, 2, True),
+        (None, 1, 1, 0),  # no core besides the event loop's
+        (None, 2, 1, 2),
+        (None, 2, 2, 1),  # a core for each
+        (None, 2, 3, 0),
+        (None, 8, 3, 2),
+        (1, 8, 1, 0),  # the smallest memory
+        (2, 2, 5, 2),
     ],
 )
-def test_engines_have_processes_where_they_have_cores(
-    asked: int | None, num_cores: int, num_models: int, count: int, apart: bool
+def test_models_get_engine_processes_where_they_have_cores(
+    asked: int | None, num_cores: int, num_models: int, num_processes: int
 ) -> None:
     settings = Settings(threads_per_model=asked)
-    assert Engines.of(settings, num_cores, num_models) == Engines(count, apart)
+    assert num_engine_processes(settings, num_cores, num_models) == num_processes

@@ -81,7 +81,7 @@ def test_no_way(pairs: str, source: str, target: str) -> None:
 
 def test_off_unless_wished() -> None:
     assert Settings().pivot is False
-    with pytest.raises(UnknownLanguagePair, match="there are: en to de, fr to en"):
+    with pytest.raises(UnknownLanguagePair, match="served: en to de, fr to en"):
         route("fr:en en:de", "fr", "de", pivot=False)
 
 
@@ -135,10 +135,11 @@ def test_what_both_say_is_summed_up() -> None:
     first: Any = translated("a b c", FakeSearch(), False)
     last: Any = translated("d e", FakeSearch(n_best=2), False)
     whole = joined(
-        replace(first, log_prob=-0.5, score=-0.25, truncated=True),
-        replace(last, log_prob=-1.5, score=-1.0),
+        replace(first, log_prob=-0.5, score=-0.25, truncated=True, warnings=("cut", "unsure")),
+        replace(last, log_prob=-1.5, score=-1.0, warnings=("loop", "unsure")),
     )
     assert (whole.text, whole.log_prob, whole.score) == ("D E", -2.0, -1.25)
     assert (whole.source_tokens, whole.target_tokens, whole.truncated) == (3, 2, True)
+    assert whole.warnings == ("cut", "unsure", "loop")
     (other,) = whole.alternatives
     assert (other.text, other.log_prob, other.score) == ("D E 1", -4.5, -3.25)

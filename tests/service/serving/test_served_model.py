@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -20,10 +21,10 @@ from service.errors import (
 from service.lifecycle import Lifecycle, Phase
 from service.serving.cache import TranslationCache
 from service.serving.registry import Registry
-from service.serving.served_model import ModelState, ServedModel
+from service.serving.served_model import LoadedModel, ModelState, ServedModel
 from service.settings import Settings
 from tests.service.conftest import Serving
-from tests.service.fakes import FakeSearch, FakeTranslator, fake_model, fake_registry
+from tests.service.fakes import FakeSearch, FakeTranslator, fake_info, fake_model, fake_registry
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +67,19 @@ async def test_concurrent_requests_get_the_sequential_answers() -> None:
     assert served_model.close(5)
 
 
+async def test_a_model_that_is_not_exact_here_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    inexact = replace(fake_info("en", "de"), exact=False, precision="bf16")
+    loaded = LoadedModel(FakeTranslator(), inexact)  # type: ignore[arg-type]
+    served_model = ServedModel("en-de", lambda: loaded, Settings())
+    served_model.start()
+    await until(lambda: served_model.state is ModelState.READY)
+    assert not served_model.info.exact
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "model en-de is not exact on this machine (exact: false): in bf16" in warnings[0]
+    assert served_model.close(5)
+
+
 async def test_a_short_request_does_not_wait_for_a_long_list() -> None:
     translator = FakeTranslator(delay_s=0.001)
     served_model = await started(translator, Settings(max_slots=4))
@@ -86,7 +100,7 @@ async def test_full_queue_refuses_at_once_and_takes_again_later() -> None:
     await until(lambda: served_model.queue_limits.num_texts == 4)
     loop = asyncio.get_running_loop()
     before = loop.time()
-    with pytest.raises(QueueFull, match=r"4 texts are waiting.*max_queue_texts") as refusal:
+    with pytest.raises(QueueFull, match=r"would hold 5 texts.*max_queue_texts") as refusal:
         await texts(served_model, "c")
     assert loop.time() - before < 0.05
     assert refusal.value.retry_after_s is not None

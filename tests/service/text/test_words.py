@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.quality import word_log_probs
 from model.text.segmenter import Span
 from model.translation import SegmentTranslation
 from model.translator import Translator
@@ -182,6 +183,8 @@ def test_of_a_real_tokenizer_and_network(tiny_checkpoint: Path) -> None:
     for each in found.segments:
         words = words_of(each)
         assert [word.text for word in words] == each.text.split()
+        log_probs = word_log_probs(each.target_pieces, each.token_log_probs)
+        assert [word.confidence for word in words] == pytest.approx([*map(math.exp, log_probs)])
         assert all(found.text[word.start : word.end] == word.text for word in words)
         all_but_end = each.token_log_probs[: len(each.target_pieces)]
         assert math.prod(word.confidence for word in words) == pytest.approx(

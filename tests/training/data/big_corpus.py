@@ -1,4 +1,4 @@
-"""Writes an artificial parallel corpus of any size, to see what preparing it costs.
+"""Writes an artificial parallel corpus of any size, to measure its preparation.
 
     python -m tests.training.data.big_corpus FOLDER --pairs 50000000
 
@@ -47,7 +47,7 @@ def words() -> list[str]:
 
 
 def chunks(num_pairs: int) -> Iterator[tuple[str, str]]:
-    """Lines of both sides, some thousand pairs at a time."""
+    """Yields lines of both sides, some thousand pairs at a time."""
     random = np.random.default_rng(SEED)
     # Each word twice, in front of a space and at the end of a line, so that one join makes a chunk.
     spaced = [word + end for end in " \n" for word in words()]
@@ -63,7 +63,7 @@ def chunks(num_pairs: int) -> Iterator[tuple[str, str]]:
 
 
 def write(folder: Path, num_pairs: int) -> None:
-    """big.en and big.de, overwritten if they are there."""
+    """Writes big.en and big.de, and overwrites older ones."""
     folder.mkdir(parents=True, exist_ok=True)
     with (
         (folder / "big.en").open("w", encoding="utf-8", newline="\n") as sources,

@@ -1,4 +1,4 @@
-"""The artificial corpus is as large and as varied as it says."""
+"""Tests the size and the variety of the artificial corpus."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.training.data import big_corpus
 
 
-def test_pairs_are_many_aligned_and_different(tmp_path: Path) -> None:
+def test_generated_pairs_are_aligned_and_distinct(tmp_path: Path) -> None:
     big_corpus.write(tmp_path, num_pairs=21_000)  # more than a chunk
     sides = [(tmp_path / name).read_text().splitlines() for name in ("big.en", "big.de")]
     assert [len(side) for side in sides] == [21_000, 21_000]

@@ -1,4 +1,4 @@
-"""The cleaning rules at their edges, and the search for repeats against the obvious one."""
+"""Tests the cleaning rules at their limits, and the search for repeats against a slow one."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def test_rules_on_text(source: str, target: str, rule: Rule | None) -> None:
     assert broken_text_rule(Pair(source, target), CONFIG) == rule
 
 
-def test_identical_sides_may_stay() -> None:
+def test_identical_sides_are_kept_on_request() -> None:
     config = CONFIG.model_copy(update={"drop_identical": False})
     assert broken_text_rule(Pair("same", "same"), config) is None
 
@@ -67,7 +67,7 @@ def test_rules_on_pieces(num_source: int, num_target: int, rule: Rule | None) ->
     assert broken_piece_rule(num_source, num_target, CONFIG) == rule
 
 
-def test_a_pair_leaks_by_either_side_whatever_case_and_space() -> None:
+def test_a_pair_leaks_by_either_side_ignoring_case_and_white_space() -> None:
     held = HeldSentences()
     held.add([Pair("Good  morning.", "Guten Morgen, STRASSE")])
     assert held.leak(Pair(" good morning. ", "Anderes"))
@@ -76,7 +76,7 @@ def test_a_pair_leaks_by_either_side_whatever_case_and_space() -> None:
     assert not held.leak(Pair("Good morning", "Anderes"))
 
 
-def test_pair_hashes_tell_where_a_pair_is_cut_and_never_change() -> None:
+def test_pair_hashes_depend_on_the_split_into_sides_and_are_stable() -> None:
     assert pair_hash(Pair("ab", "c")) != pair_hash(Pair("a", "bc"))
     program = (
         "import json; from training.data.cleaning import pair_hash;"
@@ -93,7 +93,9 @@ def test_pair_hashes_tell_where_a_pair_is_cut_and_never_change() -> None:
     chunk=st.integers(1, 50),
     max_bytes=st.sampled_from([40, 400, 1 << 20]),
 )
-def test_repeats_are_the_values_seen_before(values: list[int], chunk: int, max_bytes: int) -> None:
+def test_repeats_are_values_that_occur_earlier(
+    values: list[int], chunk: int, max_bytes: int
+) -> None:
     expected = [value in values[:place] for place, value in enumerate(values)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cleaning, "_SORT_CHUNK", chunk)
@@ -106,7 +108,9 @@ def test_repeats_are_the_values_seen_before(values: list[int], chunk: int, max_b
     count=st.integers(0, 120),
     chunk=st.integers(1, 50),
 )
-def test_smallest_is_the_head_of_the_sorted_list(values: list[int], count: int, chunk: int) -> None:
+def test_smallest_equals_the_head_of_the_sorted_list(
+    values: list[int], count: int, chunk: int
+) -> None:
     eligible = np.array([value % 3 != 0 for value in values], dtype=np.bool_)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cleaning, "_SORT_CHUNK", chunk)

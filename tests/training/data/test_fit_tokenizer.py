@@ -1,4 +1,4 @@
-"""Pieces that fit the corpus, whatever its size; same input, same bytes."""
+"""Tests tokenizers: sizes, normalisation, sampling; same input, same bytes."""
 
 import os
 import random
@@ -49,7 +49,7 @@ def fit(
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("joint", [True, False])
-def test_same_input_same_bytes(tmp_path: Path, kind: str, joint: bool) -> None:
+def test_the_same_input_gives_the_same_model_bytes(tmp_path: Path, kind: str, joint: bool) -> None:
     first = fit(tmp_path / "first", kind=kind, joint=joint, vocab_size=400)
     second = fit(tmp_path / "second", kind=kind, joint=joint, vocab_size=400)
     assert first.source.size == second.source.size
@@ -59,7 +59,7 @@ def test_same_input_same_bytes(tmp_path: Path, kind: str, joint: bool) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin cores")
-def test_cores_do_not_change_the_bytes(tmp_path: Path) -> None:
+def test_the_number_of_cores_does_not_change_the_model_bytes(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
         "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(sys.argv[2])])\n"
@@ -100,12 +100,12 @@ def test_small_corpora_shrink_the_vocabulary(
     assert pair.source.decode(pair.source.encode(text)) == text
 
 
-def test_size_without_room_for_the_characters_is_refused(tmp_path: Path) -> None:
+def test_a_vocabulary_smaller_than_the_characters_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"vocab_size = 300 is too small.*need 3\d\d; raise it"):
         fit(tmp_path, vocab_size=300, character_coverage=1.0)
 
 
-def test_default_size_makes_room_for_the_characters(tmp_path: Path) -> None:
+def test_the_default_vocabulary_grows_to_hold_all_characters(tmp_path: Path) -> None:
     han = [chr(0x4E00 + number) for number in range(4000)]
     pair = fit_tokenizers(
         lambda: iter(han),
@@ -126,7 +126,7 @@ def test_default_sizes_grow_with_the_corpus() -> None:
     assert sizes == [2000, 2000, 4000, 8000, 16_000, 16_000, 32_000]
 
 
-def test_every_side_without_text_is_refused(tmp_path: Path) -> None:
+def test_a_side_without_text_is_refused(tmp_path: Path) -> None:
     for joint in (True, False):
         with pytest.raises(CorpusError, match="no text to learn from"):
             fit_tokenizers(
@@ -141,7 +141,7 @@ def test_every_side_without_text_is_refused(tmp_path: Path) -> None:
             )
 
 
-def test_text_that_normalises_to_nothing_is_refused(tmp_path: Path) -> None:
+def test_text_that_normalisation_empties_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="cannot learn pieces from 2 sentences"):
         fit_tokenizers(
             lambda: iter(["\u200b"]),
@@ -204,7 +204,7 @@ def test_rare_characters_of_large_scripts_are_spelt_in_bytes(tmp_path: Path) -> 
     assert "<0xE7>" not in pieces("vi")
 
 
-def test_very_long_lines_are_learnt_from(tmp_path: Path) -> None:
+def test_very_long_lines_are_used_for_fitting(tmp_path: Path) -> None:
     line = " ".join(english(20_000))
     pair = fit_tokenizers(
         lambda: iter([line]),
@@ -235,7 +235,7 @@ def test_digits_are_pieces_of_their_own(tmp_path: Path) -> None:
     assert [piece for piece in pieces if piece != "▁"] == ["2", "0", "1", "6"]
 
 
-def test_the_sample_is_bounded_seeded_and_fair() -> None:
+def test_the_sample_is_limited_seeded_and_uniform() -> None:
     texts = [str(number) for number in range(100)]
     assert sample(texts, 100, seed=1) == texts
     assert sample(["a", " ", "\x01", "b\tc\n"], 10, seed=1) == ["a", "b c"]
@@ -267,7 +267,7 @@ def test_at_most_the_stated_number_of_sentences_is_used(
     assert used == [100, 100, 100]
 
 
-def test_long_texts_are_thinned_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_texts_are_sampled_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["a" * 10, "b" * 30, "c" * 10, "d" * 30]
     assert fit_tokenizer._thinned(texts, 80) == texts
     assert fit_tokenizer._thinned(texts, 79) == texts[:3]

@@ -1,4 +1,4 @@
-"""Results keep their order, the first error counts, and no process stays behind."""
+"""Tests map_in_order: order of results, the first error, and that all processes end."""
 
 import math
 import multiprocessing
@@ -37,7 +37,7 @@ def damaged_after(*items: float) -> Iterator[float]:
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_the_first_error_counts(num_workers: int) -> None:
+def test_the_first_error_in_item_order_is_raised(num_workers: int) -> None:
     results = map_in_order(math.sqrt, damaged_after(4, 9), num_workers=num_workers)
     assert [next(results), next(results)] == [2, 3]
     with pytest.raises(CorpusError, match="the file is damaged"):
@@ -49,7 +49,7 @@ def test_the_first_error_counts(num_workers: int) -> None:
         next(results)
 
 
-def test_items_are_not_read_far_ahead() -> None:
+def test_only_a_few_items_are_read_ahead() -> None:
     taken = []
 
     def items() -> Iterator[int]:
@@ -62,8 +62,8 @@ def test_items_are_not_read_far_ahead() -> None:
         assert len(taken) < 10
 
 
-def test_a_worker_that_is_killed_ends_it() -> None:
-    with pytest.raises(CorpusError, match="was killed"):
+def test_a_killed_worker_raises_a_corpus_error() -> None:
+    with pytest.raises(CorpusError, match="killed a process"):
         list(map_in_order(os._exit, [1, 1, 1], num_workers=2))
 
 
@@ -81,7 +81,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_worker_outlives_its_parent(tmp_path: Path, number: signal.Signals) -> None:
+def test_workers_exit_when_their_parent_dies(tmp_path: Path, number: signal.Signals) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     with subprocess.Popen(

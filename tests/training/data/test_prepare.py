@@ -1,4 +1,4 @@
-"""The whole road on small corpora whose right outcome is counted by hand."""
+"""Tests the preparation of small corpora whose right result was counted by hand."""
 
 import gzip
 import hashlib
@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from tests.training.corpora import Maker, numbered
 from training.data.cleaning import Rule
-from training.data.prepare import prepare
+from training.data.prepare import prepare_corpus
 from training.data.readers import Pair
 from training.errors import CorpusError
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
 
-def test_every_rule_takes_what_it_should(maker: Maker) -> None:
+def test_every_rule_removes_the_right_pairs(maker: Maker) -> None:
     train = [
         *numbered(5),
         (" number 0", "nummer 0 "),  # a repeat, once the edges are stripped
@@ -71,7 +71,7 @@ def test_every_rule_takes_what_it_should(maker: Maker) -> None:
     assert first.target_pieces + second.target_pieces == prepared.train.target_lengths.sum()
 
 
-def test_the_tokenizer_sees_training_text_only(maker: Maker) -> None:
+def test_the_tokenizer_is_fitted_on_training_text_only(maker: Maker) -> None:
     train = [*numbered(100), ("dev source", "leaks"), ("twice", "zwei"), ("twice", "zwei")]
     dev = maker.corpus("dev", [("dev source", "dev target")])
     maker.prepare(maker.config(maker.corpus("train", train), dev=dev, test_size=0))
@@ -111,7 +111,7 @@ def test_dev_and_test_are_held_out_of_train(maker: Maker) -> None:
     assert prepared.report.dev.held_out
 
 
-def test_what_is_held_out_does_not_depend_on_the_order(maker: Maker) -> None:
+def test_held_out_pairs_do_not_depend_on_the_order_of_the_corpus(maker: Maker) -> None:
     pairs = numbered(200)
     first = maker.prepare(maker.config(maker.corpus("train", pairs)))
     random.Random(3).shuffle(pairs)
@@ -121,7 +121,7 @@ def test_what_is_held_out_does_not_depend_on_the_order(maker: Maker) -> None:
     assert len(first.dev_pairs) == 20
 
 
-def test_no_test_split_on_request(maker: Maker) -> None:
+def test_test_size_0_makes_no_test_split(maker: Maker) -> None:
     prepared = maker.prepare(maker.config(maker.corpus("train", numbered(50)), test_size=0))
     assert prepared.test_pairs is None
     assert prepared.report.test is None
@@ -139,7 +139,7 @@ texts = st.sampled_from(["", " ", "a", "A", "b", "c d", "c  d", "e" * 40, "f\ng"
     dev=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=3),
     test_size=st.integers(0, 3),
 )
-def test_no_pair_is_lost_or_counted_twice(
+def test_every_pair_is_counted_exactly_once(
     maker: Maker,
     train: list[list[tuple[str, str]]],
     dev: list[tuple[str, str]],
@@ -161,7 +161,7 @@ def test_no_pair_is_lost_or_counted_twice(
         assert target.casefold() not in {pair.target.casefold() for pair in held}
 
 
-def test_the_report_prints_as_a_table_and_travels_as_json(maker: Maker) -> None:
+def test_the_report_can_be_printed_as_a_table_and_stored_as_json(maker: Maker) -> None:
     train = maker.corpus("train", [*numbered(1200), ("a", "a")], weight=0.5)
     data = maker.config(train, maker.corpus("b", [("p", "q")]))
     prepared = maker.prepare(data)
@@ -183,9 +183,9 @@ def test_the_report_prints_as_a_table_and_travels_as_json(maker: Maker) -> None:
     }
 
 
-def test_progress_is_called_through_every_stage(maker: Maker) -> None:
+def test_every_stage_reports_progress(maker: Maker) -> None:
     calls: list[tuple[str, int, int | None]] = []
-    prepare(
+    prepare_corpus(
         maker.config(maker.corpus("train", numbered(6000))),
         tokenizer=None,
         folder=maker.prepared,
@@ -201,7 +201,7 @@ def test_progress_is_called_through_every_stage(maker: Maker) -> None:
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real corpora (../shared/data) are not here")
-def test_multi30k_is_cleaned_as_its_own_notes_say(maker: Maker) -> None:
+def test_counts_for_multi30k_match_its_documentation(maker: Maker) -> None:
     folder = DATA / "multi30k"
 
     def files(split: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What the readers accept, and the sentence each damaged file gets."""
+"""Tests which files the readers accept, and the error for each damaged file."""
 
 import gzip
 import json
@@ -57,7 +57,7 @@ def test_unequal_line_counts_are_both_named(
     assert f"{source} has {num_source:,} lines but {target} has {num_target:,}" in str(caught.value)
 
 
-def test_lines_stay_aligned_whatever_their_lengths(
+def test_lines_stay_aligned_for_any_lengths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text_file, "BLOCK_BYTES", 50)
@@ -90,7 +90,7 @@ def test_the_first_damage_of_two_files_is_named(
 # -- TSV
 
 
-def test_tsv_takes_the_columns_asked_for_and_no_quoting(tmp_path: Path) -> None:
+def test_tsv_uses_the_given_columns_and_no_quoting(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tsv", '7\t"Hi\tHallo"\tmore\n\n8\tBye\tTschüss\n')
     assert pairs(path, source_column=2, target_column=1) == [
         Pair('Hallo"', '"Hi'),
@@ -142,9 +142,9 @@ def test_json_lines_keys(tmp_path: Path, record: object, settings: dict[str, str
         ('{"en": "Hi", "de": ', "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ('["Hi", "Hallo"]', "not a JSON object such as"),
-        ('{"en": "Hi"}', 'no "de" or "target"; name the key with source_key or target_key'),
-        ('{"en": "Hi", "de": 3}', '"de" is not a string but int'),
-        ('{"en": "Hi", "de": null}', '"de" is not a string but NoneType'),
+        ('{"en": "Hi"}', 'has no key "de" or "target"; set source_key or target_key'),
+        ('{"en": "Hi", "de": 3}', '"de" is int, not a string'),
+        ('{"en": "Hi", "de": null}', '"de" is NoneType, not a string'),
         ('{"en": "\\ud800", "de": "x"}', '"en" holds an escaped NUL or half of a surrogate pair'),
         ('{"en": "x", "de": "a\\u0000b"}', '"de" holds an escaped NUL'),
     ],
@@ -157,7 +157,7 @@ def test_malformed_json_lines_are_named(tmp_path: Path, line: str, reason: str) 
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"a\.xlsx: the name does not tell its format"):
+    with pytest.raises(CorpusError, match=r"a\.xlsx has an unknown format"):
         pairs(write(tmp_path / "a.xlsx", ""))
 
 
@@ -191,7 +191,7 @@ def test_tmx_matches_languages_exactly_then_by_primary_subtag(tmp_path: Path) ->
     assert pairs(path, "en-GB", "de-AT")[1] == Pair("carrier bag", "Sackerl")
 
 
-def test_tmx_variants_of_one_language_are_told_apart(tmp_path: Path) -> None:
+def test_tmx_distinguishes_variants_of_one_language(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tmx", tmx(unit(zh_CN="软件"), unit(zh_CN="软件", zh_TW="軟體")))
     assert pairs(path, "zh-CN", "zh-TW") == [Pair("软件", "軟體")]
 
@@ -206,7 +206,7 @@ def test_tmx_keeps_text_and_drops_formatting_codes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_tmx_says_its_own_encoding_and_may_be_gzip(tmp_path: Path, encoding: str) -> None:
+def test_tmx_may_declare_its_encoding_and_may_be_gzip(tmp_path: Path, encoding: str) -> None:
     head = HEADER.replace("UTF-8", encoding.removesuffix("-sig").upper())
     content = tmx(unit(en="Hi", de="Grüße"), head=head).encode(encoding)
     assert pairs(write(tmp_path / "a.tmx", content)) == [Pair("Hi", "Grüße")]
@@ -241,7 +241,7 @@ def test_tmx_never_reads_an_external_dtd(tmp_path: Path) -> None:
     assert "line 2: declares the XML entity 'all'" in message
 
 
-def test_tmx_refuses_billions_of_laughs(tmp_path: Path) -> None:
+def test_tmx_refuses_the_billion_laughs_attack(tmp_path: Path) -> None:
     laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10 if n else "ha"}">\n' for n in range(12))
     message = tmx_refused(
         tmp_path, tmx(unit(en="&l11;", de="x"), head=f"<!DOCTYPE tmx [\n{laughs}]>")
@@ -249,7 +249,7 @@ def test_tmx_refuses_billions_of_laughs(tmp_path: Path) -> None:
     assert "line 2: declares the XML entity 'l0'" in message
 
 
-def test_tmx_cut_off_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_incomplete_tmx_is_refused_with_its_line(tmp_path: Path) -> None:
     content = tmx(*[unit(en="Hi", de="Hallo")] * 100_000)
     path = write(tmp_path / "a.tmx", content[: len(content) // 2])
     reader = read_pairs(CorpusConfig(path=path), source_language="en", target_language="de")
@@ -276,9 +276,9 @@ def test_truncated_gzip_of_tmx_is_refused(tmp_path: Path) -> None:
         (tmx(head="").replace("<body>", "<body>" * 100), "line 1: elements nested more than 64"),
         (
             tmx(unit(fr="x", es="y")),
-            "none of its 1 units has both en and de; languages found: es, fr",
+            "none of its 1 units has both en and de; languages in the file: es, fr",
         ),
-        (tmx(), "none of its 0 units has both en and de; languages found: none"),
+        (tmx(), "none of its 0 units has both en and de; languages in the file: none"),
         (tmx(head='<?xml version="1.0" encoding="klingon"?>'), "cannot be read as XML"),
         (tmx(unit(en="Grüße", de="x")).encode("latin-1"), "line 4: not well-formed XML"),
     ],
@@ -288,7 +288,7 @@ def test_other_broken_tmx(tmp_path: Path, content: bytes | str, reason: str) -> 
 
 
 @pytest.mark.parametrize("what", ["<seg>{}</seg>", '<seg x="{}"/>', "<!-- {} -->"])
-def test_tmx_bounds_what_one_unit_may_take(tmp_path: Path, what: str) -> None:
+def test_tmx_limits_the_size_of_a_unit(tmp_path: Path, what: str) -> None:
     path = tmp_path / "a.tmx.gz"
     body = what.format("x" * (40 << 20))
     path.write_bytes(
@@ -309,7 +309,7 @@ def test_tmx_bounds_what_one_unit_may_take(tmp_path: Path, what: str) -> None:
         ("tatoeba-zh-en/train.zh.gz", "tatoeba-zh-en/train.en.gz", 25_453),
     ],
 )
-def test_real_corpora_are_read_whole(source: str, target: str, count: int) -> None:
+def test_real_corpora_are_read_completely(source: str, target: str, count: int) -> None:
     found = pairs(source=DATA / source, target=DATA / target)
     lines = gzip.decompress((DATA / target).read_bytes()).decode().split("\n")
     assert len(found) == count

@@ -1,4 +1,4 @@
-"""A corpus that cannot be used is refused by name, and leaves nothing behind."""
+"""Tests that an unusable corpus is named in the error and leaves no files."""
 
 import multiprocessing
 import os
@@ -31,14 +31,14 @@ def test_an_empty_corpus_is_refused(maker: Maker) -> None:
 @pytest.mark.parametrize(
     ("pairs", "rule"),
     [
-        ([("", "x"), ("a", "a"), ("", "y")], "empty removed most (2)"),
-        ([("a", "a"), ("b", "b"), ("", "y")], "identical removed most (2)"),
-        ([("Held", "x"), ("y", "gehalten")], "leaked removed most (2)"),
-        ([("x " * 40, "y"), ("y", "z" * 31)], "too_long removed most (2)"),
-        ([("a" * 12, "b")], "length_ratio removed most (1)"),
+        ([("", "x"), ("a", "a"), ("", "y")], "rule empty removed 2, the most"),
+        ([("a", "a"), ("b", "b"), ("", "y")], "rule identical removed 2, the most"),
+        ([("Held", "x"), ("y", "gehalten")], "rule leaked removed 2, the most"),
+        ([("x " * 40, "y"), ("y", "z" * 31)], "rule too_long removed 2, the most"),
+        ([("a" * 12, "b")], "rule length_ratio removed 1, the most"),
     ],
 )
-def test_when_nothing_is_left_the_rule_is_named(
+def test_when_no_pair_is_left_the_error_names_the_rule(
     maker: Maker, pairs: list[tuple[str, str]], rule: str
 ) -> None:
     data = maker.config(
@@ -47,12 +47,12 @@ def test_when_nothing_is_left_the_rule_is_named(
         test_size=0,
         cleaning={"max_tokens": 30},
     )
-    assert f"of {len(pairs)} read, the rule {rule}" in refused(maker, data)
+    assert f"of {len(pairs)} read, {rule}" in refused(maker, data)
 
 
 def test_a_corpus_too_small_to_hold_dev_out_is_refused(maker: Maker) -> None:
     message = refused(maker, maker.config(maker.corpus("train", numbered(9))))
-    assert message.startswith("9 different pairs are too few to hold a dev split out of")
+    assert message.startswith("9 different pairs are too few to hold out a dev split")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_dev_is_refused_rather_than_cleaned(
     assert refused(maker, data).startswith(reason)
 
 
-def test_a_missing_file_shows_before_anything_is_read(maker: Maker) -> None:
+def test_a_missing_file_is_reported_before_any_file_is_read(maker: Maker) -> None:
     train = maker.corpus("train", numbered(20))
     (maker.folder / "train.jsonl").write_bytes(b"\xff not even text")
     message = refused(maker, maker.config(train, test={"path": maker.folder / "no.tsv"}))
@@ -85,7 +85,7 @@ def test_a_pipe_is_refused(maker: Maker) -> None:
     assert "is a pipe or device" in refused(maker, data)
 
 
-def test_damage_deep_in_the_second_corpus_leaves_nothing(maker: Maker) -> None:
+def test_damage_in_the_second_corpus_leaves_no_files(maker: Maker) -> None:
     first = maker.corpus("train", numbered(2000))
     path = maker.folder / "second.tsv"
     path.write_bytes(b"a\tb\n" * 1500 + b"a\t\xff\n")
@@ -93,7 +93,9 @@ def test_damage_deep_in_the_second_corpus_leaves_nothing(maker: Maker) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_the_first_damage_is_named_whoever_finds_it(maker: Maker, num_workers: int) -> None:
+def test_the_first_damage_is_named_for_any_number_of_workers(
+    maker: Maker, num_workers: int
+) -> None:
     # Line 7001 cannot be decoded, which a worker finds; before that, reading has met the end of
     # the shorter file.
     source, target = maker.folder / "a.en", maker.folder / "a.de"

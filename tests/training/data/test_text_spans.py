@@ -1,4 +1,4 @@
-"""Pairs come back from their spans as they were written."""
+"""Tests that spans return pairs as they were written."""
 
 from pathlib import Path
 
@@ -22,14 +22,14 @@ def write(folder: Path, *blocks: list[Pair]) -> list[TextSpan]:
         ]
 
 
-def test_spans_hold_their_own_pairs_only(tmp_path: Path) -> None:
+def test_a_span_holds_only_its_own_pairs(tmp_path: Path) -> None:
     first, second = write(tmp_path, PAIRS[:3], PAIRS[3:])
     assert (first.num_pairs, second.num_pairs) == (3, 1)
     assert list(read_span(tmp_path, "text", first)) == PAIRS[:3]
     assert list(read_span(tmp_path, "text", second)) == PAIRS[3:]
 
 
-def test_some_pairs_of_a_span_come_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_pairs_of_a_span_are_read_in_the_given_order(tmp_path: Path) -> None:
     first, second = write(tmp_path, PAIRS[:1], PAIRS[1:])
     assert read_some(tmp_path, "text", second, [2, 0]) == [PAIRS[3], PAIRS[1]]
     assert read_some(tmp_path, "text", first, []) == []

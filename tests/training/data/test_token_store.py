@@ -1,4 +1,4 @@
-"""What goes into a store comes out; damage is named; failures leave nothing."""
+"""Tests that stored pairs are read back, damage is reported, and failures leave no files."""
 
 import errno
 import json
@@ -36,7 +36,7 @@ def fill(folder: Path) -> None:
             store.append(source, target, corpus)
 
 
-def test_pairs_come_back_as_they_were(tmp_path: Path) -> None:
+def test_stored_pairs_are_read_back_unchanged(tmp_path: Path) -> None:
     fill(tmp_path / "store")
     store = TokenStore.open(tmp_path / "store")
     assert len(store) == 4
@@ -53,7 +53,7 @@ def test_pairs_come_back_as_they_were(tmp_path: Path) -> None:
         store.source(0)[0] = 1
 
 
-def test_many_pairs_are_found_again_in_any_order(tmp_path: Path) -> None:
+def test_pairs_can_be_read_in_any_order(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     pairs = [
         (random.integers(0, 99, s).tolist(), random.integers(0, 99, t).tolist())
@@ -90,16 +90,16 @@ def test_a_store_closes_its_files(tmp_path: Path) -> None:
     assert num_open() == 0
 
 
-def test_ids_cut_off_behind_our_back_are_noticed(tmp_path: Path) -> None:
+def test_ids_truncated_after_opening_raise_an_error(tmp_path: Path) -> None:
     fill(tmp_path / "store")
     store = TokenStore.open(tmp_path / "store")
     os.truncate(tmp_path / "store" / "source_ids.bin", 20)
     assert store.source(1).tolist() == [9]
-    with pytest.raises(CorpusError, match="the source ids of pair 3 are cut off"):
+    with pytest.raises(CorpusError, match="the source ids of pair 3 are incomplete"):
         store.source(3)
 
 
-def test_a_vocabulary_above_65536_takes_four_bytes(tmp_path: Path) -> None:
+def test_a_vocabulary_above_65536_uses_four_bytes_per_id(tmp_path: Path) -> None:
     with writer(tmp_path / "store", source_vocab_size=(1 << 16) + 1) as store:
         store.append([1 << 16], [7], 0)
     opened = TokenStore.open(tmp_path / "store")
@@ -108,7 +108,7 @@ def test_a_vocabulary_above_65536_takes_four_bytes(tmp_path: Path) -> None:
     assert opened.target(0).dtype == np.uint16
 
 
-def test_an_id_outside_the_vocabulary_is_not_wrapped(tmp_path: Path) -> None:
+def test_an_id_outside_the_vocabulary_raises_overflow_error(tmp_path: Path) -> None:
     with pytest.raises(OverflowError), writer(tmp_path / "store") as store:
         store.append([1 << 16], [7], 0)
     assert list(tmp_path.iterdir()) == []
@@ -124,7 +124,7 @@ segments = st.lists(st.integers(0, 99), max_size=20)
 
 @settings(max_examples=25, deadline=None)  # each one waits for the disk
 @given(pairs=st.lists(st.tuples(segments, segments, st.integers(0, 1)), max_size=30))
-def test_any_pairs_survive_any_flush(
+def test_pairs_are_unchanged_for_any_flush_size(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[list[int], list[int], int]]
 ) -> None:
     folder = tmp_path_factory.mktemp("stores") / "store"
@@ -141,14 +141,14 @@ def test_any_pairs_survive_any_flush(
     assert found == pairs
 
 
-def test_the_folder_appears_only_when_all_is_written(tmp_path: Path) -> None:
+def test_the_store_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     with writer(tmp_path / "store") as store:
         store.append([1], [2], 0)
         assert not (tmp_path / "store").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
-def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
+def test_an_exception_leaves_no_files(tmp_path: Path) -> None:
     def interrupted() -> None:
         with writer(tmp_path / "store") as store:
             store.append([1], [2], 0)
@@ -161,7 +161,7 @@ def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
 
 @contextmanager
 def files_up_to(num_bytes: int) -> Iterator[None]:
-    """The kernel refuses to write past this size, as it does when a disk is full."""
+    """Limits the size of files, which simulates a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
     try:
@@ -183,7 +183,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path: Path, num_pairs: int
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_raises_os_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file"), writer(tmp_path / "file" / "store"):
         pass
@@ -207,8 +207,8 @@ def test_damaged_arrays_are_refused(tmp_path: Path, name: str, damage: str) -> N
     [
         ("{", "is not valid JSON"),
         ("[]", "format None"),
-        ('{"format_version": 99}', "format 99, this version reads 2"),
-        ('{"format_version": 1}', "format 1, this version reads 2; prepare the corpus again"),
+        ('{"format_version": 99}', "format 99, this version of Dragoman reads 2"),
+        ('{"format_version": 1}', "format 1, this version of Dragoman reads 2; start a new run"),
         ('{"format_version": 2}', "lacks an entry"),
     ],
 )
@@ -224,7 +224,7 @@ def test_a_folder_without_store_is_refused(tmp_path: Path) -> None:
         TokenStore.open(tmp_path)
 
 
-def test_the_index_says_what_the_store_holds(tmp_path: Path) -> None:
+def test_the_index_describes_the_store(tmp_path: Path) -> None:
     fill(tmp_path / "store")
     index = json.loads((tmp_path / "store" / "store.json").read_text())
     assert (index["num_pairs"], index["source_tokens"], index["target_tokens"]) == (4, 304, 204)

@@ -1,4 +1,4 @@
-"""Scores equal those of the sacrebleu command; a comparison finds only real differences."""
+"""Tests that scores equal those of the sacrebleu command, and comparisons find real differences."""
 
 import json
 import random
@@ -45,7 +45,7 @@ def test_scores_equal_those_of_the_sacrebleu_command(tmp_path: Path) -> None:
     assert chrf(GOOD, REFERENCES) == pytest.approx(scores["chrf"]["score"], abs=1e-4)
 
 
-def test_ter_and_exact_match_by_hand() -> None:
+def test_ter_and_exact_match_equal_hand_arithmetic() -> None:
     scores = corpus_scores(GOOD, REFERENCES, target_language="en")
     assert scores.ter.value == pytest.approx(100 * 2 / 18)  # two words of eighteen replaced
     assert scores.exact_match == 50.0
@@ -67,7 +67,7 @@ def test_chinese_is_scored_by_characters() -> None:
     assert scores.ter.value == pytest.approx(100 / 9)  # one character of nine, full stop included
 
 
-def test_comparison_sees_a_real_difference_and_no_other() -> None:
+def test_comparison_finds_only_real_differences() -> None:
     references = REFERENCES * 30
     worse, better = noisy(references, 0.5, seed=1), noisy(references, 0.1, seed=2)
     found = compare(worse, better, references, target_language="en")
@@ -88,14 +88,14 @@ def test_comparison_sees_a_real_difference_and_no_other() -> None:
     assert similar.bleu.p_value > 0.05
 
 
-def test_comparison_repeats_itself_and_tells_its_seed() -> None:
+def test_comparison_is_deterministic_and_its_signature_has_the_seed() -> None:
     worse, better = noisy(REFERENCES, 0.5, seed=1), noisy(REFERENCES, 0.1, seed=2)
     first = compare(worse, better, REFERENCES, target_language="en").to_json()
     assert first == compare(worse, better, REFERENCES, target_language="en").to_json()
     assert "bs:1000|seed:12345" in first["bleu"]["signature"]
 
 
-def test_nothing_or_unequal_counts_are_refused() -> None:
+def test_empty_input_and_unequal_counts_are_refused() -> None:
     with pytest.raises(InputError, match="3 translations cannot be scored against 4 references"):
         corpus_scores(GOOD[:3], REFERENCES, target_language="en")
     with pytest.raises(InputError, match="3 translations"):
@@ -104,7 +104,7 @@ def test_nothing_or_unequal_counts_are_refused() -> None:
         corpus_scores([], [], target_language="en")
 
 
-def test_translate_all_keeps_order_and_lines_and_reports() -> None:
+def test_translate_all_keeps_order_gives_one_line_each_and_reports_progress() -> None:
     sources = [f"{number}-" * (number % 5) + "x\u2028y" for number in range(50)]
     done: list[int] = []
     translator = cast("Translator", EchoTranslator())

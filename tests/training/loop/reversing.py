@@ -1,4 +1,4 @@
-"""A task that a tiny network learns in seconds, to write digits from the right, and runs of it."""
+"""A task that a tiny network learns in seconds (reversing digits), and a run that trains it."""
 
 import io
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 from model.config import ModelConfig
 from model.network.batch import SourceBatch
 from model.network.seq2seq import Seq2Seq
-from training.config import TrainingConfig
+from training.config import ResolvedConfig
 from training.data.token_store import TokenStore, write_token_store
 from training.loop.journal import Journal
 from training.loop.loop import train_loop
@@ -32,7 +32,7 @@ DATA = {
 }
 
 
-def config(**sections: Any) -> TrainingConfig:
+def config(**sections: Any) -> ResolvedConfig:
     optimization = {
         "learning_rate": 0.02,
         "warmup_steps": 5,
@@ -43,7 +43,15 @@ def config(**sections: Any) -> TrainingConfig:
         "precision": "fp32",
         **sections.pop("optimization", {}),
     }
-    return TrainingConfig.model_validate({"data": DATA, "optimization": optimization, **sections})
+    return ResolvedConfig.model_validate(
+        {
+            "data": DATA,
+            "dropout": {"embedding": 0, "hidden": 0, "readout": 0},
+            "optimization": optimization,
+            "threads": 1,
+            **sections,
+        }
+    )
 
 
 def network(seed: int = 0, **choices: Any) -> Seq2Seq:
@@ -67,7 +75,7 @@ def digits(count: int, seed: int) -> list[list[int]]:
 
 
 def write_reversals(folder: Path) -> TokenStore:
-    """Strings of two to five digits and the same from the right."""
+    """Writes a store with strings of two to five digits and the reversed strings."""
     with write_token_store(
         folder, source_vocab_size=VOCAB, target_vocab_size=VOCAB, weights=[1.0]
     ) as writer:
@@ -77,10 +85,10 @@ def write_reversals(folder: Path) -> TokenStore:
 
 
 class Run:
-    """A trainer with its folder, its journal's lines, and dev scores made to measure."""
+    """A trainer with a run folder, captured output, and dev scores chosen by the test."""
 
     def __init__(
-        self, folder: Path, settings: TrainingConfig, seed: int = 0, **choices: Any
+        self, folder: Path, settings: ResolvedConfig, seed: int = 0, **choices: Any
     ) -> None:
         self.folder = folder
         (folder / "states").mkdir(exist_ok=True)
@@ -91,7 +99,7 @@ class Run:
         self.scores: Callable[[int], float] = float  # dev BLEU after how many updates
 
     def validate(self) -> DevScores:
-        step = self.trainer.place.step
+        step = self.trainer.progress.step
         self.steps_validated.append(step)
         return DevScores(nll=1.0, bleu=self.scores(step), chrf=0.0, seconds=0.0, example="")
 
@@ -100,7 +108,7 @@ class Run:
         with Journal(
             self.folder,
             total_steps=100,
-            resumed_step=self.trainer.place.step,
+            resumed_step=self.trainer.progress.step,
             console=console,
         ) as journal:
             train_loop(
@@ -130,12 +138,12 @@ class Run:
 
 @contextmanager
 def poisoned(trainer: Trainer, steps: Callable[[int], bool]) -> Iterator[None]:
-    """Makes the gradient of some updates NaN, as an explosion does."""
+    """Makes the gradient of some updates NaN, like an exploding gradient."""
     original = trainer.network.readouts
 
     def readouts(source: SourceBatch, target_input: Tensor) -> Tensor:
         found = original(source, target_input)
-        return found * math.nan if steps(trainer.place.step + 1) else found
+        return found * math.nan if steps(trainer.progress.step + 1) else found
 
     trainer.network.readouts = readouts  # type: ignore[method-assign]
     yield

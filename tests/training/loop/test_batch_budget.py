@@ -1,4 +1,4 @@
-"""batch_tokens = "auto": as many tokens as fit, found without filling the memory."""
+"""Tests batch_tokens = "auto": the largest batch that fits, without filling the memory."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from model.errors import ConfigError
 from tests.networks import build
+from tests.training.loop import reversing
 from tests.training.zygote import Zygote
-from training.config import TrainingConfig
 from training.data.token_store import TokenStore, write_token_store
 from training.loop import batch_budget
 from training.loop.batch_budget import available_memory, fit_batch_tokens
@@ -38,7 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
 
 
 class Machine:
-    """A device on which an update takes what a formula says; keeps what was tried."""
+    """A device whose memory per update follows a formula; records the trials."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, room: float, device: str) -> None:
         self.tried: list[int] = []
@@ -58,7 +58,7 @@ class Machine:
         return fit_batch_tokens(self.trainer, store)
 
 
-def test_what_fits_is_found_from_two_trials(
+def test_the_batch_size_is_extrapolated_from_two_trials(
     monkeypatch: pytest.MonkeyPatch, store: TokenStore
 ) -> None:
     machine = Machine(monkeypatch, room=8_555_000, device="cpu")
@@ -66,7 +66,7 @@ def test_what_fits_is_found_from_two_trials(
     assert machine.tried == [1_000, 2_000]
 
 
-def test_a_cpu_is_not_filled(monkeypatch: pytest.MonkeyPatch, store: TokenStore) -> None:
+def test_batches_on_a_cpu_are_limited(monkeypatch: pytest.MonkeyPatch, store: TokenStore) -> None:
     assert Machine(monkeypatch, room=1e12, device="cpu").fit(store) == 4_000
 
 
@@ -78,7 +78,7 @@ def test_trials_on_a_gpu_double_and_stay_within_it(
     assert machine.tried == [1_000, 2_000, 4_000]  # 8,000 would not have fitted
 
 
-def test_an_epoch_keeps_a_hundred_updates(
+def test_an_epoch_has_at_least_a_hundred_updates(
     monkeypatch: pytest.MonkeyPatch, store: TokenStore
 ) -> None:
     machine = Machine(monkeypatch, room=1e12, device="cuda")
@@ -86,35 +86,26 @@ def test_an_epoch_keeps_a_hundred_updates(
     assert max(machine.tried) <= 10_000
 
 
-def test_no_room_for_the_longest_pair_is_refused(
+def test_a_longest_pair_that_does_not_fit_is_refused(
     monkeypatch: pytest.MonkeyPatch, store: TokenStore
 ) -> None:
     machine = Machine(monkeypatch, room=5_030_000, device="cpu")
-    with pytest.raises(ConfigError, match=r"room for batches of 30 tokens, .* has 40; lower"):
+    with pytest.raises(ConfigError, match=r"has 40 tokens, but only 30 fit .*; lower"):
         machine.fit(store)
 
 
 def test_a_small_corpus_keeps_small_batches(tmp_path: Path) -> None:
-    """Measured for real, on pairs that are repeated to fill a trial."""
+    """Measures real updates, on pairs that are repeated to fill a trial."""
     small = fill(tmp_path / "store", [(3, 5)] * 200 + [(30, 2)])
     assert fit_batch_tokens(trainer(tmp_path), small) == 31  # 1,200 tokens: the longest pair
 
 
 def trainer(folder: Path) -> Trainer:
-    config = TrainingConfig.model_validate(
-        {
-            "data": {
-                "source_language": "en",
-                "target_language": "de",
-                "train": [{"path": "a.tsv"}],
-            },
-            "optimization": {"precision": "fp32"},
-        }
-    )
+    config = reversing.config()
     return Trainer(build(), config, folder)
 
 
-def test_what_an_update_takes_grows_in_line_with_tokens(store: TokenStore, tmp_path: Path) -> None:
+def test_memory_of_an_update_grows_linearly_with_tokens(store: TokenStore, tmp_path: Path) -> None:
     training = trainer(tmp_path)
     pairs = batch_budget._longest_pairs(store)
     taken = [
@@ -131,7 +122,7 @@ def test_trials_are_made_of_the_longest_pairs(tmp_path: Path) -> None:
     assert batch_budget._longest_pairs(mixed).tolist() == [2, 1, 4, 3, 0]
 
 
-def test_free_memory_is_the_containers_if_that_is_less(tmp_path: Path) -> None:
+def test_free_memory_is_limited_by_the_container(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:   9000 kB\nMemAvailable:    8000 kB\n", encoding="ascii")
     none = tmp_path / "none"
@@ -150,7 +141,7 @@ def test_free_memory_is_the_containers_if_that_is_less(tmp_path: Path) -> None:
     assert available_memory(meminfo, tmp_path / "v1") == 0
 
 
-def test_a_run_records_what_was_found_and_keeps_it(
+def test_a_run_records_the_measured_batch_size_and_keeps_it(
     dragoman: Zygote, recipe: Path, tmp_path: Path
 ) -> None:
     settings = ["--set", "optimization.batch_tokens=auto", "--set", "validation.max_sentences=1"]
@@ -158,12 +149,8 @@ def test_a_run_records_what_was_found_and_keeps_it(
     command = dragoman.run(*start, "--set", "optimization.max_steps=2")
     assert command.status == 0, command.said
     folder = RunFolder(tmp_path / "run")
-    found = {kind: folder.read_config(kind) for kind in ("asked", "resolved")}
-    assert found["asked"] is not None
-    assert found["resolved"] is not None
-    assert found["asked"].optimization.batch_tokens == "auto"
-    batch_tokens = found["resolved"].optimization.batch_tokens
-    assert isinstance(batch_tokens, int)
+    assert folder.asked_config().optimization.batch_tokens == "auto"
+    batch_tokens = folder.resolved_config().optimization.batch_tokens
     assert f"batches of {batch_tokens:,} tokens" in command.said
 
     # As if it had been found on another machine.

@@ -1,4 +1,4 @@
-"""Every pair once an epoch, in batches under the budget, in an order that the seed decides."""
+"""Tests that batches hold every pair once, stay within the budget, and depend on the seed."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from training.loop.batching import collate, epoch_batches, read_batch
 
 
 def fill(folder: Path, lengths: list[tuple[int, int]], weights: list[float]) -> TokenStore:
-    """Pairs of the given lengths; pair n consists of n + 10, and belongs to corpus n % corpora."""
+    """Writes pairs of the given lengths; pair n consists of n + 10, corpus n % corpora."""
     with write_token_store(
         folder, source_vocab_size=5000, target_vocab_size=5000, weights=weights
     ) as writer:
@@ -38,7 +38,7 @@ def content(batches: list[NDArray[np.int64]]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("batch_tokens", [40, 100, 1000, 10**6])
-def test_every_pair_comes_once_and_batches_keep_the_budget(
+def test_every_pair_occurs_once_and_batches_stay_within_the_budget(
     store: TokenStore, batch_tokens: int
 ) -> None:
     batches = epoch_batches(store, batch_tokens=batch_tokens, seed=1, epoch=0)
@@ -51,14 +51,14 @@ def test_every_pair_comes_once_and_batches_keep_the_budget(
     assert len(batches) <= 1.5 * needed + 2 or batch_tokens == 40
 
 
-def test_a_pair_above_the_budget_is_a_batch_of_its_own(tmp_path: Path) -> None:
+def test_a_pair_above_the_budget_gets_its_own_batch(tmp_path: Path) -> None:
     store = fill(tmp_path / "store", [(1, 1), (99, 3), (1, 1), (3, 99)], [1.0])
     batches = epoch_batches(store, batch_tokens=10, seed=1, epoch=0)
     assert sorted(sorted(batch.tolist()) for batch in batches) == [[0, 2], [1], [3]]
 
 
 def slowly(store: TokenStore, batch_tokens: int, seed: int, epoch: int) -> list[list[int]]:
-    """The same batches, pair by pair."""
+    """Computes the same batches in a slow obvious way, pair by pair."""
     random = np.random.default_rng([seed, epoch])
     pairs = []
     for pair in range(len(store)):
@@ -86,7 +86,7 @@ def slowly(store: TokenStore, batch_tokens: int, seed: int, epoch: int) -> list[
 @pytest.mark.parametrize("weights", [[1.0], [2.0, 0.5, 1.0]])
 @pytest.mark.parametrize("batch_tokens", [1, 30, 300, 10**5])
 @pytest.mark.parametrize("block", [7, 1 << 20])
-def test_batches_are_those_of_the_obvious_way(
+def test_batches_equal_those_of_the_slow_obvious_way(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     weights: list[float],
@@ -102,7 +102,7 @@ def test_batches_are_those_of_the_obvious_way(
         assert content(batches) == slowly(store, batch_tokens, seed=5, epoch=epoch)
 
 
-def test_sentences_too_long_for_two_bytes_are_batched_too(tmp_path: Path) -> None:
+def test_sentences_beyond_65535_tokens_are_batched(tmp_path: Path) -> None:
     with write_token_store(
         tmp_path / "store",
         source_vocab_size=100,
@@ -124,7 +124,7 @@ def test_a_batch_holds_targets_of_similar_length(store: TokenStore) -> None:
     assert np.mean(spread) <= 1.5
 
 
-def test_the_seed_and_the_epoch_decide_the_order(store: TokenStore) -> None:
+def test_the_order_depends_on_seed_and_epoch(store: TokenStore) -> None:
     def order(seed: int, epoch: int) -> list[list[int]]:
         return content(epoch_batches(store, batch_tokens=300, seed=seed, epoch=epoch))
 
@@ -134,7 +134,7 @@ def test_the_seed_and_the_epoch_decide_the_order(store: TokenStore) -> None:
     assert order(1, 2) != order(2, 1)
 
 
-def test_neighbours_change_from_epoch_to_epoch(tmp_path: Path) -> None:
+def test_pairs_get_other_neighbours_every_epoch(tmp_path: Path) -> None:
     store = fill(tmp_path / "store", [(4, 4)] * 100, [1.0])
     groups = [
         {
@@ -153,7 +153,7 @@ def test_batches_are_not_sorted_by_length(store: TokenStore) -> None:
     assert longest != sorted(longest, reverse=True)
 
 
-def test_a_weight_is_how_often_a_pair_comes(tmp_path: Path) -> None:
+def test_a_weight_is_the_mean_number_of_occurrences(tmp_path: Path) -> None:
     store = fill(tmp_path / "store", [(3, 3)] * 300, [2.0, 0.5, 1.0])
     counts = np.zeros(300, dtype=int)
     for epoch in range(40):
@@ -169,7 +169,7 @@ def test_a_weight_is_how_often_a_pair_comes(tmp_path: Path) -> None:
     assert half.max() < 0.9
 
 
-def test_bos_eos_and_pad_have_their_places() -> None:
+def test_bos_eos_and_pad_are_at_the_right_positions() -> None:
     batch = collate([[5, 6, 7], [8]], [[9], [10, 11]])
     assert batch.source.token_ids.tolist() == [[5, 6, 7, EOS], [8, EOS, PAD, PAD]]
     assert batch.source.lengths.tolist() == [4, 2]
@@ -179,7 +179,7 @@ def test_bos_eos_and_pad_have_their_places() -> None:
     assert batch.num_target_tokens == 5
 
 
-def test_an_empty_side_is_its_eos() -> None:
+def test_an_empty_side_is_only_eos() -> None:
     batch = collate([[], [5]], [[6], []])
     assert batch.source.token_ids.tolist() == [[EOS, PAD], [5, EOS]]
     assert batch.target_input.tolist() == [[BOS, 6], [BOS, PAD]]
@@ -194,7 +194,7 @@ def test_a_batch_is_read_from_the_store(tmp_path: Path) -> None:
     assert batch.target_output.tolist() == [[11, 11, 11, EOS], [10, EOS, PAD, PAD]]
 
 
-def test_lengths_are_rounded_up_where_that_is_asked_for() -> None:
+def test_lengths_are_rounded_up_to_the_multiple() -> None:
     plain, rounded = (
         collate([[5, 6, 7], [8]], [[9], [10, 11]], pad_to_multiple=multiple) for multiple in (1, 4)
     )

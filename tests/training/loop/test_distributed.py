@@ -1,4 +1,4 @@
-"""Several workers make the run that one makes: the same losses, one writer, none left behind."""
+"""Tests that several workers give the losses of one, and that all of them end."""
 
 import os
 import signal
@@ -17,9 +17,9 @@ from tests.training.zygote import TIMEOUT_S, Command, Zygote
 from training.loop import distributed
 from training.loop.distributed import World, this_worker
 from training.loop.journal import read_log
-from training.loop.state import load_run_state_place, load_weights_file
+from training.loop.state import load_progress, load_weights_file
 
-NO_DROPOUT = [f"dropout.{place}=0" for place in ("embedding", "hidden", "readout")]
+NO_DROPOUT = [f"dropout.{progress}=0" for progress in ("embedding", "hidden", "readout")]
 # A dev loss after every update; of many of these batches a second worker gets no row.
 CURVE = [
     *NO_DROPOUT,
@@ -42,7 +42,7 @@ Start = Callable[..., list[Command]]
 
 @pytest.fixture
 def start(dragoman: Zygote, recipe: Path) -> Start:
-    """Starts `dragoman train` on a run folder in as many workers as are asked for."""
+    """Starts `dragoman train` with several workers on one run folder."""
 
     def started(workers: int, run: Path, settings: list[str], *more: str) -> list[Command]:
         chosen = [word for setting in settings for word in ("--set", setting)]
@@ -71,7 +71,7 @@ def curve(run: Path, kind: str, number: str) -> list[float]:
 
 
 def step(run: Path) -> int:
-    return load_run_state_place(run / "states" / "last.safetensors").step
+    return load_progress(run / "states" / "last.safetensors").step
 
 
 def wait_for_state(run: Path, command: Command) -> None:
@@ -80,7 +80,7 @@ def wait_for_state(run: Path, command: Command) -> None:
 
 @pytest.fixture(scope="module")
 def alone(dragoman: Zygote, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one worker makes."""
+    """The run of a single worker."""
     run = tmp_path_factory.mktemp("alone") / "run"
     settings = [*CURVE, f"optimization.max_steps={UPDATES}"]
     chosen = [word for setting in settings for word in ("--set", setting)]
@@ -100,7 +100,7 @@ def assert_same_curve(run: Path, alone: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_several_workers_learn_what_one_learns(
+def test_several_workers_reach_the_weights_of_one(
     workers: int, start: Start, alone: Path, tmp_path: Path
 ) -> None:
     commands = start(workers, tmp_path / "run", [*CURVE, f"optimization.max_steps={UPDATES}"])
@@ -112,7 +112,7 @@ def test_several_workers_learn_what_one_learns(
 
 
 @pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
-def test_a_run_goes_on_with_another_number_of_workers(
+def test_a_run_can_be_resumed_with_another_number_of_workers(
     first: int, then: int, start: Start, alone: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -123,10 +123,10 @@ def test_a_run_goes_on_with_another_number_of_workers(
     assert curve(run, "validation", "nll") == pytest.approx(losses, abs=1e-4)
 
 
-def test_two_workers_that_are_killed_and_resumed_equal_two_that_are_not(
+def test_two_killed_and_resumed_workers_equal_two_unbroken_ones(
     start: Start, tmp_path: Path
 ) -> None:
-    """Dropout masks come again; those of two workers differ from each other and from one's."""
+    """Two workers repeat their dropout masks after a resume; the masks differ from one worker's."""
     runs = {}
     for name, workers in (("whole", 2), ("broken", 2), ("alone", 1)):
         runs[name] = tmp_path / name
@@ -145,7 +145,7 @@ def test_two_workers_that_are_killed_and_resumed_equal_two_that_are_not(
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_when_one_is_killed_the_other_ends(victim: int, start: Start, tmp_path: Path) -> None:
+def test_when_a_worker_is_killed_the_other_ends(victim: int, start: Start, tmp_path: Path) -> None:
     run = tmp_path / "run"
     commands = start(2, run, ENDLESS)
     wait_for_state(run, commands[0])
@@ -154,12 +154,14 @@ def test_when_one_is_killed_the_other_ends(victim: int, start: Start, tmp_path: 
     assert survivor.wait() == 1
     assert "Traceback" not in survivor.said
     last = survivor.said.split("\n")[-2]
-    assert last.startswith(f"error: worker {2 - victim} of 2 stops, since another one is gone")
+    assert last.startswith(
+        f"error: worker {2 - victim} of 2 stops because another worker has ended"
+    )
     succeed(start(2, run, [*ENDLESS, f"optimization.max_steps={step(run) + 1}"], "--resume"))
 
 
 @pytest.mark.parametrize("asked", [0, 1])
-def test_a_signal_to_one_stops_both_with_everything_saved(
+def test_a_signal_to_one_worker_saves_and_stops_both(
     asked: int, start: Start, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -167,27 +169,31 @@ def test_a_signal_to_one_stops_both_with_everything_saved(
     wait_for_state(run, commands[0])
     commands[asked].send(signal.SIGTERM)
     assert [command.wait() for command in commands] == [130, 130], [c.said for c in commands]
-    assert commands[0].said.endswith(f"stopped; go on with: dragoman train --run {run} --resume\n")
+    assert commands[0].said.endswith(
+        f"stopped and saved; continue with: dragoman train --run {run} --resume\n"
+    )
     assert commands[1].said == ""
     succeed(start(1, run, [*ENDLESS, f"optimization.max_steps={step(run) + 1}"], "--resume"))
 
 
-def test_what_the_writer_refuses_ends_all(start: Start, tmp_path: Path) -> None:
+def test_an_error_in_the_writer_ends_all_workers(start: Start, tmp_path: Path) -> None:
     commands = start(2, tmp_path / "run", ["data.cleaning.max_tokens=1"])
     assert [command.wait() for command in commands] == [1, 1]
     assert commands[0].said.split("\n")[-2].startswith("error: no pair of ")
-    assert commands[1].said.startswith("error: worker 2 of 2 stops, since another one is gone")
+    assert commands[1].said.startswith(
+        "error: worker 2 of 2 stops because another worker has ended"
+    )
     assert commands[1].said.count("\n") == 1
 
 
-def test_a_dry_run_is_refused(start: Start, tmp_path: Path) -> None:
+def test_a_dry_run_with_several_workers_is_refused(start: Start, tmp_path: Path) -> None:
     commands = start(2, tmp_path / "run", [], "--dry-run")
     assert [command.wait() for command in commands] == [1, 1]
     assert "start it without torchrun" in commands[1].said
 
 
-def test_torchrun_starts_it(recipe: Path, tmp_path: Path) -> None:
-    """Once for real, as the help says, but for where the command comes from."""
+def test_torchrun_starts_the_workers(recipe: Path, tmp_path: Path) -> None:
+    """Runs torchrun as the help says, apart from the path of the command."""
     command = tmp_path / "dragoman.py"
     command.write_text("from service.cli import main\nmain()\n", encoding="utf-8")
     root = Path(__file__).parents[3]
@@ -208,7 +214,7 @@ def test_torchrun_starts_it(recipe: Path, tmp_path: Path) -> None:
     assert "2 workers" in answer.stderr
 
 
-def test_every_pair_of_a_batch_is_one_workers() -> None:
+def test_every_pair_of_a_batch_belongs_to_one_worker() -> None:
     pairs = np.arange(100, 111)
     shares = [World(rank, 4).share_of(pairs).tolist() for rank in range(4)]
     assert sorted(pair for share in shares for pair in share) == pairs.tolist()
@@ -216,13 +222,13 @@ def test_every_pair_of_a_batch_is_one_workers() -> None:
     assert World().share_of(pairs).tolist() == pairs.tolist()
 
 
-def test_no_two_workers_and_no_two_updates_have_one_seed() -> None:
+def test_every_worker_and_update_has_its_own_seed() -> None:
     seeds = {World(rank, 3).seed(1, step) for rank in range(3) for step in range(50)}
     assert len(seeds) == 150
     assert World(2, 3).seed(1, 7) == World(2, 3).seed(1, 7)
 
 
-def test_torchrun_says_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rank_is_read_from_torchruns_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert this_worker() == World(0, 1, 0, 1)
@@ -231,7 +237,10 @@ def test_torchrun_says_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     assert this_worker() == World(5, 8, 1, 4)
     assert not this_worker().is_writer
-    for name, value, said in (("RANK", "8", "RANK is 8"), ("WORLD_SIZE", "two", "torchrun")):
+    for name, value, said in (
+        ("RANK", "8", "RANK 8 is not below"),
+        ("WORLD_SIZE", "two", "torchrun"),
+    ):
         monkeypatch.setenv(name, value)
         with pytest.raises(ConfigError, match=said):
             this_worker()
@@ -245,5 +254,5 @@ def test_every_worker_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert World(5, 8, 1, 4).device("auto") == torch.device("cuda:1")
     assert World(5, 8, 1, 4).device("cpu") == torch.device("cpu")
     assert World().device("cuda:3") == torch.device("cuda:3")
-    with pytest.raises(ConfigError, match="'cuda:3' is one GPU for 8 workers"):
+    with pytest.raises(ConfigError, match="'cuda:3' is one GPU, but there are 8 workers"):
         World(5, 8, 1, 4).device("cuda:3")

@@ -1,4 +1,4 @@
-"""A run whose numbers stop being numbers, or are clipped all the time, is told of or stopped."""
+"""Tests what happens when losses become NaN or gradients are clipped often."""
 
 import math
 from pathlib import Path
@@ -10,29 +10,29 @@ from tests.training.loop.reversing import Run, config, equal, poisoned
 from training.data.token_store import TokenStore
 from training.errors import DivergenceError
 from training.loop.journal import read_log
-from training.loop.state import load_run_state_place
+from training.loop.state import load_progress
 from training.loop.validation import DevScores
 
 pytestmark = pytest.mark.usefixtures("quick")  # test_trainer.py has the same updates checked
 
 
-def test_much_clipping_is_said(reversals: TokenStore, tmp_path: Path) -> None:
+def test_frequent_clipping_prints_a_warning(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(
         optimization={"clip_norm": 1e-6, "max_steps": 20, "batch_tokens": 50, "max_epochs": None}
     )
     run = Run(tmp_path, settings)
-    run.trainer.place.step, run.trainer.place.clipped = 980, 600
+    run.trainer.progress.step, run.trainer.progress.clipped = 980, 600
     run.trainer.config = settings.model_copy(
         update={"optimization": settings.optimization.model_copy(update={"max_steps": 1000})}
     )
     run.train(reversals)
-    assert "the gradient was clipped in 620 of the last 1000 updates" in run.said.getvalue()
-    assert run.trainer.place.clipped == 0
+    assert "the gradient was clipped in 620 of the last 1,000 updates" in run.said.getvalue()
+    assert run.trainer.progress.clipped == 0
 
 
-def test_little_clipping_is_not_said(reversals: TokenStore, tmp_path: Path) -> None:
+def test_rare_clipping_prints_no_warning(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"clip_norm": 1e6, "max_steps": 1000}))
-    run.trainer.place.step, run.trainer.place.clipped = 980, 400
+    run.trainer.progress.step, run.trainer.progress.clipped = 980, 400
     run.train(reversals)
     assert "clipped" not in run.said.getvalue()
 
@@ -45,7 +45,7 @@ def test_a_loss_that_stays_nan_stops_the_run(reversals: TokenStore, tmp_path: Pa
 
     def save() -> None:
         original()
-        kept[run.trainer.place.step] = run.weights()
+        kept[run.trainer.progress.step] = run.weights()
 
     run.trainer.save = save  # type: ignore[method-assign]
     with (
@@ -54,31 +54,31 @@ def test_a_loss_that_stays_nan_stops_the_run(reversals: TokenStore, tmp_path: Pa
     ):
         run.train(reversals)
     assert "optimization.learning_rate (now 0.02)" in str(caught.value)
-    place = load_run_state_place(tmp_path / "states" / "last.safetensors")
-    assert place.step == 8
+    progress = load_progress(tmp_path / "states" / "last.safetensors")
+    assert progress.step == 8
     weights = run.saved("last.safetensors")
     assert equal(weights, kept[8])
     assert all(weight.isfinite().all() for weight in weights)
 
 
-def test_a_dev_loss_that_is_no_number_stops_the_run(reversals: TokenStore, tmp_path: Path) -> None:
+def test_a_dev_loss_of_nan_stops_the_run(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(validation={"every_steps": 3}, save_every_minutes=1e-9))
     run.validate = lambda: DevScores(math.inf, 0.0, 0.0, 0.0, "")  # type: ignore[method-assign]
     with pytest.raises(DivergenceError, match="not a number at step 3"):
         run.train(reversals)
-    assert load_run_state_place(tmp_path / "states" / "last.safetensors").step == 2
+    assert load_progress(tmp_path / "states" / "last.safetensors").step == 2
     assert not run.kept()
 
 
-def test_a_stumble_is_no_divergence(reversals: TokenStore, tmp_path: Path) -> None:
+def test_a_single_bad_update_does_not_stop_the_run(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"max_steps": 12}))
     with poisoned(run.trainer, lambda step: step in (3, 4, 6, 7, 9)):
         run.train(reversals)
-    assert run.trainer.place.finished == "all 12 steps are done"
+    assert run.trainer.progress.finished == "all 12 steps are done"
     assert all(weight.isfinite().all() for weight in run.weights())
 
 
-def test_the_log_has_no_number_that_is_none(reversals: TokenStore, tmp_path: Path) -> None:
+def test_the_log_contains_no_nan(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"max_steps": 40, "max_epochs": 9}))
     with poisoned(run.trainer, lambda step: step in (20, 33)):
         run.train(reversals)

@@ -1,4 +1,4 @@
-"""The loop judges when it should, keeps what is best, tells what it does, and ends."""
+"""Tests when the loop validates, which states it keeps, what it logs, and when it ends."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tests.training.loop.reversing import Run, config, equal
 from training.data.token_store import TokenStore
 from training.loop.batching import PairBatch
 from training.loop.journal import read_log
-from training.loop.state import load_run_state_place
+from training.loop.state import load_progress
 from training.loop.trainer import Update
 from training.loop.validation import DevScores
 from training.run.curves import draw_curves
@@ -20,18 +20,18 @@ from training.run.curves import draw_curves
 pytestmark = pytest.mark.usefixtures("quick")  # test_trainer.py has the same updates checked
 
 
-def test_it_stops_when_dev_does_not_rise(reversals: TokenStore, tmp_path: Path) -> None:
+def test_training_stops_when_dev_does_not_rise(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(optimization={"max_epochs": 50}, validation={"every_steps": 2, "patience": 3})
     run = Run(tmp_path, settings)
     run.scores = lambda step: {2: 1.0, 4: 3.0, 6: 2.0, 8: 3.0, 10: 2.5}[step]  # equal is no gain
     run.train(reversals)
     assert run.steps_validated == [2, 4, 6, 8, 10]
-    assert run.trainer.place.finished == (
+    assert run.trainer.progress.finished == (
         "dev bleu has not risen for 3 validations (best 3.00 at step 4)"
     )
 
 
-def test_patience_waits_for_the_first_right_word(reversals: TokenStore, tmp_path: Path) -> None:
+def test_patience_starts_with_the_first_correct_word(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(optimization={"max_epochs": 50}, validation={"every_steps": 2, "patience": 2})
     run = Run(tmp_path, settings)
     run.scores = lambda step: 1.0 if step == 12 else 0.0
@@ -52,14 +52,14 @@ def test_the_metric_decides_what_is_better(
         2: DevScores(nll=1.0, bleu=9.0, chrf=1.0, seconds=0.0, example=""),
         4: DevScores(nll=2.0, bleu=3.0, chrf=4.0, seconds=0.0, example=""),
     }
-    run.validate = lambda: found[run.trainer.place.step]  # type: ignore[method-assign]
+    run.validate = lambda: found[run.trainer.progress.step]  # type: ignore[method-assign]
     run.train(reversals)
-    (best,) = run.trainer.place.best
+    (best,) = run.trainer.progress.best
     right = {"bleu": (2, 9.0), "chrf": (4, 4.0), "loss": (2, -1.0)}  # less loss is better
     assert (best.step, best.score) == right[metric]
 
 
-def test_the_best_states_are_kept(reversals: TokenStore, tmp_path: Path) -> None:
+def test_only_the_best_states_are_kept(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(
         optimization={"max_steps": 6, "max_epochs": 9},
         validation={"every_steps": 1, "keep_best": 3},
@@ -67,16 +67,16 @@ def test_the_best_states_are_kept(reversals: TokenStore, tmp_path: Path) -> None
     run = Run(tmp_path, settings)
     run.scores = lambda step: {1: 5.0, 2: 1.0, 3: 4.0, 4: 0.5, 5: 6.0, 6: 4.0}[step]
     run.train(reversals)
-    assert [(best.step, best.score) for best in run.trainer.place.best] == [
+    assert [(best.step, best.score) for best in run.trainer.progress.best] == [
         (5, 6.0),
         (1, 5.0),
         (3, 4.0),  # of equals the earlier one stays
     ]
     assert run.kept() == [f"best-0000000{step}.safetensors" for step in (1, 3, 5)]
-    assert load_run_state_place(tmp_path / "states" / "last.safetensors") == run.trainer.place
+    assert load_progress(tmp_path / "states" / "last.safetensors") == run.trainer.progress
 
 
-def test_a_plateau_cuts_the_rate(reversals: TokenStore, tmp_path: Path) -> None:
+def test_a_plateau_cuts_the_learning_rate(reversals: TokenStore, tmp_path: Path) -> None:
     optimization = {
         "schedule": "plateau",
         "warmup_steps": 0,
@@ -89,13 +89,13 @@ def test_a_plateau_cuts_the_rate(reversals: TokenStore, tmp_path: Path) -> None:
     rises = {10: 1.0, 20: 0.0, 30: 0.0, 40: 2.0, 50: 0.0, 60: 0.0}  # cut after 30 and after 60
     run.scores = lambda step: rises[step]
     run.train(reversals)
-    assert run.trainer.place.plateau_cuts == 2
+    assert run.trainer.progress.plateau_cuts == 2
     lines = [line for line in read_log(tmp_path) if line["kind"] == "training"]
     found = {line["step"]: line["learning_rate"] for line in lines}
     assert found == {20: pytest.approx(0.02), 40: pytest.approx(0.002), 60: pytest.approx(0.002)}
 
 
-def test_averaged_weights_are_judged_and_kept(reversals: TokenStore, tmp_path: Path) -> None:
+def test_averaged_weights_are_validated_and_kept(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(optimization={"max_steps": 5, "ema_decay": 0.9})
     run = Run(tmp_path, settings)
     assert run.trainer.averages is not None
@@ -108,7 +108,7 @@ def test_averaged_weights_are_judged_and_kept(reversals: TokenStore, tmp_path: P
 
     run.validate = validate  # type: ignore[method-assign]
     run.train(reversals)
-    (best,) = run.trainer.place.best
+    (best,) = run.trainer.progress.best
     kept, last = run.saved(best.file), run.saved("last.safetensors")
     assert equal(seen[0], run.trainer.averages.averages)
     assert equal(kept, run.trainer.averages.averages)
@@ -116,7 +116,7 @@ def test_averaged_weights_are_judged_and_kept(reversals: TokenStore, tmp_path: P
     assert not equal(kept, last)
 
 
-def test_a_failing_validation_gives_the_weights_back(reversals: TokenStore, tmp_path: Path) -> None:
+def test_a_failed_validation_restores_the_weights(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"max_steps": 5, "ema_decay": 0.9}))
     weights: list[list[Tensor]] = []
 
@@ -132,47 +132,49 @@ def test_a_failing_validation_gives_the_weights_back(reversals: TokenStore, tmp_
     assert equal(run.weights(), weights[0])
 
 
-def test_without_a_plan_dev_is_judged_every_epoch(reversals: TokenStore, tmp_path: Path) -> None:
+def test_by_default_dev_is_scored_once_per_epoch(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"max_epochs": 3}))
     run.train(reversals)
-    per_epoch = run.trainer.place.step // 3
+    per_epoch = run.trainer.progress.step // 3
     assert run.steps_validated == [per_epoch, 2 * per_epoch, 3 * per_epoch]
-    assert run.trainer.place.finished == "all 3 epochs are done"
-    assert run.trainer.place.epoch == 3
+    assert run.trainer.progress.finished == "all 3 epochs are done"
+    assert run.trainer.progress.epoch == 3
 
 
-def test_the_last_weights_are_always_judged(reversals: TokenStore, tmp_path: Path) -> None:
+def test_the_last_weights_are_always_validated(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(validation={"every_steps": 1000}))
     run.train(reversals)
-    assert run.steps_validated == [run.trainer.place.step]
-    assert len(run.trainer.place.best) == 1
+    assert run.steps_validated == [run.trainer.progress.step]
+    assert len(run.trainer.progress.best) == 1
 
 
-def test_a_limit_below_what_was_done_ends_the_run(reversals: TokenStore, tmp_path: Path) -> None:
-    for name, place in (("steps", {"step": 50}), ("epochs", {"epoch": 7})):
+def test_a_limit_that_was_already_reached_ends_the_run(
+    reversals: TokenStore, tmp_path: Path
+) -> None:
+    for name, progress in (("steps", {"step": 50}), ("epochs", {"epoch": 7})):
         (tmp_path / name).mkdir()
         run = Run(tmp_path / name, config(optimization={"max_steps": 30, "max_epochs": 3}))
-        for key, value in place.items():
-            setattr(run.trainer.place, key, value)
+        for key, value in progress.items():
+            setattr(run.trainer.progress, key, value)
         run.train(reversals)
-        assert run.trainer.place.finished
+        assert run.trainer.progress.finished
         assert len(run.steps_validated) == 1
 
 
-def test_a_stop_is_heeded_after_the_update(reversals: TokenStore, tmp_path: Path) -> None:
+def test_a_stop_takes_effect_after_the_update(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"max_epochs": 50}))
     original = run.trainer.update
 
     def update(batches: Sequence[PairBatch], target_tokens: int | None = None) -> Update:
-        if run.trainer.place.step == 6:
+        if run.trainer.progress.step == 6:
             run.stop.set()
         return original(batches, target_tokens)
 
     run.trainer.update = update  # type: ignore[method-assign]
     run.train(reversals)
-    place = load_run_state_place(tmp_path / "states" / "last.safetensors")
-    assert place.step == run.trainer.place.step == 7
-    assert not place.finished
+    progress = load_progress(tmp_path / "states" / "last.safetensors")
+    assert progress.step == run.trainer.progress.step == 7
+    assert not progress.finished
 
 
 def test_a_stop_during_validation_keeps_its_result(reversals: TokenStore, tmp_path: Path) -> None:
@@ -185,8 +187,8 @@ def test_a_stop_during_validation_keeps_its_result(reversals: TokenStore, tmp_pa
 
     run.validate = validate  # type: ignore[method-assign]
     run.train(reversals)
-    place = load_run_state_place(tmp_path / "states" / "last.safetensors")
-    assert (place.step, len(place.best), place.finished) == (5, 1, "")
+    progress = load_progress(tmp_path / "states" / "last.safetensors")
+    assert (progress.step, len(progress.best), progress.finished) == (5, 1, "")
 
 
 def test_a_stop_before_the_first_update_leaves_a_state(
@@ -197,11 +199,11 @@ def test_a_stop_before_the_first_update_leaves_a_state(
     run.train(reversals)
     again = Run(tmp_path, config(), seed=7)
     again.trainer.resume()
-    assert again.trainer.place.step == 0
+    assert again.trainer.progress.step == 0
     assert equal(again.weights(), run.weights())
 
 
-def test_speed_leaves_validation_out(
+def test_the_reported_speed_excludes_validation(
     reversals: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(
@@ -229,7 +231,7 @@ def test_speed_leaves_validation_out(
     lines = [line for line in read_log(tmp_path) if line["kind"] == "training"]
     found = [line["tokens_per_s"] for line in lines]
     assert found == pytest.approx([sum(tokens[:20]) / 20, sum(tokens[20:]) / 20])
-    assert run.trainer.place.seconds == pytest.approx(40 + 2 * 100)
+    assert run.trainer.progress.seconds == pytest.approx(40 + 2 * 100)
 
 
 def test_the_log_is_json_lines_and_the_curves_are_a_picture(
@@ -253,7 +255,7 @@ def test_the_log_is_json_lines_and_the_curves_are_a_picture(
     assert sorted(path.name for path in folder.glob(".*")) == []
 
 
-def test_what_is_said_to_a_pipe_is_plain_lines(reversals: TokenStore, tmp_path: Path) -> None:
+def test_output_to_a_pipe_is_plain_lines(reversals: TokenStore, tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"max_steps": 40, "max_epochs": 9}))
     run.train(reversals)
     said = run.said.getvalue()

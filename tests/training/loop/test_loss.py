@@ -1,4 +1,4 @@
-"""The chunked loss equals torch's own cross-entropy, values and gradients."""
+"""Tests that the chunked loss equals torch's cross-entropy, in values and gradients."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ TOKENS, EMB, VOCAB = 37, 6, 11
 
 @dataclass
 class Case:
-    """One readout for every token, the layer to words, and what the words should have been."""
+    """Makes readouts, an output layer and target ids."""
 
     readouts: Tensor
     output: nn.Linear
@@ -63,7 +63,7 @@ def test_values_and_gradients_are_those_of_torch(case: Case, smoothing: float) -
         torch.testing.assert_close(gradient, right, rtol=1e-5, atol=1e-6)
 
 
-def test_two_words_by_hand() -> None:
+def test_the_loss_of_two_words_equals_hand_arithmetic() -> None:
     # Logits log 1, log 3 and a half each of smoothing: -log(3/4) and the mean of -log(1/4, 3/4).
     output = nn.Linear(1, 2)
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_a_tied_matrix_gets_both_gradients(case: Case) -> None:
     torch.testing.assert_close(gradient(True), gradient(False))
 
 
-def test_bf16_stays_close(case: Case) -> None:
+def test_bf16_stays_close_to_fp32(case: Case) -> None:
     right = cross_entropy(case.readouts, case.output, case.targets, 0.1)
     right.smoothed.backward()
     wanted = case.gradients()
@@ -128,7 +128,7 @@ def test_without_gradients_only_values_are_computed(
     torch.testing.assert_close(found.negative_log_prob, right.negative_log_prob)
 
 
-def test_frozen_readouts_still_train_the_output(case: Case) -> None:
+def test_the_output_layer_is_trained_with_frozen_readouts(case: Case) -> None:
     cross_entropy(case.readouts.detach(), case.output, case.targets, 0.1).smoothed.backward()
     assert case.output.weight.grad is not None
     assert case.output.weight.grad.abs().sum() > 0

@@ -1,4 +1,4 @@
-"""Learning rates and averages against hand arithmetic; which weights decay."""
+"""Tests learning rates and averages against hand arithmetic, and which weights decay."""
 
 import pytest
 import torch
@@ -13,13 +13,13 @@ def rates(config: OptimizationConfig, *steps: int, cuts: int = 0) -> list[float]
     return [learning_rate(config, step, cuts) for step in steps]
 
 
-def test_warm_up_and_inverse_square_root() -> None:
+def test_warm_up_then_inverse_square_root() -> None:
     config = OptimizationConfig(learning_rate=0.8, warmup_steps=4, schedule="inverse_sqrt")
     # A quarter of the peak a step, then the peak times sqrt(4 / step).
     assert rates(config, 1, 2, 3, 4, 16, 64) == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.4, 0.2])
 
 
-def test_plateau_is_cut_after_warm_up_only() -> None:
+def test_plateau_cuts_apply_only_after_warm_up() -> None:
     config = OptimizationConfig(
         learning_rate=0.8, warmup_steps=4, schedule="plateau", plateau_factor=0.5
     )
@@ -28,12 +28,12 @@ def test_plateau_is_cut_after_warm_up_only() -> None:
     assert rates(config, 2, cuts=3) == pytest.approx([0.4])
 
 
-def test_constant_stays() -> None:
+def test_a_constant_rate_stays() -> None:
     config = OptimizationConfig(learning_rate=0.8, warmup_steps=2, schedule="constant")
     assert rates(config, 1, 2, 3, 10**6, cuts=5) == pytest.approx([0.4, 0.8, 0.8, 0.8])
 
 
-def test_without_warm_up_the_first_update_has_the_peak() -> None:
+def test_without_warm_up_the_first_update_has_the_highest_rate() -> None:
     for schedule in ("inverse_sqrt", "plateau", "constant"):
         config = OptimizationConfig.model_validate(
             {"learning_rate": 0.8, "warmup_steps": 0, "schedule": schedule}
@@ -53,7 +53,7 @@ def set_to(layer: nn.Linear, value: float) -> None:
         layer.weight.fill_(value)
 
 
-def test_the_average_by_hand() -> None:
+def test_the_average_equals_hand_arithmetic() -> None:
     layer = one_weight(11.0)
     averages = AveragedWeights(layer, decay=0.5)
     set_to(layer, 0.0)
@@ -84,7 +84,7 @@ def test_swapping_twice_changes_nothing() -> None:
     assert all(map(torch.equal, averages.averages, average))
 
 
-def test_averages_are_taken_up_again() -> None:
+def test_averages_are_restored() -> None:
     first = AveragedWeights(build(seed=1), decay=0.9)
     second = AveragedWeights(build(seed=2), decay=0.9)
     second.load(first.state())
@@ -93,7 +93,7 @@ def test_averages_are_taken_up_again() -> None:
         second.load({})
 
 
-def test_only_matrices_decay() -> None:
+def test_adamw_decays_only_matrices() -> None:
     network = build(layer_norm=True)
     optimizer = build_optimizer(network, OptimizationConfig(weight_decay=0.25))
     assert isinstance(optimizer, torch.optim.AdamW)
@@ -113,7 +113,7 @@ def test_adam_does_not_decay() -> None:
     assert all(group["weight_decay"] == 0 for group in optimizer.param_groups)
 
 
-def test_the_first_adamw_update_by_hand() -> None:
+def test_the_first_adamw_update_equals_hand_arithmetic() -> None:
     # Adam's first step is the rate, against the gradient's sign; before it, decay takes a share.
     layer = one_weight(2.0)
     config = OptimizationConfig(learning_rate=0.1, weight_decay=0.5, warmup_steps=0)

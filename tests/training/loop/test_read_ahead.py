@@ -1,4 +1,4 @@
-"""The portions of a run come in their order, wherever it starts and however many workers share."""
+"""Tests the order of portions for any start and any number of workers."""
 
 import threading
 from collections.abc import Iterator
@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from training.config import TrainingConfig
+from tests.training.loop import reversing
+from training.config import ResolvedConfig
 from training.data.token_store import TokenStore, write_token_store
 from training.loop.batching import epoch_batches, read_batch
 from training.loop.distributed import ALONE, World
 from training.loop.read_ahead import Portion, portions, read_ahead
-from training.loop.state import Place
+from training.loop.state import RunProgress
 
 CPU = torch.device("cpu")
 
@@ -31,16 +32,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     return TokenStore.open(folder)
 
 
-def config(**optimization: Any) -> TrainingConfig:
-    data = {"source_language": "en", "target_language": "de", "train": [{"path": "a.tsv"}]}
-    limits = {"batch_tokens": 60, "max_epochs": 2, **optimization}
-    return TrainingConfig.model_validate({"data": data, "optimization": limits})
+def config(**optimization: Any) -> ResolvedConfig:
+    return reversing.config(optimization={"batch_tokens": 60, "max_epochs": 2, **optimization})
 
 
 def read(
-    store: TokenStore, settings: TrainingConfig, place: Place | None = None, world: World = ALONE
+    store: TokenStore,
+    settings: ResolvedConfig,
+    progress: RunProgress | None = None,
+    world: World = ALONE,
 ) -> list[Portion]:
-    return list(portions(settings, store, place or Place(), world=world, device=CPU))
+    return list(portions(settings, store, progress or RunProgress(), world=world, device=CPU))
 
 
 def pairs_of(portion: Portion) -> list[list[int]]:
@@ -58,7 +60,7 @@ def order(store: TokenStore, epoch: int) -> list[list[int]]:
     return [b.tolist() for b in epoch_batches(store, batch_tokens=60, seed=1, epoch=epoch)]
 
 
-def test_every_batch_comes_in_its_turn(store: TokenStore) -> None:
+def test_batches_come_in_the_order_of_the_epoch(store: TokenStore) -> None:
     found = read(store, config())
     expected = [*order(store, 0), *order(store, 1)]
     assert [pairs_of(portion) for portion in found] == [[batch] for batch in expected]
@@ -68,7 +70,7 @@ def test_every_batch_comes_in_its_turn(store: TokenStore) -> None:
         assert portion.target_tokens == sum(b.num_target_tokens for b in portion.batches)
 
 
-def test_accumulated_batches_come_together_and_epochs_do_not_mix(store: TokenStore) -> None:
+def test_accumulated_batches_do_not_mix_epochs(store: TokenStore) -> None:
     found = read(store, config(accumulate=3))
     for epoch in (0, 1):
         batches = order(store, epoch)
@@ -79,35 +81,27 @@ def test_accumulated_batches_come_together_and_epochs_do_not_mix(store: TokenSto
     assert not found
 
 
-def test_a_run_goes_on_where_it_stood(store: TokenStore) -> None:
+def test_portions_start_at_the_progress_of_the_run(store: TokenStore) -> None:
     whole, first_epoch = read(store, config()), len(order(store, 0))
     for batch in (1, 7, first_epoch - 1):
-        assert same(read(store, config(), Place(batch=batch)), whole[batch:])
-    rest = read(store, config(), Place(epoch=1, batch=4))
+        assert same(read(store, config(), RunProgress(batch=batch)), whole[batch:])
+    rest = read(store, config(), RunProgress(epoch=1, batch=4))
     assert same(rest, whole[first_epoch + 4 :])
 
 
-def test_behind_the_last_batch_an_empty_portion_ends_the_epoch(store: TokenStore) -> None:
-    """A state is saved there before the epoch is counted."""
+def test_after_the_last_batch_an_empty_portion_ends_the_epoch(store: TokenStore) -> None:
+    """A run state can be saved after the last batch, before the epoch is counted."""
     first_epoch = len(order(store, 0))
-    end, *rest = read(store, config(), Place(batch=first_epoch))
+    end, *rest = read(store, config(), RunProgress(batch=first_epoch))
     assert end == Portion(batches=[], target_tokens=0, num_batches=0, ends_epoch=True)
     assert same(rest, read(store, config())[first_epoch:])
 
 
-def test_a_limit_below_the_place_still_gives_one_epoch(store: TokenStore) -> None:
-    assert len(read(store, config(max_epochs=1), Place(epoch=3))) == len(order(store, 3))
+def test_a_limit_below_the_current_epoch_still_gives_that_epoch(store: TokenStore) -> None:
+    assert len(read(store, config(max_epochs=1), RunProgress(epoch=3))) == len(order(store, 3))
 
 
-def test_without_a_limit_epochs_go_on(store: TokenStore) -> None:
-    data = portions(config(max_epochs=None), store, Place(), world=ALONE, device=CPU)
-    count = sum(len(order(store, epoch)) for epoch in range(4))
-    found = [pairs_of(next(data))[0] for _ in range(count)]
-    assert found[-1] == order(store, 3)[-1]
-    data.close()
-
-
-def test_workers_share_every_batch(store: TokenStore) -> None:
+def test_workers_divide_the_rows_of_every_batch(store: TokenStore) -> None:
     settings = config(accumulate=2, batch_tokens=14)
     whole = read(store, settings)
     shares = [read(store, settings, world=World(rank, 3)) for rank in range(3)]
@@ -121,7 +115,7 @@ def test_workers_share_every_batch(store: TokenStore) -> None:
     assert any(not part.batches for part in shares[2]), "the case of no rows was not met"
 
 
-def test_a_batch_holds_what_the_store_does(store: TokenStore) -> None:
+def test_a_batch_holds_the_ids_of_the_store(store: TokenStore) -> None:
     portion = read(store, config())[3]
     expected = read_batch(store, np.array(order(store, 0)[3]))
     assert torch.equal(portion.batches[0].source.token_ids, expected.source.token_ids)
@@ -129,7 +123,7 @@ def test_a_batch_holds_what_the_store_does(store: TokenStore) -> None:
 
 
 class Counting:
-    """0, 1, 2, ... and what was asked of it."""
+    """Yields 0, 1, 2, ... and records what was requested."""
 
     def __init__(self, fails_at: int = 10**9) -> None:
         self.made = 0
@@ -150,7 +144,7 @@ class Counting:
             return self.made - 1
 
 
-def test_items_are_made_before_they_are_asked_for() -> None:
+def test_items_are_made_in_advance() -> None:
     numbers = Counting()
     ahead = read_ahead(numbers, depth=3)
     assert next(ahead) == 0
@@ -163,7 +157,7 @@ def test_items_are_made_before_they_are_asked_for() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("read-ahead")]
 
 
-def test_a_failure_comes_in_its_turn() -> None:
+def test_an_error_is_raised_after_the_items_before_it() -> None:
     ahead = read_ahead(Counting(fails_at=2), depth=5)
     assert [next(ahead), next(ahead)] == [0, 1]
     with pytest.raises(OSError, match="the disk is gone"):
@@ -171,6 +165,6 @@ def test_a_failure_comes_in_its_turn() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("read-ahead")]
 
 
-def test_it_ends_with_its_items() -> None:
+def test_read_ahead_ends_with_its_items() -> None:
     assert list(read_ahead(iter("ab"), depth=5)) == ["a", "b"]
     assert list(read_ahead(iter(""), depth=1)) == []

@@ -1,4 +1,4 @@
-"""A run state holds everything, appears whole or not at all, and is refused when it is not ours."""
+"""Tests that run states are complete and atomic, and that wrong files are refused."""
 
 import resource
 from collections.abc import Iterator
@@ -20,15 +20,15 @@ from training.loop.batching import collate
 from training.loop.optimization import AveragedWeights, build_optimizer
 from training.loop.state import (
     BestState,
-    Place,
+    RunProgress,
+    load_progress,
     load_run_state,
-    load_run_state_place,
     load_weights_file,
     save_run_state,
     save_weights,
 )
 
-PLACE = Place(
+PLACE = RunProgress(
     step=7,
     epoch=2,
     batch=3,
@@ -44,7 +44,7 @@ PLACE = Place(
 
 
 class Training:
-    """A network, its optimizer and its averages, with three updates behind them."""
+    """A network, its optimizer and its averages after three updates."""
 
     def __init__(self, seed: int, **choices: Any) -> None:
         self.network = build(seed=seed, tied_embeddings="all", **choices)
@@ -61,16 +61,16 @@ class Training:
         self.optimizer.zero_grad()
         self.averages.update(step)
 
-    def save(self, path: Path, place: Place = PLACE) -> None:
+    def save(self, path: Path, progress: RunProgress = PLACE) -> None:
         save_run_state(
             path,
             network=self.network,
             optimizer=self.optimizer,
             averages=self.averages,
-            place=place,
+            progress=progress,
         )
 
-    def load(self, path: Path) -> Place:
+    def load(self, path: Path) -> RunProgress:
         return load_run_state(
             path, network=self.network, optimizer=self.optimizer, averages=self.averages
         )
@@ -92,7 +92,7 @@ def state(tmp_path: Path) -> Path:
 
 @contextmanager
 def little_room() -> Iterator[None]:
-    """No file may grow beyond a kilobyte: a disk that is full.
+    """Limits files to a kilobyte, which simulates a full disk.
 
     Only inside the block, or the limit would meet the log that pytest itself is written to.
     """
@@ -117,7 +117,7 @@ def refusal(path: Path, training: Training | None = None) -> str:
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_everything_comes_back(tmp_path: Path, cell: str) -> None:
+def test_a_run_state_restores_everything(tmp_path: Path, cell: str) -> None:
     first, second = Training(1, cell=cell), Training(2, cell=cell)
     first.save(tmp_path / "state")
     drawn = torch.randn(8)
@@ -130,11 +130,11 @@ def test_everything_comes_back(tmp_path: Path, cell: str) -> None:
     assert equal(first.tensors(), second.tensors())
 
 
-def test_the_place_can_be_read_alone(state: Path) -> None:
-    assert load_run_state_place(state) == PLACE
+def test_the_progress_can_be_read_without_tensors(state: Path) -> None:
+    assert load_progress(state) == PLACE
 
 
-def test_what_was_loaded_does_not_hang_on_the_file(state: Path) -> None:
+def test_loaded_tensors_do_not_depend_on_the_file(state: Path) -> None:
     training = Training(2)
     training.load(state)
     before = [tensor.clone() for tensor in training.tensors()]
@@ -152,13 +152,13 @@ def test_weights_are_read_by_name(tmp_path: Path, state: Path) -> None:
         assert all(torch.equal(weights[name], names[name]) for name in names)
 
 
-def test_it_is_replaced_as_a_whole(state: Path) -> None:
-    Training(1).save(state, Place(step=8))
-    assert load_run_state_place(state).step == 8
+def test_a_run_state_is_replaced_atomically(state: Path) -> None:
+    Training(1).save(state, RunProgress(step=8))
+    assert load_progress(state).step == 8
     assert [path.name for path in state.parent.iterdir()] == [state.name]
 
 
-def test_a_full_disk_leaves_the_state_before(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_previous_state(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     path.write_bytes(b"the state before")
     training = Training(1)
@@ -169,30 +169,30 @@ def test_a_full_disk_leaves_the_state_before(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_missing_state_is_named(tmp_path: Path) -> None:
+def test_a_missing_state_is_named_in_the_error(tmp_path: Path) -> None:
     assert "there is no run state" in refusal(tmp_path / "last.safetensors")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.999])
-def test_a_cut_state_is_damaged(state: Path, share: float) -> None:
+def test_a_truncated_state_is_reported_as_damaged(state: Path, share: float) -> None:
     content = state.read_bytes()
     state.write_bytes(content[: int(len(content) * share)])
     assert "is damaged" in refusal(state)
 
 
-def test_noise_is_damaged(state: Path) -> None:
+def test_random_bytes_are_reported_as_damaged(state: Path) -> None:
     state.write_bytes(b"\xff" * 1000)
     assert "is damaged" in refusal(state)
 
 
-def test_a_broken_header_is_damaged(state: Path) -> None:
+def test_a_broken_header_is_reported_as_damaged(state: Path) -> None:
     content = bytearray(state.read_bytes())
     content[8:20] = b"\xff" * 12
     state.write_bytes(content)
     assert "is damaged" in refusal(state)
 
 
-def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.zeros(3)}, path)
     assert "was not written by this version" in refusal(path)
@@ -203,36 +203,36 @@ def test_another_format_version_is_refused(state: Path) -> None:
     assert "was not written by this version" in refusal(state)
 
 
-def test_weights_alone_are_no_run_state(tmp_path: Path) -> None:
+def test_a_file_of_weights_is_refused_as_run_state(tmp_path: Path) -> None:
     save_weights(tmp_path / "best", Training(1).network, PLACE, 12.5)
-    assert "does not say where its run stands" in refusal(tmp_path / "best")
-    with pytest.raises(RunError, match="does not say where its run stands"):
-        load_run_state_place(tmp_path / "best")
+    assert "holds no valid progress" in refusal(tmp_path / "best")
+    with pytest.raises(RunError, match="holds no valid progress"):
+        load_progress(tmp_path / "best")
 
 
-def test_a_place_of_another_kind_is_refused(state: Path) -> None:
+def test_progress_with_unknown_fields_is_refused(state: Path) -> None:
     content = '{"place": {"best": [], "colour": "red"}}'
     save_file(load_file(state), state, metadata={"format_version": "1", "content": content})
-    assert "does not say where its run stands" in refusal(state)
+    assert "holds no valid progress" in refusal(state)
 
 
 @pytest.mark.parametrize(
     "choices", [{"decoder_hidden": 6}, {"cell": "lstm"}, {"decoder_layers": 3}]
 )
 def test_a_state_of_another_network_is_refused(state: Path, choices: dict[str, Any]) -> None:
-    assert "does not belong to this run" in refusal(state, Training(2, **choices))
+    assert "does not fit the config of this run" in refusal(state, Training(2, **choices))
 
 
 @pytest.mark.parametrize("prefix", ["network/", "average/", "random/"])
-def test_a_state_that_lacks_a_part_is_refused(state: Path, prefix: str) -> None:
+def test_an_incomplete_state_is_refused(state: Path, prefix: str) -> None:
     with safe_open(state, framework="pt") as file:
         metadata = file.metadata()
     kept = {name: t for name, t in load_file(state).items() if not name.startswith(prefix)}
     save_file(kept, state, metadata=metadata)
-    assert "does not belong to this run" in refusal(state)
+    assert "does not fit the config of this run" in refusal(state)
 
 
-def test_every_number_of_a_place_is_kept() -> None:
+def test_every_field_of_the_progress_is_saved() -> None:
     # A field that PLACE leaves at its default would go untested above.
-    fresh = asdict(Place())
+    fresh = asdict(RunProgress())
     assert all(value != fresh[name] for name, value in asdict(PLACE).items())

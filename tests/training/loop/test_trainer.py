@@ -1,4 +1,4 @@
-"""Updates of a tiny network: it learns, and a bad gradient does no harm."""
+"""Tests updates of a tiny network: it learns, and a bad gradient changes nothing."""
 
 import math
 from pathlib import Path
@@ -16,7 +16,7 @@ from training.data.token_store import TokenStore
 from training.errors import DivergenceError
 from training.loop.batching import PairBatch, collate
 from training.loop.journal import read_log
-from training.loop.state import load_run_state_place
+from training.loop.state import load_progress
 
 
 def greedy(trained: Seq2Seq, source: list[int]) -> list[int]:
@@ -35,7 +35,7 @@ def pairs(count: int) -> PairBatch:
 
 
 @pytest.mark.usefixtures("quick")
-def test_it_learns_to_reverse_strings_of_digits(reversals: TokenStore, tmp_path: Path) -> None:
+def test_the_network_learns_to_reverse_digits(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(
         optimization={"max_epochs": 14, "learning_rate": 0.015, "warmup_steps": 20},
         validation={"every_steps": 10**6},
@@ -82,7 +82,7 @@ def test_two_halves_accumulated_equal_one_batch(tmp_path: Path, smoothing: float
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_accumulation_makes_fewer_updates_of_as_many_tokens(
+def test_accumulation_makes_fewer_updates_of_more_tokens(
     reversals: TokenStore, tmp_path: Path
 ) -> None:
     places = []
@@ -90,7 +90,7 @@ def test_accumulation_makes_fewer_updates_of_as_many_tokens(
         (tmp_path / name).mkdir()
         run = Run(tmp_path / name, config(optimization={"accumulate": accumulate}))
         run.train(reversals)
-        places.append(run.trainer.place)
+        places.append(run.trainer.progress)
     single, three = places
     per_epoch = single.step // 2
     assert three.step == 2 * math.ceil(per_epoch / 3)
@@ -110,7 +110,7 @@ def test_the_gradient_is_clipped_to_its_norm(tmp_path: Path) -> None:
     assert norm == pytest.approx(1e-3 * 0.1, rel=1e-3)  # beta1 0.9: a tenth of the gradient
 
 
-def test_one_bad_gradient_changes_nothing(tmp_path: Path) -> None:
+def test_a_gradient_of_nan_changes_no_weight(tmp_path: Path) -> None:
     run = Run(tmp_path, config())
     run.trainer.update([pairs(12)])
     before = run.weights_and_moments()
@@ -126,13 +126,13 @@ def test_weights_that_exploded_are_not_saved(tmp_path: Path) -> None:
     run.trainer.save()
     with torch.no_grad():
         run.trainer.network.output.bias[3] = math.inf
-    run.trainer.place.step = 5
+    run.trainer.progress.step = 5
     with pytest.raises(DivergenceError, match="not a number at step 5"):
         run.trainer.save()
-    assert load_run_state_place(tmp_path / "states" / "last.safetensors").step == 0
+    assert load_progress(tmp_path / "states" / "last.safetensors").step == 0
 
 
-def test_bf16_learns_as_well(reversals: TokenStore, tmp_path: Path) -> None:
+def test_training_in_bf16_works(reversals: TokenStore, tmp_path: Path) -> None:
     losses = {}
     for precision in ("fp32", "bf16"):
         (tmp_path / precision).mkdir()

@@ -1,4 +1,4 @@
-"""Learning which pieces translate each other."""
+"""Tests that the shortlist holds the translations of each piece."""
 
 import random
 from pathlib import Path
@@ -22,7 +22,7 @@ def translation_of(piece: int) -> int:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
-    """A language in which every word has one translation, in reverse order."""
+    """Makes pairs in which every word has one translation, in reverse order."""
     folder: Path = tmp_path_factory.mktemp("lexicon") / "store"
     randomly = random.Random(0)
     with write_token_store(
@@ -53,12 +53,14 @@ def test_the_translation_of_every_word_is_found(
         assert len(chosen) <= 4
 
 
-def test_with_a_joint_vocabulary_a_word_may_be_copied(store: TokenStore) -> None:
+def test_with_a_joint_vocabulary_a_source_piece_may_be_copied(store: TokenStore) -> None:
     for piece in (FIRST, 30, 53):
         assert piece in learnt(store, joint=True).choose([piece])
 
 
-def test_a_sample_is_enough(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_of_the_pairs_gives_the_same_shortlist(
+    store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lexicon, "_MAX_LINKS", 5_000)
     monkeypatch.setattr(lexicon, "CANDIDATES", 4)
     shortlist = learnt(store)

@@ -1,6 +1,6 @@
-"""`dragoman train`, `export` and `retrain` as a person meets them: what they leave and refuse.
+"""Tests `dragoman train`, `export` and `retrain` as commands: files, output and errors.
 
-What is broken off and resumed has its own file, test_resume.py.
+Interrupted and resumed runs are tested in test_resume.py.
 """
 
 import json
@@ -23,7 +23,7 @@ from model.checkpoint import load_checkpoint
 from model.translator import Translator
 from tests.training.zygote import TIMEOUT_S, Command, Zygote
 from training.loop.journal import read_log
-from training.loop.state import load_run_state_place, load_weights_file
+from training.loop.state import load_progress, load_weights_file
 
 
 def options(settings: Sequence[str]) -> list[str]:
@@ -31,7 +31,7 @@ def options(settings: Sequence[str]) -> list[str]:
 
 
 def complaint(command: Command, *, lines: int | None = 1) -> str:
-    """The error it ended with: one line for people, and nothing else said but `lines` in all."""
+    """Returns the one-line error of a failed command, which must have printed `lines` in all."""
     assert command.wait() == 1, command.said
     assert "Traceback" not in command.said
     said = command.said.removesuffix("\n").split("\n")
@@ -62,7 +62,7 @@ def checkpoint(dragoman: Zygote, trained: Path, tmp_path_factory: pytest.TempPat
     return folder
 
 
-def test_a_run_leaves_its_record(trained: Path) -> None:
+def test_a_run_leaves_config_log_states_and_curves(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()} - {"said.txt"}
     assert names == {
         ".lock",
@@ -84,11 +84,11 @@ def test_a_run_leaves_its_record(trained: Path) -> None:
     assert config["resolved"]["optimization"]["precision"] == "fp32"
 
 
-def test_what_a_run_says_to_a_pipe_is_plain_lines(trained: Path) -> None:
+def test_output_of_a_run_to_a_pipe_is_plain_lines(trained: Path) -> None:
     said = (trained / "said.txt").read_text(encoding="utf-8")
     assert all(character.isprintable() or character == "\n" for character in said)
     lines = said.split("\n")
-    assert lines[-2].startswith("make a checkpoint of it with: dragoman export ")
+    assert lines[-2].startswith("next, export a checkpoint: dragoman export ")
     assert any(line.startswith("finished after 27 updates") for line in lines)
     assert (
         sum(" parameters: 1-layer bidirectional gru encoder of 16" in line for line in lines) == 1
@@ -96,7 +96,7 @@ def test_what_a_run_says_to_a_pipe_is_plain_lines(trained: Path) -> None:
 
 
 def test_the_installed_command_trains(recipe: Path, tmp_path: Path) -> None:
-    """Once for real: a new interpreter, the console command, a terminal nobody looks at."""
+    """Runs the installed console command in a new interpreter."""
     script = Path(sys.executable).with_name("dragoman")
     start = (
         [str(script)]
@@ -123,8 +123,8 @@ def test_the_installed_command_trains(recipe: Path, tmp_path: Path) -> None:
     assert "all 2 steps are done" in answer.stderr
 
 
-def test_two_files_are_enough(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
-    """Without a recipe; dev and test are held out."""
+def test_two_files_and_no_recipe_are_enough(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+    """Trains without a recipe; dev and test are held out."""
     small = ["model.embedding_size=8", "model.encoder_hidden=8", "model.decoder_hidden=8"]
     settings = [*small, "model.attention_size=8", "optimization.max_steps=2", "threads=1"]
     command = dragoman.run(
@@ -135,7 +135,7 @@ def test_two_files_are_enough(dragoman: Zygote, recipe: Path, tmp_path: Path) ->
     )
     assert command.status == 0, command.said
     assert "8 pairs held out" in command.said or "dev: 8 pairs" in command.said
-    assert len(load_run_state_place(tmp_path / "run/states/last.safetensors").best) == 1
+    assert len(load_progress(tmp_path / "run/states/last.safetensors").best) == 1
 
 
 def test_a_used_folder_is_refused(dragoman: Zygote, recipe: Path, trained: Path) -> None:
@@ -145,12 +145,14 @@ def test_a_used_folder_is_refused(dragoman: Zygote, recipe: Path, trained: Path)
     assert (trained / "states" / "last.safetensors").read_bytes() == before
 
 
-def test_a_checkpoint_is_no_run(dragoman: Zygote, recipe: Path, checkpoint: Path) -> None:
+def test_a_checkpoint_folder_is_refused_as_run(
+    dragoman: Zygote, recipe: Path, checkpoint: Path
+) -> None:
     for arguments in (["train", "--run", checkpoint, "--resume"], ["export", checkpoint, "x"]):
         assert f"{checkpoint} is no run folder" in complaint(dragoman.run(*arguments))
 
 
-def test_two_runs_do_not_share_a_folder(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+def test_two_runs_cannot_use_one_folder(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     first = dragoman.start("train", recipe, "--run", run, "--set", "optimization.max_epochs=1000")
     wait_for_state(run, first)
@@ -159,13 +161,13 @@ def test_two_runs_do_not_share_a_folder(dragoman: Zygote, recipe: Path, tmp_path
             "train", recipe, "--run", run, "--resume", *options(["optimization.max_epochs=1000"])
         )
     )
-    assert text == f"another training run is writing to {run}"
+    assert text.startswith(f"run folder {run} is locked by another training process; ")
     assert first.running
     first.send(signal.SIGINT)
     assert first.wait() == 130
 
 
-def test_a_dry_run_leaves_nothing_behind(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+def test_a_dry_run_leaves_no_files(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
     scratch = Path(tempfile.gettempdir())
     before = set(scratch.glob("dragoman-*")), sorted(recipe.parent.iterdir())
     command = dragoman.run("train", recipe, "--run", tmp_path / "run", "--dry-run")
@@ -178,10 +180,10 @@ def test_a_dry_run_leaves_nothing_behind(dragoman: Zygote, recipe: Path, tmp_pat
 
 
 @pytest.mark.parametrize("limit", [500, 5_000, 50_000, 230_000])
-def test_a_full_disk_is_one_clear_line(
+def test_a_full_disk_gives_a_one_line_error(
     limit: int, dragoman: Zygote, recipe: Path, tmp_path: Path
 ) -> None:
-    """Whichever file does not fit: the prepared corpus, the tokenizer, the log, a run state."""
+    """Tries limits at which the corpus, the tokenizer, the log or a run state does not fit."""
     command = dragoman.run("train", recipe, "--run", tmp_path / "run", max_file_bytes=limit)
     text = complaint(command, lines=None)
     assert "File too large" in text
@@ -189,7 +191,7 @@ def test_a_full_disk_is_one_clear_line(
 
 
 @pytest.mark.parametrize("limit", [1_000, 200_000])
-def test_a_full_disk_leaves_the_state_before(
+def test_a_full_disk_keeps_the_previous_state(
     limit: int, dragoman: Zygote, trained: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -201,7 +203,7 @@ def test_a_full_disk_leaves_the_state_before(
     assert dragoman.run("train", "--run", run, "--resume").status == 0
 
 
-def test_a_full_disk_leaves_no_half_checkpoint(
+def test_a_full_disk_leaves_no_incomplete_checkpoint(
     dragoman: Zygote, trained: Path, tmp_path: Path
 ) -> None:
     command = dragoman.run("export", trained, tmp_path / "tiny", max_file_bytes=50_000)
@@ -209,7 +211,7 @@ def test_a_full_disk_leaves_no_half_checkpoint(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_cannot_be_written_is_one_line(
+def test_a_run_that_cannot_be_written_gives_a_one_line_error(
     dragoman: Zygote, recipe: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -219,7 +221,9 @@ def test_a_run_that_cannot_be_written_is_one_line(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_of_others_is_one_line(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_gives_a_one_line_error(
+    dragoman: Zygote, recipe: Path, tmp_path: Path
+) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
     text = complaint(dragoman.run("train", recipe, "--run", tmp_path / "closed" / "run"))
     assert "Permission denied" in text
@@ -231,12 +235,12 @@ def test_a_folder_of_others_is_one_line(dragoman: Zygote, recipe: Path, tmp_path
         (b"", b"", "the training corpus is empty"),
         (b"one\ntwo\n", b"eins\n", "2 lines"),
         ("für\n".encode("latin-1") * 50, b"eins\n" * 50, "line 1"),
-        (b"\n" * 50, b"eins\n" * 50, "the rule empty removed most (50)"),
+        (b"\n" * 50, b"eins\n" * 50, "rule empty removed 50, the most"),
         (b"same %d\n" * 50, b"same %d\n" * 50, "drop_identical = false"),
-        (b"one\n", b"eins\n", "too few to hold a dev split out of"),
+        (b"one\n", b"eins\n", "too few to hold out a dev split"),
     ],
 )
-def test_a_corpus_that_cannot_be_used_is_one_line(
+def test_an_unusable_corpus_gives_a_one_line_error(
     source: bytes, target: bytes, said: str, dragoman: Zygote, tmp_path: Path
 ) -> None:
     (tmp_path / "a.en").write_bytes(source)
@@ -251,7 +255,9 @@ def test_a_corpus_that_cannot_be_used_is_one_line(
     assert not (tmp_path / "run").exists()  # so it can be started again as it was
 
 
-def test_a_missing_corpus_is_named(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+def test_a_missing_corpus_is_named_in_the_error(
+    dragoman: Zygote, recipe: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "recipe.toml"
     shutil.copy(recipe, copy)  # a recipe for another corpus: no train.en beside it
     text = complaint(dragoman.run("train", copy, "--run", tmp_path / "run"))
@@ -261,13 +267,13 @@ def test_a_missing_corpus_is_named(dragoman: Zygote, recipe: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("optimization.learnin_rate=1", "there is no such setting"),
+        ("optimization.learnin_rate=1", "unknown setting"),
         ("seed=many", "seed: "),
         ("device=gpu", "device 'gpu' is"),
         ("device=cuda:99", "torch sees"),
     ],
 )
-def test_a_wrong_setting_is_one_line_before_anything_is_read(
+def test_a_wrong_setting_is_reported_before_the_corpus_is_read(
     setting: str, said: str, dragoman: Zygote, recipe: Path, tmp_path: Path
 ) -> None:
     for extra in (["--run", tmp_path / "run"], ["--dry-run"]):
@@ -277,7 +283,7 @@ def test_a_wrong_setting_is_one_line_before_anything_is_read(
 
 
 @pytest.mark.parametrize("every_steps", [1, 1000])
-def test_divergence_is_one_line_and_keeps_the_last_good_state(
+def test_divergence_gives_a_one_line_error_and_keeps_the_last_good_state(
     every_steps: int, dragoman: Zygote, recipe: Path, tmp_path: Path
 ) -> None:
     settings = [
@@ -293,7 +299,7 @@ def test_divergence_is_one_line_and_keeps_the_last_good_state(
     assert all(weight.isfinite().all() for weight in weights.values())
 
 
-def test_a_smaller_rate_may_be_tried_after_divergence(
+def test_the_learning_rate_may_be_lowered_after_divergence(
     dragoman: Zygote, recipe: Path, trained: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -306,7 +312,9 @@ def test_a_smaller_rate_may_be_tried_after_divergence(
     assert rates[-1] < 1e-4 < rates[0]
 
 
-def test_export_before_any_validation(dragoman: Zygote, recipe: Path, tmp_path: Path) -> None:
+def test_only_the_last_state_can_be_exported_before_a_validation(
+    dragoman: Zygote, recipe: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     command = dragoman.start("train", recipe, "--run", run, "--set", "validation.every_steps=1000")
     wait_for_state(run, command)
@@ -320,7 +328,9 @@ def test_export_before_any_validation(dragoman: Zygote, recipe: Path, tmp_path: 
     assert load_checkpoint(tmp_path / "tiny").metrics["training"]["finished"] == "not finished"
 
 
-def test_export_of_what_is_no_run(dragoman: Zygote, trained: Path, tmp_path: Path) -> None:
+def test_exporting_a_folder_that_is_no_run_is_refused(
+    dragoman: Zygote, trained: Path, tmp_path: Path
+) -> None:
     assert "is no run folder" in complaint(dragoman.run("export", tmp_path, tmp_path / "tiny"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").touch()
@@ -328,13 +338,13 @@ def test_export_of_what_is_no_run(dragoman: Zygote, trained: Path, tmp_path: Pat
     assert "exists and is no checkpoint" in text
 
 
-def test_every_kind_of_export_holds_its_weights(
+def test_every_exported_state_has_the_right_weights(
     dragoman: Zygote, trained: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     states = trained / "states"
-    place = load_run_state_place(states / "last.safetensors")
-    assert len(place.best) == 2
-    best = [load_weights_file(states / kept.file) for kept in place.best]
+    progress = load_progress(states / "last.safetensors")
+    assert len(progress.best) == 2
+    best = [load_weights_file(states / kept.file) for kept in progress.best]
     expected = {
         "best": best[0],
         "average": {name: (best[0][name] + best[1][name]) / 2 for name in best[0]},
@@ -360,7 +370,7 @@ def test_every_kind_of_export_holds_its_weights(
     assert "scoring" not in again.said  # its scores are known
 
 
-def test_a_card_tells_what_the_run_was(checkpoint: Path) -> None:
+def test_the_model_card_describes_the_run(checkpoint: Path) -> None:
     card = (checkpoint / "README.md").read_text(encoding="utf-8")
     assert "en → de" in card
     assert "27 updates" in card
@@ -369,7 +379,7 @@ def test_a_card_tells_what_the_run_was(checkpoint: Path) -> None:
     assert str(checkpoint.parent) not in card
 
 
-def test_last_is_scored_again_after_more_training(
+def test_the_last_state_is_scored_again_after_more_training(
     dragoman: Zygote, recipe: Path, trained: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -385,7 +395,7 @@ def test_last_is_scored_again_after_more_training(
 RETRAINING = ["optimization.max_epochs=2", "optimization.precision=fp32", "threads=1"]
 
 
-def test_retraining_goes_on_and_compares(
+def test_retraining_trains_further_and_compares(
     dragoman: Zygote, recipe: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
@@ -407,10 +417,10 @@ def test_retraining_goes_on_and_compares(
     assert nll[0] < math.log(400) - 0.5
 
     text = complaint(dragoman.run("train", "--run", run, "--resume"))
-    assert f"goes on from tiny {parent.version}" in text
+    assert f"started from checkpoint tiny {parent.version}" in text
 
 
-def test_a_killed_retraining_goes_on(
+def test_a_killed_retraining_can_be_resumed(
     dragoman: Zygote, recipe: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
@@ -445,9 +455,9 @@ def test_retraining_with_another_network_or_tokenizer_is_refused(
     assert message in complaint(command, lines=None)
 
 
-def test_retraining_what_does_not_say_how_it_was_trained(
+def test_retraining_a_checkpoint_without_its_training_config_is_refused(
     dragoman: Zygote, recipe: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
     command = dragoman.run("retrain", tiny_checkpoint, *texts, "--run", tmp_path / "run")
-    assert "does not say how it was trained" in complaint(command)
+    assert "holds no training config" in complaint(command)

@@ -1,4 +1,4 @@
-"""A run that is broken off anywhere and resumed ends with the bits of an unbroken one."""
+"""Tests that a run interrupted anywhere and resumed equals an unbroken one bit by bit."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tests.training.zygote import Command, Zygote
 from training.errors import RunError
 from training.loop.journal import read_log
-from training.loop.state import load_run_state_place
+from training.loop.state import load_progress
 
 VARIANTS: dict[str, list[str]] = {
     "gru-dropout-ema": [
@@ -57,7 +57,7 @@ VARIANTS: dict[str, list[str]] = {
 
 @dataclass
 class Unbroken:
-    """A variant's settings and the run that nothing disturbed."""
+    """Settings of a variant and its unbroken run."""
 
     recipe: Path
     settings: list[str]
@@ -65,7 +65,7 @@ class Unbroken:
 
     @property
     def num_steps(self) -> int:
-        return load_run_state_place(self.run / "states" / "last.safetensors").step
+        return load_progress(self.run / "states" / "last.safetensors").step
 
     def start(self, dragoman: Zygote, run: Path, *more: str) -> Command:
         chosen = [word for setting in self.settings for word in ("--set", setting)]
@@ -87,7 +87,7 @@ def unbroken(
 
 @pytest.fixture(scope="module")
 def simple(dragoman: Zygote, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
-    """One unbroken run for what does not depend on the variant; dropout makes chance matter."""
+    """An unbroken run with dropout, so that the random state matters."""
     settings = ["dropout.hidden=0.2", "validation.metric=loss"]
     found = Unbroken(recipe, settings, tmp_path_factory.mktemp("simple") / "run")
     command = found.start(dragoman, found.run)
@@ -95,12 +95,12 @@ def simple(dragoman: Zygote, recipe: Path, tmp_path_factory: pytest.TempPathFact
     return found
 
 
-def place(run: Path) -> dict[str, Any]:
-    return asdict(load_run_state_place(run / "states" / "last.safetensors"))
+def progress(run: Path) -> dict[str, Any]:
+    return asdict(load_progress(run / "states" / "last.safetensors"))
 
 
 def bits(run: Path) -> dict[str, str]:
-    """A hash of every tensor of every state: weights, moments, averages, random state."""
+    """Returns a hash of every tensor of every state: weights, moments, averages, random state."""
     return {
         f"{path.name} {name}": hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
         for path in sorted((run / "states").iterdir())
@@ -110,7 +110,7 @@ def bits(run: Path) -> dict[str, str]:
 
 def assert_equal(run: Path, unbroken: Path) -> None:
     assert bits(run) == bits(unbroken)
-    places = [place(folder) for folder in (run, unbroken)]
+    places = [progress(folder) for folder in (run, unbroken)]
     for found in places:
         del found["seconds"]
         del found["clipped"]  # counted at reports; the one across the break covers fewer updates
@@ -118,11 +118,11 @@ def assert_equal(run: Path, unbroken: Path) -> None:
 
 
 def wait_for_step(run: Path, step: int, command: Command) -> None:
-    """Returns as soon as a state of at least this step is on the disk."""
+    """Waits until a state of at least this step is saved."""
 
     def reached() -> bool:
         try:
-            return load_run_state_place(run / "states" / "last.safetensors").step >= step
+            return load_progress(run / "states" / "last.safetensors").step >= step
         except RunError:  # not there yet, or replaced while it was read
             return False
 
@@ -132,7 +132,7 @@ def wait_for_step(run: Path, step: int, command: Command) -> None:
 def stopped_at(
     unbroken: Unbroken, dragoman: Zygote, run: Path, step: int, number: signal.Signals, *more: str
 ) -> Command:
-    """A command that got a signal at this step."""
+    """Starts a command and sends it a signal at this step."""
     command = unbroken.start(dragoman, run, *more)
     wait_for_step(run, step, command)
     command.send(number)
@@ -140,7 +140,7 @@ def stopped_at(
     return command
 
 
-def test_killed_twice_and_resumed_equals_unbroken(
+def test_a_run_killed_twice_and_resumed_equals_an_unbroken_one(
     unbroken: Unbroken, dragoman: Zygote, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -155,16 +155,18 @@ def test_killed_twice_and_resumed_equals_unbroken(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_asked_to_stop_and_resumed_equals_unbroken(
+def test_a_run_stopped_by_signal_and_resumed_equals_an_unbroken_one(
     number: signal.Signals, simple: Unbroken, dragoman: Zygote, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     step = random.randrange(1, simple.num_steps - 2)
     command = stopped_at(simple, dragoman, run, step, number)
     assert command.status == 130
-    assert command.said.endswith(f"stopped; go on with: dragoman train --run {run} --resume\n")
+    assert command.said.endswith(
+        f"stopped and saved; continue with: dragoman train --run {run} --resume\n"
+    )
     assert "Traceback" not in command.said
-    assert step <= place(run)["step"] < simple.num_steps
+    assert step <= progress(run)["step"] < simple.num_steps
     assert (run / "curves.png").is_file() == bool(read_log(run))
 
     command = dragoman.run("train", "--run", run, "--resume")  # the recipe is not needed
@@ -179,7 +181,7 @@ def test_asked_to_stop_and_resumed_equals_unbroken(
             assert {**line, "seconds": 0} == {**right, "seconds": 0}
 
 
-def test_killed_before_the_first_state_and_resumed(
+def test_a_run_killed_before_its_first_state_can_be_resumed(
     simple: Unbroken, dragoman: Zygote, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -192,7 +194,7 @@ def test_killed_before_the_first_state_and_resumed(
     assert_equal(run, simple.run)
 
 
-def test_killed_while_the_corpus_is_read(
+def test_a_run_killed_while_reading_the_corpus_can_be_repeated(
     simple: Unbroken, dragoman: Zygote, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -209,7 +211,7 @@ def test_killed_while_the_corpus_is_read(
     assert not list(run.rglob(".*.tmp"))
 
 
-def test_interrupted_while_the_corpus_is_read(
+def test_a_run_interrupted_while_reading_the_corpus_leaves_no_files(
     simple: Unbroken, dragoman: Zygote, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -221,7 +223,7 @@ def test_interrupted_while_the_corpus_is_read(
     assert not run.exists()
 
 
-def test_a_finished_run_goes_on_with_more_epochs(
+def test_a_finished_run_continues_with_more_epochs(
     simple: Unbroken, dragoman: Zygote, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -233,7 +235,7 @@ def test_a_finished_run_goes_on_with_more_epochs(
     command = simple.start(dragoman, run, "--resume", "--set", "optimization.max_epochs=4")
     assert command.wait() == 0
     assert "all 4 epochs are done" in command.said
-    assert place(run)["epoch"] == 4
+    assert progress(run)["epoch"] == 4
     steps = [line["step"] for line in read_log(run) if line["kind"] == "validation"]
     assert steps == sorted(set(steps))
 
@@ -271,8 +273,8 @@ def _no_averages(tensors: dict[str, torch.Tensor], found: dict[str, Any]) -> Non
 
 
 def _start_of_epoch(tensors: dict[str, torch.Tensor], found: dict[str, Any]) -> None:
-    assert found["place"]["batch"] > 0
-    found["place"]["batch"] = 0
+    assert found["progress"]["batch"] > 0
+    found["progress"]["batch"] = 0
 
 
 @pytest.fixture(scope="module")
@@ -289,14 +291,14 @@ def half_way(simple: Unbroken, dragoman: Zygote, tmp_path_factory: pytest.TempPa
     [_other_random, _no_optimizer, _no_averages, _start_of_epoch],
     ids=lambda spoil: spoil.__name__.strip("_"),
 )
-def test_every_part_of_the_state_matters(
+def test_every_part_of_the_run_state_is_needed(
     spoil: Callable[[dict[str, torch.Tensor], dict[str, Any]], None],
     half_way: Path,
     simple: Unbroken,
     dragoman: Zygote,
     tmp_path: Path,
 ) -> None:
-    """The comparison above would notice if one of them were not saved."""
+    """Shows that the comparison above notices any part that is not saved."""
     run = tmp_path / "run"
     shutil.copytree(half_way, run)
     state = run / "states" / "last.safetensors"
@@ -324,7 +326,7 @@ def test_every_part_of_the_state_matters(
         ("validation.metric=bleu", "validation.metric was 'loss' and is now 'bleu'"),
     ],
 )
-def test_other_settings_are_refused(
+def test_resuming_with_other_settings_is_refused(
     setting: str, said: str, simple: Unbroken, dragoman: Zygote
 ) -> None:
     before = bits(simple.run)
@@ -336,7 +338,9 @@ def test_other_settings_are_refused(
     assert bits(simple.run) == before
 
 
-def test_a_damaged_state_is_one_line(simple: Unbroken, dragoman: Zygote, tmp_path: Path) -> None:
+def test_a_damaged_state_gives_a_one_line_error(
+    simple: Unbroken, dragoman: Zygote, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(simple.run, run)
     state = run / "states" / "last.safetensors"

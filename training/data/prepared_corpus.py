@@ -1,4 +1,4 @@
-"""The folder that `corpus.prepare` leaves: its content, how it is checked and opened again."""
+"""Opens a prepared corpus, after checking its manifest against settings and input files."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from training.errors import CorpusError
 
 @dataclass(frozen=True)
 class PreparedCorpus:
-    """All that training reads; dev and test are raw text."""
+    """A corpus ready for training; dev and test are raw text."""
 
     train: TokenStore
     dev_pairs: list[Pair]
@@ -30,7 +30,7 @@ class PreparedCorpus:
 
 
 class SourceFile(BaseModel):
-    """An input file as it was when it was read."""
+    """An input file at the time when it was read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +40,7 @@ class SourceFile(BaseModel):
     sha256: str
 
     def changed(self) -> bool:
-        """Whether the file is another one now, or gone; its content is read only when in doubt."""
+        """Returns whether the file differs now or is gone; reads its content only if necessary."""
         try:
             status = self.path.stat()
         except OSError:
@@ -59,12 +59,14 @@ class _Manifest(BaseModel):
 
 
 def describe_inputs(data: DataConfig) -> list[SourceFile]:
-    """Size and hash of every file that will be read; InputError for one that is missing."""
+    """Returns size and hash of every input file; raises InputError for a missing one."""
     corpora = (*data.train, data.dev, data.test)
     paths = dict.fromkeys(path for corpus in corpora if corpus for path in corpus.files())
-    for path in paths:  # all of them before the first is read: a missing one shows at once
+    for path in paths:  # all before the first is read, so that a missing one is found at once
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise CorpusError(f"{path} is a pipe or device; corpora are read twice, so use a file")
+            raise CorpusError(
+                f"{path} is a pipe or device; corpora are read twice, so save it as a file"
+            )
         open_file(path).close()
     return [
         SourceFile(
@@ -80,33 +82,35 @@ def describe_inputs(data: DataConfig) -> list[SourceFile]:
 def write_manifest(
     folder: Path, data: DataConfig, tokenizer: TokenizerConfig | None, inputs: Sequence[SourceFile]
 ) -> None:
-    """Records what the folder was made from."""
+    """Records the settings and input files of a prepared corpus."""
     manifest = _Manifest(
         format_version=1, settings=_settings(data, tokenizer), inputs=tuple(inputs)
     )
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
 
 
-def open_prepared(
+def open_corpus(
     folder: Path,
     data: DataConfig,
     *,
     tokenizer: TokenizerConfig | None,
     report: Callable[[str], None],
 ) -> PreparedCorpus:
-    """What `prepare` left in `folder`, for a run that goes on.
+    """Opens the corpus that `prepare_corpus` wrote to `folder`.
 
     Raises CorpusError when it is missing, damaged, or made with other settings. Input files that
-    were changed since are only reported: a resumed run goes on with what it had read.
+    changed since are only reported: a resumed run uses the prepared corpus.
     """
     try:
         manifest = _Manifest.model_validate_json((folder / "manifest.json").read_bytes())
         corpus_report = CorpusReport.model_validate_json((folder / "report.json").read_bytes())
     except FileNotFoundError as error:
-        raise CorpusError(f"{folder} holds no prepared corpus: no {error.filename}") from None
+        raise CorpusError(
+            f"{folder} holds no prepared corpus: {error.filename} is missing; start a new run"
+        ) from None
     except ValidationError:
         raise CorpusError(
-            f"{folder} is damaged or of another version; remove it and prepare the corpus again"
+            f"{folder} is damaged or of another version of Dragoman; start a new run"
         ) from None
     changes = differences(manifest.settings, _settings(data, tokenizer))
     change = next((text for _, text in changes), None)
@@ -116,7 +120,7 @@ def open_prepared(
         )
     for file in manifest.inputs:
         if file.changed():
-            report(f"{file.path} has changed since it was read; going on with what it was then")
+            report(f"{file.path} has changed since it was read; continuing with its former content")
     return PreparedCorpus(
         train=TokenStore.open(folder / "train"),
         dev_pairs=_open_held(folder, "dev", corpus_report.dev.pairs),
@@ -129,12 +133,12 @@ def open_prepared(
 
 
 def new_text(path: Path) -> TextIO:
-    """A file for text lines; write each with its "\\n"."""
+    """Opens a new text file; write each line with its "\\n"."""
     return path.open("w", encoding="utf-8", newline="\n")
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """Lines that new_text took, exactly; `readers.read_lines` would take off a byte-order mark."""
+    """Yields the lines of a file of `new_text`, exactly as written, byte-order marks included."""
     with path.open(encoding="utf-8", newline="\n") as stream:
         yield from map(_without_end, stream)
 
@@ -149,12 +153,12 @@ def _open_held(folder: Path, split: str, num_pairs: int) -> list[Pair]:
     except (FileNotFoundError, UnicodeDecodeError):
         sides = []
     if [len(side) for side in sides] != [num_pairs, num_pairs]:
-        raise CorpusError(f"{folder}: {split} is damaged; remove the folder and prepare again")
+        raise CorpusError(f"the {split} split in {folder} is damaged; start a new run")
     return [Pair(source, target) for source, target in zip(*sides, strict=True)]
 
 
 def _settings(data: DataConfig, tokenizer: TokenizerConfig | None) -> dict[str, Any]:
-    """Whatever decides the folder's content; description and licence do not."""
+    """Returns the settings that determine the folder's content."""
     return {
         "data": data.model_dump(mode="json", exclude={"description", "licence"}),
         "tokenizer": None if tokenizer is None else tokenizer.model_dump(mode="json"),

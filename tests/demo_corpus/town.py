@@ -1,6 +1,9 @@
-"""Sentences about getting around: timetables, opening hours, directions, journeys, weather."""
+"""Sentences about getting around: timetables, opening hours, directions, journeys, weather.
 
-from training.demo.phrases import (
+The docstring of each function is a sentence that it may return.
+"""
+
+from tests.demo_corpus.phrases import (
     Choose,
     Sentence,
     clock_time,
@@ -9,7 +12,7 @@ from training.demo.phrases import (
     sentence,
     two_of,
 )
-from training.demo.words import (
+from tests.demo_corpus.words import (
     CITIES,
     FUTURE_DAYS,
     FUTURE_TIMES,

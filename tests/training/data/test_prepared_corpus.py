@@ -1,4 +1,4 @@
-"""A prepared corpus: the same bytes however it is made; opened again, damaged, left half-made."""
+"""Tests prepared corpora: same input, same bytes; opened again, damaged, incomplete."""
 
 import multiprocessing
 import os
@@ -14,7 +14,7 @@ from tests.training.corpora import Maker, hashes, numbered
 from training.config import TokenizerConfig
 from training.data import prepare as corpus_module
 from training.data.parallel import MAX_WORKERS
-from training.data.prepared import SourceFile
+from training.data.prepared_corpus import SourceFile
 from training.data.readers import Pair
 from training.errors import CorpusError
 
@@ -28,7 +28,7 @@ def test_the_same_input_gives_the_same_bytes(maker: Maker) -> None:
     assert set(first) > {"train/store.json", "dev.source", "test.target", "report.json"}
 
 
-def test_the_number_of_processes_changes_no_byte(maker: Maker) -> None:
+def test_the_number_of_processes_does_not_change_the_result(maker: Maker) -> None:
     random_pairs = random.Random(1)
     first = [
         (f"number {random_pairs.randrange(15_000)}", f"nummer {n % 7}\u2028") for n in range(12_000)
@@ -64,7 +64,7 @@ def test_small_corpora_are_prepared_by_one_process(monkeypatch: pytest.MonkeyPat
     assert workers(("a.tsv", 1 << 40)) == 1
 
 
-def test_a_prepared_folder_opens_as_it_was_made(maker: Maker) -> None:
+def test_an_opened_corpus_equals_the_prepared_one(maker: Maker) -> None:
     odd = [("\ufeffmark", "line\u2028separator"), ("tab\there", "form\x0cfeed \x85")]
     data = maker.config(maker.corpus("train", numbered(100)), dev=maker.corpus("dev", odd))
     made = maker.prepare(data)
@@ -77,7 +77,7 @@ def test_a_prepared_folder_opens_as_it_was_made(maker: Maker) -> None:
     assert maker.train_pairs(opened) == maker.train_pairs(made)
 
 
-def test_settings_that_differ_are_named(maker: Maker) -> None:
+def test_changed_settings_are_named_in_the_error(maker: Maker) -> None:
     train = maker.corpus("train", numbered(100))
     data = maker.config(train)
     maker.prepare(data)
@@ -92,7 +92,7 @@ def test_settings_that_differ_are_named(maker: Maker) -> None:
     maker.open(maker.config(train, description="words for the card", licence="CC0-1.0"))
 
 
-def test_changed_input_is_reported_and_the_run_goes_on(maker: Maker) -> None:
+def test_changed_input_files_are_reported_but_do_not_stop_a_run(maker: Maker) -> None:
     data = maker.config(maker.corpus("train", numbered(100)))
     maker.prepare(data)
     path = maker.folder / "train.jsonl"
@@ -105,7 +105,7 @@ def test_changed_input_is_reported_and_the_run_goes_on(maker: Maker) -> None:
     maker.open(data)
     path.unlink()
     maker.open(data)
-    sentence = f"{path} has changed since it was read; going on with what it was then"
+    sentence = f"{path} has changed since it was read; continuing with its former content"
     assert maker.reported == [sentence, sentence]
 
 
@@ -123,19 +123,19 @@ def test_a_damaged_folder_is_refused(maker: Maker, name: str, damage: str) -> No
         maker.open(data)
 
 
-def test_a_killed_attempt_leaves_no_folder_and_no_litter_for_long(maker: Maker) -> None:
+def test_files_of_a_killed_attempt_are_removed_by_the_next(maker: Maker) -> None:
     data = maker.config(maker.corpus("train", numbered(50)))
     # the fit never returns: by then the cleaned text is on disk
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
         "from training.config import DataConfig\n"
-        "from training.data.prepare import prepare\n"
+        "from training.data.prepare import prepare_corpus\n"
         "def fit(*texts):\n"
         "    print('fitting', flush=True)\n"
         "    time.sleep(60)\n"
         "data = DataConfig.model_validate_json(sys.argv[1])\n"
-        "prepare(data, tokenizer=None, folder=Path(sys.argv[2]), fit=fit, report=print)\n"
+        "prepare_corpus(data, tokenizer=None, folder=Path(sys.argv[2]), fit=fit, report=print)\n"
     )
     command = [sys.executable, "-c", program, data.model_dump_json(), str(maker.prepared)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

@@ -1,6 +1,9 @@
-"""Sentences about people: meetings, shopping, what they own, need, did, want and think."""
+"""Sentences about people: meetings, shopping, possessions, needs, plans and opinions.
 
-from training.demo.phrases import (
+The docstring of each function is a sentence that it may return.
+"""
+
+from tests.demo_corpus.phrases import (
     HAVE,
     WILL,
     Choose,
@@ -13,7 +16,7 @@ from training.demo.phrases import (
     thing_acted_on,
     two_of,
 )
-from training.demo.words import (
+from tests.demo_corpus.words import (
     ADJECTIVES,
     ANIMALS,
     CITIES,

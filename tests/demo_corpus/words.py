@@ -1,7 +1,7 @@
 """Words of the demo corpus and their German inflection.
 
-Every word is the same in all sentences: one English form, one German one, so that a translation has
-one right answer. Nouns of the weak declension and dative plurals are left out; nothing needs them.
+Every word has one translation, so that every sentence has one correct translation. Weak nouns and
+dative plurals are missing because no sentence needs them.
 """
 
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class Verb:
 
 @dataclass(frozen=True)
 class Subject:
-    """Who does it, in the nominative, and the pronoun that refers back."""
+    """The subject of a sentence in the nominative, and the pronoun that refers to it."""
 
     en: str
     de: str
@@ -82,7 +82,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Reason:
-    """What a subject is or has, as an English clause and a German verb-final one."""
+    """A reason: what a subject is, has or must do, as an English and a German clause."""
 
     en: str
     de: str
@@ -90,7 +90,7 @@ class Reason:
     de_forms: tuple[str, str, str]
 
     def clause(self, who: Subject) -> tuple[str, str]:
-        """he has to work, er arbeiten muss: what follows "because" and "weil"."""
+        """Returns the clauses after "because" and "weil": he has to work, er arbeiten muss."""
         column = ("first", "third", "plural").index(who.person)
         return (
             f"{who.pronoun.en} {self.en_forms[column]} {self.en}",
@@ -99,7 +99,7 @@ class Reason:
 
 
 def german(determiner: str, noun: Noun, case: Case, adjective: Word | None = None) -> str:
-    """Article, adjective and noun in one case: einen roten Mantel, dem Bahnhof.
+    """Returns article, adjective and noun in one case: einen roten Mantel, dem Bahnhof.
 
     determiner is "der", or the stem of an ein-word: "ein", "kein", "mein", "Ihr".
     """
@@ -112,23 +112,23 @@ def german(determiner: str, noun: Noun, case: Case, adjective: Word | None = Non
 
 
 def english(determiner: str, noun: Noun, adjective: Word | None = None) -> str:
-    """The same phrase in English; "a" becomes "an" before a vowel."""
+    """Returns determiner, adjective and noun in English; "a" becomes "an" before a vowel."""
     phrase = f"{adjective.en} {noun.en}" if adjective else noun.en
     return f"{'an' if determiner == 'a' and phrase[0] in 'aeiou' else determiner} {phrase}"
 
 
 def to_place(noun: Noun) -> str:
-    """zum Bahnhof, zur Kirche."""
+    """Returns "to the place" in German: zum Bahnhof, zur Kirche."""
     return f"{'zur' if noun.gender == 'f' else 'zum'} {noun.de}"
 
 
 def from_place(noun: Noun) -> str:
-    """vom Bahnhof, von der Kirche."""
+    """Returns "from the place" in German: vom Bahnhof, von der Kirche."""
     return f"{'von der' if noun.gender == 'f' else 'vom'} {noun.de}"
 
 
 def at_place(noun: Noun) -> str:
-    """am Bahnhof, an der Kirche."""
+    """Returns "at the place" in German: am Bahnhof, an der Kirche."""
     return f"{'an der' if noun.gender == 'f' else 'am'} {noun.de}"
 
 
