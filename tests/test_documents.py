@@ -28,6 +28,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def shell_code(page: Path) -> str:
+    """The shell commands of a page: `sh` blocks and code inside of lines."""
+    text = text_of(page)
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    inline = re.findall(r"`([^`\n]+)`", without_code(text))
+    return "\n".join([*blocks, *inline]).replace("\\\n", " ")
+
+
 def broken_links(page: Path) -> list[str]:
     broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", without_code(text_of(page))):
@@ -71,8 +79,9 @@ def test_modules_exist(page: Path) -> None:
 def test_commands_and_their_options_exist(page: Path) -> None:
     commands = typer.main.get_command(build_app())
     assert isinstance(commands, typer.core.TyperGroup)
-    text = text_of(page).replace("\\\n", " ")
-    for name, rest in re.findall(r"(?:^|[`/ ])dragoman (?!dragoman\b)([a-z]+)\b([^\n`#|]*)", text):
+    for name, rest in re.findall(
+        r"(?<![\w/-])dragoman (?!dragoman\b)([a-z]+)\b([^\n`#|]*)", shell_code(page)
+    ):
         command = commands.commands.get(name)
         assert command is not None, f"dragoman {name}"
         if isinstance(command, typer.core.TyperGroup):
@@ -87,3 +96,14 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# The start\n[a](#the-start) [b](other.md) [c](#elsewhere)\n", "utf-8")
     assert broken_links(page) == ["other.md", "#elsewhere"]
+
+
+def test_the_architecture_names_every_package() -> None:
+    rows = re.findall(r"^\| `([\w/]+)` \|", text_of(ROOT / "docs" / "architecture.md"), re.M)
+    packages = {
+        str(file.parent.relative_to(ROOT))
+        for top in ("model", "training", "service")
+        for file in ROOT.glob(f"{top}/*/__init__.py")
+    }
+    assert packages
+    assert packages <= set(rows)
