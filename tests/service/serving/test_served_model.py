@@ -112,7 +112,7 @@ async def test_full_queue_refuses_at_once_and_takes_again_later() -> None:
     translator.running.clear()
     long = asyncio.ensure_future(texts(served_model, "x" * 50))
     await until(lambda: served_model.queue_limits.num_texts == 1)
-    with pytest.raises(QueueFull, match=r"50 characters are waiting.*max_queue_characters"):
+    with pytest.raises(QueueFull, match=r"61 characters, the limit is 60 .max_queue_characters"):
         await texts(served_model, "y" * 11)
     translator.running.set()
     await long
@@ -227,7 +227,7 @@ async def test_deadline_ends_the_request_and_frees_its_slots() -> None:
     translator = FakeTranslator(delay_s=0.01)
     served_model = await started(translator)
     with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s \(deadline_s\)"):
-        await texts(served_model, "w " * 1000, "w " * 1000, "w " * 1000, deadline_s=0.1)
+        await texts(served_model, "w " * 1000, "x " * 1000, "y " * 1000, deadline_s=0.1)
     await until(lambda: translator.idle)
     assert len(translator.cancelled) == 3
     assert await texts(served_model, "next") == ["NEXT"]
