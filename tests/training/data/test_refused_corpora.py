@@ -25,7 +25,8 @@ def refused(maker: Maker, data: DataConfig, num_workers: int | None = None) -> s
 
 def test_an_empty_corpus_is_refused(maker: Maker) -> None:
     data = maker.config(maker.corpus("train", []))
-    assert refused(maker, data) == "the training corpus is empty: no pairs in train.jsonl"
+    said = "the training corpus is empty: no pairs in train.jsonl; name other files"
+    assert refused(maker, data) == said
 
 
 @pytest.mark.parametrize(

@@ -273,8 +273,8 @@ def _no_averages(tensors: dict[str, torch.Tensor], found: dict[str, Any]) -> Non
 
 
 def _start_of_epoch(tensors: dict[str, torch.Tensor], found: dict[str, Any]) -> None:
-    assert found["progress"]["batch"] > 0
-    found["progress"]["batch"] = 0
+    assert found["place"]["batch"] > 0
+    found["place"]["batch"] = 0
 
 
 @pytest.fixture(scope="module")
