@@ -66,6 +66,7 @@ def test_every_recipe_in_the_docs_is_valid(page: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_setting_the_docs_name_exists(page: str) -> None:
     named = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?: = [^`]+)?`", PAGES[page])
+    named += re.findall(r"--set ([a-z_]+(?:\.[a-z_]+)+)=", PAGES[page])
     sections = {name for name in TrainingConfig.model_fields if name != "seed"}
     settings = [key for key in named if key.partition(".")[0] in sections]
     assert settings

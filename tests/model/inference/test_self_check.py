@@ -6,6 +6,8 @@ import torch
 from model.inference import self_check
 from model.inference.packed_network import PackedNetwork, PackedStep
 from model.inference.self_check import is_batch_invariant
+from model.network.batch import SourceBatch
+from model.network.decoder import DecoderState
 from tests.model.decoding.engines import NETWORKS, network_of
 
 
@@ -42,7 +44,11 @@ def test_networks_of_one_shape_are_tried_once(monkeypatch: pytest.MonkeyPatch) -
     network = network_of(NETWORKS[0])
     assert is_batch_invariant(PackedNetwork(network, "fp32"))
     second = PackedNetwork(network, "fp32")
-    monkeypatch.setattr(second, "encode", None)  # would raise
+
+    def encode(source: SourceBatch) -> DecoderState:
+        raise AssertionError("this network is checked again")
+
+    monkeypatch.setattr(second, "encode", encode)
     assert is_batch_invariant(second)
 
 

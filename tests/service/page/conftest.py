@@ -1,9 +1,11 @@
 """One browser and one service with fake models, for all tests of the page."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from fastapi.responses import JSONResponse
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.support.select import Select
 
 from service.api.v1 import NATIVE
@@ -50,8 +52,17 @@ def refused(error: Exception) -> JSONResponse:
 
 
 def choose(page: Page, source: str, target: str) -> None:
-    Select(page.by_id("source-language")).select_by_value(source)
-    Select(page.by_id("target-language")).select_by_value(target)
+    for end, language in (("source-language", source), ("target-language", target)):
+        page.until(partial(_select, page, end, language))
+
+
+def _select(page: Page, end: str, language: str) -> bool:
+    """False while the page is just exchanging the options."""
+    try:
+        Select(page.by_id(end)).select_by_value(language)
+    except StaleElementReferenceException:
+        return False
+    return True
 
 
 def languages(page: Page) -> tuple[str, str]:

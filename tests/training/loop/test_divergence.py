@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick")  # test_trainer.py has the same up
 
 def test_frequent_clipping_prints_a_warning(reversals: TokenStore, tmp_path: Path) -> None:
     settings = config(
-        optimization={"clip_norm": 1e-6, "max_steps": 20, "batch_tokens": 50, "max_epochs": None}
+        optimization={"clip_norm": 1e-6, "max_steps": 20, "batch_tokens": 50, "max_epochs": 1000}
     )
     run = Run(tmp_path, settings)
     run.trainer.progress.step, run.trainer.progress.clipped = 980, 600
