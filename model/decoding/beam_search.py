@@ -239,6 +239,6 @@ def _keep_ended(
 def _penalties(
     lengths: Int[Tensor, " batch"], alphas: Float[Tensor, " batch"]
 ) -> Float[Tensor, " batch"]:
-    """Returns `length_penalty` of every sentence."""
+    """Returns the length penalty of every sentence: `search_config.length_penalty` on tensors."""
     penalties: Tensor = ((lengths + 5) / 6) ** alphas
     return penalties

@@ -176,7 +176,7 @@ def _score(trainer: Trainer, journal: Journal, validate: Callable[[], DevScores]
         scores = validate()
         if not math.isfinite(scores.nll):
             raise trainer.divergence()
-        should_stop = trainer.judge(scores.score(metric))
+        should_stop = trainer.add_dev_score(scores.score(metric))
     journal.validation(progress.step, progress.epoch, scores.example, **scores.numbers())
     if should_stop:
         progress.finished = (

@@ -1,6 +1,7 @@
 """Trainer: updates the weights of a network, saves and restores it, keeps its best states.
 
-`loop.py` decides when to update, validate, save and stop. Everything that changes is in the run
+`loop.py` decides when to update, validate, save and stop; `add_dev_score` has the rule of early
+stopping. Everything that changes is in the run
 state (`state.py`), so a killed and resumed run reaches the same weights as an unbroken one.
 """
 
@@ -187,8 +188,12 @@ class Trainer:
         finally:
             self.averages.swap()
 
-    def judge(self, score: float) -> bool:
-        """Keeps the state if it is among the best; returns whether the run should stop."""
+    def add_dev_score(self, score: float) -> bool:
+        """Keeps the state if its score is among the best; returns True for early stopping.
+
+        That is after `validation.patience` validations in a row without a better score. A higher
+        score is better, also for the metric loss.
+        """
         progress, config = self.progress, self.config
         best_so_far = progress.best[0].score if progress.best else -math.inf
         # BLEU is 0 until the first correct word; that does not count against patience.
