@@ -70,7 +70,7 @@ class EngineProgress:
 
 @dataclass(frozen=True)
 class FailureReport:
-    """Message of an engine or of the loader: what went wrong."""
+    """Message of an engine, or of the loader process that forks the engines: what went wrong."""
 
     reason: str
 

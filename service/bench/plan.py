@@ -47,8 +47,8 @@ def sentences_of(
 ) -> tuple[tuple[str, ...], str]:
     """Returns up to `limit` sentences, and a description of where they come from.
 
-    They are the lines of `source`, or else the checkpoint's few examples, repeated until there are
-    enough. InputError: there are no sentences.
+    They are the first lines of `source`. Without `source` they are the checkpoint's few examples,
+    repeated until there are `limit`. InputError: there are no sentences.
     """
     if source is not None:
         lines = (line for line in read_lines(source) if line.strip())

@@ -44,7 +44,10 @@ class _Waiting:
 
 
 class QueueLimits:
-    """Space for the work of one model, which error messages call `name`."""
+    """Limits the work that one model has accepted and not finished.
+
+    `name`: what error messages call the model.
+    """
 
     def __init__(self, name: str, settings: Settings) -> None:
         # Characters a second with all engines busy; None while it is unknown.

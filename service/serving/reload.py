@@ -304,7 +304,11 @@ class Reloader:
         return changes
 
     def _keep_for_now(self, names: Collection[str], awaited: Collection[str]) -> list[Change]:
-        """Reports the models that are kept until other names, which may replace them, load."""
+        """Reports models that are gone from the folder and serve until `awaited` have loaded.
+
+        A model may have been renamed: then its new name is among the `awaited`, the names whose
+        first model is loading. `names` are those that the folder has.
+        """
         reason = f"it is removed when {', '.join(sorted(awaited))} has loaded"
         return [
             Change(served_model.name, ReloadResult.UNCHANGED, _version(served_model), reason=reason)

@@ -121,9 +121,9 @@ def _sources(
 
 
 def split_words(text: str, pieces: Sequence[str], offset: int) -> list[_Place]:
-    """Positions of the words in a text of these pieces, counted from `offset`.
+    """Positions of the words in a text that consists of these pieces, counted from `offset`.
 
-    A run without letters, such as a lone U+200B, is not a word.
+    A run of invisible characters alone, such as U+200B, is not a word; numbers and punctuation are.
     """
     graphemes = [(match.start(), match.group()) for match in _GRAPHEME.finditer(text)]
     letter_ends = list(accumulate(num_letters(grapheme) for _, grapheme in graphemes))
@@ -193,7 +193,10 @@ def _ends(pieces: Sequence[str], total: int) -> list[float]:
 
 
 def num_letters(text: str) -> int:
-    """Number of code points after the tokenizer's normalisation, without white space."""
+    """Number of code points after NFKC, without white space and invisible characters.
+
+    Called letters in this module; digits and punctuation count too.
+    """
     normalised = unicodedata.normalize("NFKC", text)
     return sum(not (each.isspace() or each in _NO_LETTERS) for each in normalised)
 

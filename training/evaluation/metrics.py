@@ -55,7 +55,7 @@ class Scores:
         }
 
     def lines(self) -> list[str]:
-        """Returns the scores as lines of text: one metric per line, signature last."""
+        """Returns one line of text per metric; sacreBLEU's metrics end in their signature."""
         labels = {"bleu": "BLEU", "chrf": "chrF2", "ter": "TER"}
         rows = [
             f"{labels[name]:<12}{metric.value:6.2f}   {metric.signature}"

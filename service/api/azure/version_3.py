@@ -53,7 +53,7 @@ class TranslateQuery(_Query):
 
 
 class LanguagesQuery(_Query):
-    """Which kinds of languages are asked for."""
+    """Query of GET /languages: `scope` lists kinds of languages, separated by commas."""
 
     scope: Annotated[str | None, Field(examples=["translation"])] = None
 
