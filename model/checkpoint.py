@@ -169,7 +169,9 @@ def _load_checkpoint(folder: Path, *, device: str, precision: str) -> Checkpoint
     try:
         load_weights(network, load_file(folder / WEIGHTS))
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{folder}: {WEIGHTS} cannot be read: {error}") from None
+        raise CheckpointError(
+            f"{folder}: {WEIGHTS} cannot be read: {error}; export the checkpoint again"
+        ) from None
     resolved = resolve_device(device)
     return Checkpoint(
         name=folder.resolve().name,
@@ -237,7 +239,9 @@ def _load_shortlist(folder: Path, config: ModelConfig) -> Shortlist | None:
             target_vocab_size=config.target_vocab_size,
         )
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{folder}: {SHORTLIST} cannot be read: {error}") from None
+        raise CheckpointError(
+            f"{folder}: {SHORTLIST} cannot be read: {error}; export the checkpoint again"
+        ) from None
 
 
 def load_weights(network: Seq2Seq, weights: dict[str, torch.Tensor]) -> None:

@@ -19,7 +19,7 @@ def parse_rate(text: str) -> RateLimitItem:
                 return rate
     except ValueError:
         pass
-    raise ValueError("it is no rate; write one such as 600/minute or 10/second")
+    raise ValueError(f"{text!r} is not a rate; write one such as 600/minute or 10/second")
 
 
 def _checked_rate(text: str) -> str:

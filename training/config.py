@@ -302,7 +302,10 @@ class ValidationConfig(_Section):
         description="best states to keep in the run folder; `export --which average` averages them",
     )
     max_sentences: int = Field(
-        default=2000, ge=1, description="dev sentences to translate per validation"
+        default=2000,
+        ge=1,
+        description="how many sentences from the start of dev each validation translates for BLEU "
+        "and chrF; the loss is measured on all of dev",
     )
 
 

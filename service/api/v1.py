@@ -157,7 +157,8 @@ def _search(body: TranslateRequest, defaults: SearchConfig, limits: Limits) -> S
     limits.check_beam_size(beam_size)
     if body.alternatives >= beam_size:
         raise InvalidRequest(
-            f"alternatives must be below beam_size, which is {beam_size}; raise beam_size",
+            f"alternatives is {body.alternatives} and beam_size {beam_size}; "
+            "lower alternatives below beam_size or raise beam_size",
             field="alternatives",
         )
     given = {

@@ -84,7 +84,9 @@ def inspect(checkpoint: Path) -> Inspection:
                 num_parameters += size
                 types.add(str(part.get_dtype()))
     except SafetensorError as error:
-        raise CheckpointError(f"{checkpoint}: {WEIGHTS} cannot be read: {error}") from None
+        raise CheckpointError(
+            f"{checkpoint}: {WEIGHTS} cannot be read: {error}; export the checkpoint again"
+        ) from None
     sizes = {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir())}
     return Inspection(
         checkpoint.resolve().name,

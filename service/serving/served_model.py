@@ -330,4 +330,7 @@ def _translate_a_sentence(loaded: LoadedModel) -> None:
     ticket = loaded.translator.add(_SENTENCES.get(language, _SENTENCES["en"]))
     while ticket not in {done for done, _ in loaded.translator.step()}:
         if loaded.translator.idle:
-            raise RuntimeError("the engine did not return the first sentence")
+            raise RuntimeError(
+                "trial translation failed: the engine has no work left, but did not return the "
+                "sentence; reload the model, and report this error if it comes back"
+            )

@@ -194,7 +194,7 @@ class Worker:
 
 
 def _refuse_item(job: Job, index: int, reason: str) -> None:
-    job.fail(ItemFailure(index, lambda name: InvalidRequest(f"{name}: {reason}", field=name)))
+    job.fail(ItemFailure(index, lambda field: InvalidRequest(f"{field}: {reason}", field=field)))
 
 
 def _fail_item(job: Job, index: int, error: Exception) -> None:
