@@ -184,7 +184,7 @@ class Limits:
         most = _MARKUP_FACTOR * self.settings.max_characters
         if num_characters > most:
             raise RequestTooLarge(
-                f"{field} has {num_characters} characters with its tags, the limit is {most} "
+                f"{field} has {num_characters} characters, tags included; the limit is {most} "
                 f"({_MARKUP_FACTOR} times max_characters); send it in several requests",
                 field=field,
             )
