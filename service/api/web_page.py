@@ -6,6 +6,7 @@ browsers can cache them for ever, and JavaScript modules only import modules of 
 
 import hashlib
 import html
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from string import Template
@@ -45,6 +46,9 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+# Comments in CSS or JavaScript that have whole lines to themselves.
+_COMMENT_LINES = re.compile(r"^[ \t]*(?://.*|/\*(?:(?!\*/)[\s\S])*\*/[ \t]*)$", re.MULTILINE)
+
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _REVALIDATE = "no-cache"
 
@@ -52,7 +56,7 @@ _REVALIDATE = "no-cache"
 def page_router(settings: Settings) -> APIRouter:
     """Routes for `/` and the files it needs."""
     contents = {
-        path.name: path.read_bytes()
+        path.name: _delivered(path.name, path.read_bytes())
         for path in files("service").joinpath("page").iterdir()
         if _media_type(path.name)
     }
@@ -94,6 +98,17 @@ def _index(template: bytes, version: str, settings: Settings) -> bytes:
     }
     escaped = {name: html.escape(value) for name, value in values.items()}
     return Template(template.decode("utf-8")).substitute(escaped).encode("utf-8")
+
+
+def _delivered(name: str, content: bytes) -> bytes:
+    """The file as browsers get it: without comment lines, so that comments may be long.
+
+    The lines are emptied, not removed: line numbers in browsers' error messages stay right.
+    """
+    if not name.endswith((".css", ".js")):
+        return content
+    text = content.decode("utf-8")
+    return _COMMENT_LINES.sub(lambda match: "\n" * match[0].count("\n"), text).encode()
 
 
 def _version(contents: Mapping[str, bytes]) -> str:

@@ -56,7 +56,7 @@ def test_a_text_too_long_keeps_what_was_typed_and_disowns_the_old_result(page: P
     page.until(lambda: "longer than 500 characters" in page.text("problem"))
     assert page.by_id("stale").is_displayed()
     press(page, "copy")
-    page.until(lambda: page.text("note") == "Copied; it is of an earlier text.")
+    page.until(lambda: page.text("note") == "Copied the translation of an earlier text.")
     page.keys(Keys.ALT, "s")  # what is shown is no translation of what would be replaced
     assert page.source == text
     page.keys(Keys.ALT, "s")
@@ -87,7 +87,7 @@ def test_the_pause_asked_for_is_kept_while_typing_on(page: Page, served: PageSer
 def test_models_are_asked_for_again_by_who_types(page: Page, served: PageServer) -> None:
     served.guard.key = "right"
     page.chrome.refresh()
-    page.until(lambda: "wants an API key" in page.text("problem"))
+    page.until(lambda: "needs an API key" in page.text("problem"))
     served.guard.key = None
     page.type("word")
     page.until(lambda: page.text("output") == "WORD")

@@ -41,7 +41,9 @@ def test_no_text_ever_runs(page: Page, served: PageServer) -> None:
             name = f"{text}.{kind}"
             page.drop_file(name, content.replace("TEXT", text))
             page.until(lambda name=name: page.text("file-name") == name)  # type: ignore[misc]
-            page.until(lambda: page.text("file-note").startswith(("Done: ", "There is no text")))
+            page.until(
+                lambda: page.text("file-note").startswith(("Done: ", "The file has no text"))
+            )
         served.faults.response = refused(InvalidRequest(text))
         page.paste(f"{text} again")
         page.until(lambda text=text: text in page.text("problem"))  # type: ignore[misc]

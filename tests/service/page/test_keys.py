@@ -1,4 +1,4 @@
-"""A service that wants an API key."""
+"""A service that needs an API key."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def locked(page: Page, served: PageServer) -> Iterator[Page]:
     """The page of a service that wants KEY for everything."""
     served.guard.key = KEY
     page.chrome.refresh()
-    page.until(lambda: "wants an API key" in page.text("problem"))
+    page.until(lambda: "needs an API key" in page.text("problem"))
     yield page
     served.guard.key = None
 
@@ -104,7 +104,7 @@ def test_a_file_goes_on_once_the_key_is_there(
     served.guard.key = KEY
     press(page, "file-tab")
     page.drop_file(name, "<p>one\ntwo")
-    page.until(lambda: "wants an API key" in page.text("file-note"))
+    page.until(lambda: "needs an API key" in page.text("file-note"))
     enter(page, KEY)
     page.until(lambda: page.text("file-note").startswith("Done"))
     assert page.downloads(tmp_path) in (b"<P>ONE\nTWO", b"<p>ONE\nTWO")
@@ -122,7 +122,7 @@ def refusal(status: int, code: str, retry_after_s: int) -> JSONResponse:
     [
         (429, "rate_limited", 1, ["too many texts in a short time", "Trying again at "]),
         (429, "rate_limited", 600, ["too many texts in a short time", "Try again in 10 minutes."]),
-        (403, "quota_exceeded", 0, ["This is more than the API key has left: the day's char"]),
+        (403, "quota_exceeded", 0, ["This exceeds the quota of the API key: the day's char"]),
     ],
 )
 def test_limits_of_a_key_are_told(
@@ -167,13 +167,13 @@ def test_limits_of_a_key_are_told(
             "a.txt",
             403,
             {"error": {"code": "quota_exceeded", "message": "9 characters left until 2026-12-01"}},
-            "more than the API key has left: 9 characters left until 2026-12-01.",
+            "This exceeds the quota of the API key: 9 characters left until 2026-12-01.",
         ),
         (
             "a.html",
             403,
             {"error": "the key's quota of 60 characters a month has 9 left"},
-            "more than the API key has left: the key's quota",
+            "This exceeds the quota of the API key: the key's quota",
         ),
         (
             "a.html",
