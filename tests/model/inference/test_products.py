@@ -1,4 +1,4 @@
-"""Products in every number format: right, and independent of company."""
+"""Products in every number format are right, and a row is independent of the other rows."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def test_int8_cuts_off_what_is_beyond_its_range() -> None:
 
 @needs_int8
 @pytest.mark.parametrize("size", [(512, 384), (36, 20)], ids=str)
-def test_an_int8_row_does_not_depend_on_its_company(size: tuple[int, int]) -> None:
+def test_an_int8_row_does_not_depend_on_the_other_rows(size: tuple[int, int]) -> None:
     product = Int8Product(numbers(*size), numbers(1, size[0])[0])
     inputs = numbers(80, size[1], seed=3)
     together = product(inputs)

@@ -66,7 +66,7 @@ def test_where_places_differ_a_row_is_multiplied_alone() -> None:
     assert counts.calls(3, positional) == (1, 1, 1)
 
 
-def test_what_would_be_too_slow_is_not_exact() -> None:
+def test_products_that_agree_only_in_too_small_calls_are_not_exact() -> None:
     counts = RowCounts(positional, SIZE, smallest_block=8)
     assert not counts.exact
     assert counts.calls(3, positional) == (3,)

@@ -147,7 +147,7 @@ def test_a_saved_tokenizer_is_the_same_when_loaded(
 
 
 @pytest.mark.parametrize("joint", [True, False])
-def test_pair_comes_back(tmp_path: Path, joint: bool) -> None:
+def test_a_saved_tokenizer_pair_can_be_loaded(tmp_path: Path, joint: bool) -> None:
     pair = _fit(tmp_path, joint=joint, normalization="identity")
     names = ["joint.model"] if joint else ["source.model", "target.model"]
     assert pair.joint is joint

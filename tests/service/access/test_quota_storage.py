@@ -77,7 +77,7 @@ def test_the_text_after_the_last_is_refused(allowance: QuotaTracker, clock: Cloc
     allowance.take_texts(rate, "a", 100)
 
 
-def test_more_at_once_than_ever_allowed_is_not_told_to_wait(allowance: QuotaTracker) -> None:
+def test_more_texts_than_the_rate_allows_at_all_get_no_retry_time(allowance: QuotaTracker) -> None:
     with pytest.raises(RequestTooLarge, match="100 in 2 minutes"):
         allowance.take_texts(parse_rate("100/2 minutes"), "a", 101)
 
@@ -167,9 +167,7 @@ def test_a_full_disk_stops_no_translation(
     assert len(caplog.records) == 1
 
 
-def test_a_file_that_somebody_holds_is_not_waited_for(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_locked_file_is_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     allowance = QuotaTracker(tmp_path / "usage.sqlite")
     charge = allowance.take_characters(KEY, 1)
     assert charge is not None

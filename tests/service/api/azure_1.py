@@ -22,15 +22,15 @@ def main() -> None:
             try:
                 result = getattr(client, method)(*arguments, **named)
                 plain = [dict(item) for item in result] if isinstance(result, list) else result
-                told = {"result": plain}
+                reply = {"result": plain}
             except HttpResponseError as error:
-                told = {
+                reply = {
                     "error": type(error).__name__,
                     "status": error.status_code,
                     "code": error.error and error.error.code,
                     "message": error.message,
                 }
-            print(json.dumps(told, default=dict))
+            print(json.dumps(reply, default=dict))
 
 
 if __name__ == "__main__":

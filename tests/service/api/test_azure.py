@@ -1,4 +1,4 @@
-"""Azure's face beyond its Python clients: shared paths, plain HTTP, and what the docs say of it."""
+"""Azure's API beyond its Python clients: shared paths, plain HTTP and its OpenAPI document."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ async def ask(serving: Serving, method: str, url: str, body: object = None) -> h
         return await client.request(method, url, json=body) if body else await client.get(url)
 
 
-async def test_the_version_tells_apart_who_shares_a_path(serving: Serving) -> None:
+async def test_the_api_version_selects_azure_on_shared_paths(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         libretranslate = {"q": "a", "source": "en", "target": "de"}
         plain = (await client.post("/translate", json=libretranslate)).json()

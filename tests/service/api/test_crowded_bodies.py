@@ -48,7 +48,7 @@ MANY = {
 }
 
 
-def told(body: Any) -> str:
+def message_of(body: Any) -> str:
     """The message of an error, in whichever API's words."""
     if "message" in body:
         return str(body["message"])
@@ -76,7 +76,7 @@ async def test_json(
         )
         assert time.process_time() - started < 1
     assert answer.status_code == 413, answer.text
-    assert "max_texts" in told(answer.json())
+    assert "max_texts" in message_of(answer.json())
 
 
 @pytest.mark.parametrize("path", ["/translate", "/v2/translate", "/language/translate/v2"])
@@ -92,7 +92,7 @@ async def test_forms(serving: Serving, path: str, form: str) -> None:
         answer = await client.post(path, content=content, headers={"Content-Type": kind})
         assert time.process_time() - started < 1
     assert answer.status_code == 413, answer.text
-    assert "max_texts" in told(answer.json())
+    assert "max_texts" in message_of(answer.json())
 
 
 async def test_where_a_key_is_looked_for(
@@ -103,7 +103,7 @@ async def test_where_a_key_is_looked_for(
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         answer = await client.post("/translate", json={"q": [{}] * NUM})
     assert answer.status_code == 413
-    assert "max_texts" in told(answer.json())
+    assert "max_texts" in message_of(answer.json())
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ async def test_the_largest_request_works_and_one_more_text_is_too_many(
         assert answer.status_code == 200, answer.text
         refused = await client.post(path, json=body_of([*TEXTS, "one more"]))
     assert refused.status_code == 413
-    assert f"holds {len(TEXTS) + 1} items, the limit is {len(TEXTS)}" in told(refused.json())
+    assert f"holds {len(TEXTS) + 1} items, the limit is {len(TEXTS)}" in message_of(refused.json())
 
 
 def test_a_text_may_hold_what_it_likes() -> None:
@@ -223,7 +223,7 @@ async def test_tags(
             path, json=body_of(text), headers={"Authorization": "DeepL-Auth-Key any"}
         )
         assert time.process_time() - started < 0.5
-        assert (answer.status_code, words in told(answer.json())) == (413, True), answer.text
+        assert (answer.status_code, words in message_of(answer.json())) == (413, True), answer.text
         long = "<i>" * 20_000 + "a" + "<b>" * 20_000  # read in a thread
         answer = await client.post(
             path, json=body_of(long), headers={"Authorization": "DeepL-Auth-Key any"}

@@ -1,4 +1,4 @@
-"""DeepL's face beyond the Python client: deepl-node's forms, and refusals before any route."""
+"""DeepL's API beyond the Python client: deepl-node's forms, and errors before any route."""
 
 import re
 
@@ -65,7 +65,7 @@ async def test_split_sentences(serving: Serving, asked: dict[str, str], used: st
         ("POST", "/v2/write/rephrase"),
     ],
 )
-async def test_what_deepl_has_besides_is_refused_in_words(
+async def test_unsupported_routes_of_deepl_are_refused_with_a_message(
     serving: Serving, method: str, path: str
 ) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:

@@ -130,7 +130,7 @@ def azure_requests(path: str, *fields: tuple[str, ...]) -> Iterator[dict[str, An
         if in_target:
             yield asked(params, json.dumps({**good, "targets": [{**target, in_target: text}]}))
     for value in hostile.JSON_VALUES:
-        if MARK not in value:  # a short plain name of a field is told
+        if MARK not in value:  # errors quote short plain names of fields
             yield asked(params, value)
         yield asked(params, f'{{"text": {value}}}')
     for body in hostile.BODIES:
@@ -154,7 +154,9 @@ def check(answer: httpx.Response, request: object) -> None:
 
 
 @pytest.mark.parametrize("route", [*ROUTES, *AZURE])
-async def test_no_request_is_a_fault_or_comes_back(route: str, serving: Serving) -> None:
+async def test_no_hostile_request_is_a_server_error_or_is_echoed(
+    route: str, serving: Serving
+) -> None:
     method, path = route.split()
     settings = Settings(max_body_bytes=65_536)
     count = 0

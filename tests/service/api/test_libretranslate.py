@@ -1,4 +1,4 @@
-"""LibreTranslate's face as its applications use it: every kind of body, lists, and refusals."""
+"""LibreTranslate's API as its applications use it: every kind of body, lists, and errors."""
 
 import json
 import logging
@@ -92,7 +92,7 @@ async def test_more_alternatives_than_the_models_own_beam(serving: Serving) -> N
     assert "max_beam_size" in refused.json()["error"]
 
 
-async def test_text_in_the_target_language_comes_back_as_it_is(serving: Serving) -> None:
+async def test_text_in_the_target_language_is_returned_unchanged(serving: Serving) -> None:
     body = {"q": "Wo ist der Bahnhof, bitte?", "source": "auto", "target": "de-AT"}
     async with serving(fake_registry(SETTINGS, "en-de", "de-en"), SETTINGS) as client:
         answer = (await client.post("/translate", json=body)).json()
@@ -201,7 +201,7 @@ async def test_a_field_in_two_places_is_refused(serving: Serving) -> None:
     check(answer, 400, "source is both")
 
 
-async def test_what_the_framework_refuses_is_worded_alike(serving: Serving) -> None:
+async def test_errors_of_the_framework_have_the_apis_error_body(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         check(await client.put("/translate"), 405, "method")
         check(await client.post("/translate_file"), 404, "no such path")

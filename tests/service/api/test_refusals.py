@@ -180,7 +180,7 @@ async def test_other_content_types_are_refused(serving: Serving, headers: dict[s
     check(answer, 415, "unsupported_media_type")
 
 
-async def test_what_the_framework_refuses_is_json_too(serving: Serving) -> None:
+async def test_errors_of_the_framework_are_json(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         check(await client.get(f"/{MARK}"), 404, "not_found")
         check(await client.get("/v1/models/"), 404, "not_found")
@@ -199,7 +199,7 @@ async def test_a_large_body_is_refused(serving: Serving) -> None:
         assert answer.headers["connection"] == "close"
 
 
-async def test_many_problems_are_told_by_a_few(serving: Serving) -> None:
+async def test_an_error_lists_only_a_few_of_many_problems(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         answer = await client.post("/v1/translate", json={**PAIR, "text": [1] * 500})
     message = check(answer, 422, "invalid_request", "text[0]")
@@ -216,7 +216,7 @@ async def test_request_ids_go_in_and_out(serving: Serving) -> None:
     assert refused.headers["x-request-id"] == "abc-124"
 
 
-async def test_one_log_line_a_request_without_text(
+async def test_each_request_has_one_log_line_without_text(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="dragoman")

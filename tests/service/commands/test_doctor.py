@@ -36,7 +36,7 @@ def test_all_is_well(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) 
     assert "exact: true" in lines[-1]
 
 
-def test_every_failure_is_told_with_its_remedy(
+def test_every_failure_is_reported_with_a_remedy(
     tiny_checkpoint: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -52,15 +52,15 @@ def test_every_failure_is_told_with_its_remedy(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert cli.run(["doctor", str(tmp_path), "--port", str(port), "--json"]) == 1
-    told = {row["check"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
-    assert {check for check, row in told.items() if not row["ok"]} == {
+    rows = {row["check"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert {check for check, row in rows.items() if not row["ok"]} == {
         "settings",
         "port",
         "checkpoint flipped",
     }
-    assert "DRAGOMAN_MAX_SLOTS" in told["settings"]["detail"]
-    assert "choose another --port" in told["port"]["detail"]
-    assert "weights.safetensors" in told["checkpoint flipped"]["detail"]
+    assert "DRAGOMAN_MAX_SLOTS" in rows["settings"]["detail"]
+    assert "choose another --port" in rows["port"]["detail"]
+    assert "weights.safetensors" in rows["checkpoint flipped"]["detail"]
 
 
 def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_changed_settings_are_named(tiny_checkpoint: Path, monkeypatch: pytest.M
     assert found["device and precision"][1].startswith("cpu, bf16")
 
 
-def test_what_nobody_expected_is_a_finding_too(
+def test_an_unexpected_error_of_a_check_is_reported(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(package: str) -> str:
@@ -145,9 +145,9 @@ def test_folders_that_are_no_checkpoints_are_mentioned(
     shutil.copytree(tiny_checkpoint, tmp_path / "en-de")
     (tmp_path / "zh-en").mkdir()
     assert cli.run(["doctor", str(tmp_path), "--port", "0"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        f"ok    folder zh-en: {tmp_path / 'zh-en'} is not served: it holds no config.json" in told
+        f"ok    folder zh-en: {tmp_path / 'zh-en'} is not served: it holds no config.json" in output
     )
 
 
@@ -160,9 +160,9 @@ def test_a_wrong_device_or_precision_is_found_at_the_start(
         (["--device", "cuda:99"], "device 'cuda:99' was asked for, but torch sees"),
     ):
         assert cli.run(["serve", str(tiny_checkpoint), "--port", "0", *options]) == 1
-        told = capsys.readouterr().err
-        assert words in told
-        assert "no model could be loaded" not in told
+        output = capsys.readouterr().err
+        assert words in output
+        assert "no model could be loaded" not in output
     monkeypatch.setenv("DRAGOMAN_DEVICE", "gpu")
     ok, detail = examined(tiny_checkpoint)["settings"]
     assert not ok

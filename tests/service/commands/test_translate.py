@@ -114,7 +114,7 @@ def test_a_reader_that_goes_away_ends_the_command_silently(tmp_path: Path) -> No
         assert process.stderr.read() == b""
 
 
-def test_a_slow_writer_gets_each_answer_at_once() -> None:
+def test_lines_written_slowly_are_each_answered_at_once() -> None:
     with subprocess.Popen(
         echo_process("translate", "ckpt"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -236,7 +236,7 @@ def test_alignments_and_alternatives(
             assert sum(weights) == pytest.approx(1, abs=0.01)
 
 
-def test_impossible_search_settings_are_one_line(
+def test_impossible_search_settings_give_a_one_line_error(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["translate", str(tiny_checkpoint), str(lines_of(tmp_path, 1))]

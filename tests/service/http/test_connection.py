@@ -120,12 +120,12 @@ def test_what_is_no_request_is_counted_and_logged(
         )
         assert (crowded.status_code, crowded.headers["x-request-id"]) == (503, "mine")
     end = time.monotonic() + 10
-    while (told := metrics(port))["dragoman_connections"] > 1 and time.monotonic() < end:
+    while (values := metrics(port))["dragoman_connections"] > 1 and time.monotonic() < end:
         time.sleep(0.05)
     for reason in ("malformed_request", "head_too_slow", "too_many_connections"):
-        assert told[f'dragoman_refused_total{{reason="{reason}"}}'] == 1
-    assert told["dragoman_connections"] == 1
-    assert told["dragoman_max_connections"] == 2
+        assert values[f'dragoman_refused_total{{reason="{reason}"}}'] == 1
+    assert values["dragoman_connections"] == 1
+    assert values["dragoman_max_connections"] == 2
     lines = [line for line in caplog.messages if "rejected" in line or "refusal=too" in line]
     assert lines[:2] == [
         "connection rejected: malformed_request (400)",

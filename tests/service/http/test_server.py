@@ -138,7 +138,9 @@ def test_a_hangup_is_survived_but_not_that_of_its_own_terminal(start: Start) -> 
 
     def take_terminal() -> None:
         fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever whoever runs the tests thinks of it
+        signal.signal(
+            signal.SIGHUP, signal.SIG_DFL
+        )  # the default, whatever the parent process has set
 
     process, address = start(start_new_session=True, preexec_fn=take_terminal)
     wait_ready(address)

@@ -85,7 +85,7 @@ def test_declared_length_past_the_limit_is_refused_unread(running: Running) -> N
 
 
 @pytest.mark.parametrize("digits", ["9" * 25, "99999999999999999999"])
-def test_absurd_lengths_are_no_fault_of_ours(running: Running, digits: str) -> None:
+def test_a_huge_content_length_is_a_client_error(running: Running, digits: str) -> None:
     with running.connect() as connection:
         connection.sendall(request_head(f"Content-Length: {digits}"))
         assert status_of(connection.recv(65536)) in (400, 413)
@@ -137,7 +137,7 @@ def test_one_byte_over_is_too_much_and_the_limit_is_not(running: Running) -> Non
                 assert status_of(read_all(connection)) == status
 
 
-def test_length_that_promises_more_than_comes(running: Running) -> None:
+def test_a_body_shorter_than_its_content_length_times_out(running: Running) -> None:
     with running.connect() as connection:
         connection.sendall(request_head("Content-Length: 500") + b'{"text": "half')
         started = time.monotonic()

@@ -17,7 +17,7 @@ KINDS = {
 
 def test_no_text_ever_runs(page: Page, served: PageServer) -> None:
     assert len(set(XSS_STRINGS)) == 50
-    choose(page, "en", "sv")  # says what it is told
+    choose(page, "en", "sv")  # this model repeats its input
     page.script(
         "window.times = 0; window.ran = () => { window.times += 1; };"
         "window.violations = []; document.addEventListener('securitypolicyviolation',"

@@ -99,9 +99,9 @@ def test_pieces_become_words(
     assert weights == [pytest.approx(row) for row in expected]
 
 
-def test_signs_of_a_bad_translation_are_told_in_words(page: Page) -> None:
+def test_signs_of_a_bad_translation_are_shown_as_a_sentence(page: Page) -> None:
     assert page.by_id("warnings").get_attribute("role") == "status"
-    choose(page, "en", "sv")  # says what it is told
+    choose(page, "en", "sv")  # this model repeats its input
     page.type("word")
     page.shows("word")
     assert page.text("warnings") == "Check this translation: it is your text, unchanged."

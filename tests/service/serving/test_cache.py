@@ -34,7 +34,7 @@ def test_another_model_setting_or_text_is_another_question() -> None:
         assert cache.get(other) is None
 
 
-def test_what_was_used_last_stays() -> None:
+def test_the_least_recently_used_entries_are_evicted() -> None:
     cache = TranslationCache(1_000)
     keys = [replace(KEY, text=f"{number:02}") for number in range(20)]
     put(cache, keys[0], keys[0].text)

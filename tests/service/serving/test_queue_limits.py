@@ -172,7 +172,7 @@ async def test_small_requests_pass_bulk() -> None:
     ("speed", "most"),
     [(None, 10_000), (100.0, 2_000), (8_000.0, 4_000), (1e6, 10_000)],
 )
-async def test_bulk_is_what_keeps_all_engines_busy(speed: float | None, most: int) -> None:
+async def test_requests_above_the_bulk_limit_are_bulk(speed: float | None, most: int) -> None:
     queue = queue_of(SMALL, speed)
     assert queue.load_of(["a" * (most - 1), "a"]) == Load(2, most)
     assert queue.load_of(["a" * most, "a"]) == Load(2, most + 1, bulk=True)

@@ -38,7 +38,7 @@ def test_folder_of_checkpoints(tmp_path: Path) -> None:
     assert names(tmp_path) == ["en-de", "fr-en"]
 
 
-def test_what_is_no_checkpoint_is_told_once(
+def test_a_folder_without_a_checkpoint_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make(tmp_path / "fr-en")
@@ -54,7 +54,7 @@ def test_what_is_no_checkpoint_is_told_once(
         f"{tmp_path / 'zh-en'} is not served: it is a link that leads nowhere"
     )
     shutil.rmtree(tmp_path / "fr-en")
-    (tmp_path / "fr-en").mkdir()  # damaged while it is served: that is told by the reload
+    (tmp_path / "fr-en").mkdir()  # damaged while it is served: the reload reports it
     with pytest.raises(CheckpointError):
         folder.look(["fr-en"])
     assert len(caplog.messages) == 2
@@ -98,9 +98,11 @@ def test_a_look_tells_names_versions_and_where_links_lead(tmp_path: Path) -> Non
     assert folder.look()[0].folder == dated
 
 
-def test_what_is_damaged_is_not_meant_to_be_gone(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_does_not_count_as_deleted(tmp_path: Path) -> None:
     make(tmp_path / "fr-en")
-    (tmp_path / "en-de").symlink_to(tmp_path / "nowhere")  # while somebody moves things about
+    (tmp_path / "en-de").symlink_to(
+        tmp_path / "nowhere"
+    )  # a broken link, as while folders are moved
     folder = ModelFolder(tmp_path, Settings())
     assert list(versions(folder.look())) == ["fr-en"]
     assert list(versions(folder.look(["en-de", "fr-en", "zh-en"]))) == ["en-de", "fr-en"]

@@ -1,4 +1,4 @@
-"""Models exchanged while others serve: no gap, nothing lost, nothing kept."""
+"""Reloading models while the service runs: no gap, no lost request, no leak of old models."""
 
 import asyncio
 import gc
@@ -43,7 +43,7 @@ async def test_added_ones_are_seen_while_they_load_and_readiness_stays_green(
         assert (await swaps(client))["added"] == 1
 
 
-async def test_the_old_one_serves_until_the_new_one_can_and_finishes_what_it_accepted(
+async def test_a_replaced_model_serves_until_the_new_one_is_ready_and_finishes_its_requests(
     serving: Serving,
 ) -> None:
     folder = FakeFolder({"en-de": "1"})
@@ -73,7 +73,7 @@ async def test_the_old_one_serves_until_the_new_one_can_and_finishes_what_it_acc
         assert (await swaps(client))["replaced"] == 1
 
 
-async def test_a_request_that_has_chosen_the_old_one_is_answered_by_it(serving: Serving) -> None:
+async def test_a_request_that_has_chosen_the_old_model_is_answered_by_it(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS):
         chosen = reloader.registry.choose(model=None, source="en", target="de")
@@ -101,7 +101,9 @@ async def test_a_request_that_never_ends_does_not_keep_the_old_one(serving: Serv
             await until(lambda: old.state is ModelState.STOPPED)
 
 
-async def test_removed_ones_leave_at_once_and_finish_what_they_accepted(serving: Serving) -> None:
+async def test_a_removed_model_takes_no_requests_and_finishes_the_accepted_ones(
+    serving: Serving,
+) -> None:
     folder = FakeFolder({"en-de": "1", "en-fr": "2"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.translators["2"].running.clear()
@@ -138,7 +140,7 @@ async def test_under_another_name_there_is_no_gap(serving: Serving) -> None:
         assert await ask(client, model="en-de-tuesday") == "2"
 
 
-async def test_a_newcomer_that_cannot_be_loaded_leaves_the_old_one(
+async def test_a_replacement_that_cannot_be_loaded_leaves_the_old_model_serving(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = FakeFolder({"en-de": "1"}, damaged={"2"})
@@ -184,7 +186,7 @@ async def test_an_unreadable_folder_changes_nothing(
         assert await ask(client) == "1"
 
 
-async def test_no_model_left_is_no_end_of_the_service(serving: Serving) -> None:
+async def test_the_service_keeps_running_without_a_model(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"}, damaged={"2"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.versions = {"en-fr": "2"}
@@ -193,7 +195,7 @@ async def test_no_model_left_is_no_end_of_the_service(serving: Serving) -> None:
         assert (await client.get("/health/ready")).json()["status"] == "no model"
 
 
-async def test_reloads_at_once_are_one_and_the_last_wish_wins(serving: Serving) -> None:
+async def test_simultaneous_reloads_are_merged_and_read_the_latest_folder(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         looks = folder.num_looks
@@ -230,7 +232,7 @@ async def test_a_third_version_waits_until_the_first_is_gone(serving: Serving) -
         assert await ask(client) == "3"
 
 
-async def test_a_model_that_still_loads_is_waited_for(serving: Serving) -> None:
+async def test_a_reload_waits_for_a_model_that_still_loads(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     folder.loading.clear()
     async with serving(reloader := folder.reloader(), SETTINGS, wait=False) as client:
@@ -286,18 +288,21 @@ async def test_the_series_of_a_version_go_with_it(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1", "zh-de": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
 
-        async def told() -> str:
+        async def metrics_text() -> str:
             return (await client.get("/metrics")).text
 
         for model in folder.versions:
             await ask(client, "a 1", model)
-        assert 'dragoman_source_pieces_per_word_count{model="en-de",version="1"}' in await told()
-        assert 'dragoman_source_pieces_per_word_count{model="zh-de"' not in await told()
+        assert (
+            'dragoman_source_pieces_per_word_count{model="en-de",version="1"}'
+            in await metrics_text()
+        )
+        assert 'dragoman_source_pieces_per_word_count{model="zh-de"' not in await metrics_text()
         folder.versions = {"en-de": "2"}
         await reloader.reload()
         await ask(client)
         await until(lambda: not reloader.registry.retired)
-        text = await told()
+        text = await metrics_text()
         assert 'dragoman_texts_total{model="en-de",version="2"} 1.0' in text
         assert 'dragoman_stage_seconds_count{model="en-de",stage="queue"} 2.0' in text
         assert 'version="1"' not in text

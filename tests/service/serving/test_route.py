@@ -74,7 +74,7 @@ def test_ways(pairs: str, source: str, target: str, expected: str) -> None:
         ("fr:en en:zh-Hans", "fr", "zh"),  # the narrower is not what was asked for
     ],
 )
-def test_no_way(pairs: str, source: str, target: str) -> None:
+def test_no_route_between_these_languages(pairs: str, source: str, target: str) -> None:
     with pytest.raises(UnknownLanguagePair):
         route(pairs, source, target)
 
@@ -131,7 +131,7 @@ def test_a_near_code_by_one_model_comes_before_the_same_by_two() -> None:
     assert served.match_target("pt", "en") == "pt"
 
 
-def test_what_both_say_is_summed_up() -> None:
+def test_results_of_both_models_of_a_pivot_are_joined() -> None:
     first: Any = translated("a b c", FakeSearch(), False)
     last: Any = translated("d e", FakeSearch(n_best=2), False)
     whole = joined(
