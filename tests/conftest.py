@@ -1,4 +1,4 @@
-"""What every test shares: one torch thread, a small checkpoint made once, a command, and an end."""
+"""Fixtures for all tests: one torch thread, a small checkpoint, a command, a limit at the end."""
 
 import faulthandler
 import gc

@@ -1,4 +1,4 @@
-"""The audit of dependencies: what is asked for, and what an answer means."""
+"""The audit of dependencies: its requests, and how it reads the answers."""
 
 import importlib.util
 import subprocess

@@ -1,4 +1,4 @@
-"""Dashboard, alerts and adapter: every expression parses and asks for what /metrics tells."""
+"""Dashboard, alerts and adapter: every expression parses and uses metrics of /metrics."""
 
 import json
 import re

@@ -7,7 +7,7 @@ from tests.model.decoding.engines import engine_of, run
 from tests.model.decoding.reference_search import TableNetwork
 
 
-def test_a_short_sentence_passes_a_long_one_but_not_for_ever() -> None:
+def test_a_short_sentence_overtakes_a_long_one_but_not_for_ever() -> None:
     network = TableNetwork(vocab_size=9, end_bias=-100.0)
     engine = Engine(network, max_slots=1)
 

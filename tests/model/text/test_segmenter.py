@@ -298,7 +298,7 @@ def test_latin_words_stay_apart_in_chinese() -> None:
     assert join(found, ["视窗", "11"], target_language="zh").text == "视窗11"
 
 
-def test_join_wants_one_translation_per_segment() -> None:
+def test_join_needs_one_translation_per_segment() -> None:
     found = split("a b", language="en", fits=at_most(1))
     with pytest.raises(ValueError, match="shorter"):
         join(found, ["x"], target_language="de")

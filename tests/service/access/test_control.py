@@ -1,4 +1,4 @@
-"""Keys as clients of each API meet them."""
+"""API keys in each API: valid, missing and wrong keys, scopes, and routes open without a key."""
 
 import json
 import logging
@@ -233,7 +233,7 @@ async def test_libretranslates_settings_say_that_a_key_is_needed(
             assert (frontend["apiKeys"], frontend["keyRequired"]) == (needed, needed)
 
 
-async def test_keys_are_nowhere(
+async def test_keys_appear_in_no_output(
     serving: Serving,
     keys_file: Path,
     add_key: AddKey,

@@ -1,4 +1,4 @@
-"""The keys file: what it may hold, how it is written, and when a running service reads it again."""
+"""The keys file: its format, how it is written, and when a running service reloads it."""
 
 import asyncio
 import hashlib
@@ -78,7 +78,7 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, content: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_names_and_hashes_are_there_once(tmp_path: Path) -> None:
+def test_names_and_hashes_are_unique(tmp_path: Path) -> None:
     one = {"name": "a", "sha256": "0" * 64}
     path = tmp_path / "keys.json"
     for other, words in (
@@ -90,7 +90,7 @@ def test_names_and_hashes_are_there_once(tmp_path: Path) -> None:
             read_keys(path)
 
 
-def test_written_for_the_owner_alone_and_read_back(tmp_path: Path) -> None:
+def test_the_keys_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     entry = Key(
         name="a",
@@ -223,7 +223,7 @@ def test_a_broken_file_leaves_the_old_keys_and_one_line(
     assert find(keyring, key) == "first"
 
 
-def test_an_expired_key_opens_nothing(keys_file: Path, add_key: AddKey) -> None:
+def test_an_expired_key_is_refused(keys_file: Path, add_key: AddKey) -> None:
     now = datetime.now(UTC)
     late = add_key("late", expires=now)
     valid = add_key("valid", expires=now + timedelta(hours=1))

@@ -108,7 +108,7 @@ async def test_refused_requests_are_not_charged_to_the_rate(serving: Serving) ->
         assert await statuses() == [200, 200, 429, 429]
 
 
-async def test_markup_counts_as_the_text_it_is(serving: Serving) -> None:
+async def test_a_text_with_markup_counts_as_one_text(serving: Serving) -> None:
     settings = Settings(rate_limit="2/minute")
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         html = {**ASKED, "q": "<p>a</p><p>b</p><p>c</p>", "format": "html"}

@@ -108,7 +108,7 @@ def test_no_count_is_below_zero() -> None:
     storage.close()
 
 
-def test_quotas_are_of_the_calendar(allowance: QuotaTracker, clock: Clock) -> None:
+def test_quotas_follow_calendar_days_and_months(allowance: QuotaTracker, clock: Clock) -> None:
     allowance.take_characters(KEY, 60)
     with pytest.raises(QuotaExceeded, match=r"60 characters a day has 0 left.*2027-02-01"):
         allowance.take_characters(KEY, 1)
@@ -148,14 +148,14 @@ def test_the_usage_file_survives_a_restart(tmp_path: Path, clock: Clock) -> None
         allowance.close()
 
 
-def test_a_usage_file_that_cannot_be(tmp_path: Path) -> None:
+def test_an_unusable_usage_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is no database" * 100)
     for path in (tmp_path / "no" / "usage.sqlite", tmp_path / "text", tmp_path):
         with pytest.raises(ConfigError, match="DRAGOMAN_USAGE_FILE"):
             QuotaTracker(path)
 
 
-def test_a_full_disk_stops_no_translation(
+def test_a_full_disk_does_not_stop_translations(
     allowance: QuotaTracker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> int:

@@ -1,4 +1,4 @@
-"""Calls methods of azure-ai-translation-text 1.x and tells what came of each, as JSON on a line.
+"""Calls methods of azure-ai-translation-text 1.x and prints each result as a line of JSON.
 
 Run by itself, with the folder that the client is installed in on PYTHONPATH: 2.x, which has the
 same name, is what the tests beside it import. Arguments: the server's URL, and the calls as JSON

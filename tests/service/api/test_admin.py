@@ -1,4 +1,4 @@
-"""The admin route: what becomes of each model, how long it waits, who may ask."""
+"""The admin route: the result for each model, how long it waits, and the scope it needs."""
 
 import asyncio
 import threading

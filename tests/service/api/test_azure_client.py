@@ -128,7 +128,7 @@ def test_languages_of_one_kind_with_names_in_another_language(
     assert code_of(caught.value) == "400001"
 
 
-def test_languages_that_the_client_has_already(client: TextTranslationClient) -> None:
+def test_a_client_with_the_same_list_gets_304(client: TextTranslationClient) -> None:
     etags: list[str] = []
     client.get_supported_languages(
         cls=lambda response, _result, _headers: etags.append(response.http_response.headers["etag"])

@@ -28,7 +28,7 @@ async def test_a_form_as_deepl_node_sends_it(serving: Serving) -> None:
     assert languages.json() == [{"language": "DE", "name": "German", "supports_formality": False}]
 
 
-async def test_text_is_translated_between_variants_where_there_is_a_model(serving: Serving) -> None:
+async def test_text_is_translated_between_variants_that_a_model_serves(serving: Serving) -> None:
     body = {"text": ["我想去火车站。"], "target_lang": "ZH-HANT"}
     async with serving(fake_registry(SETTINGS, "zh-zh_Hant"), SETTINGS) as client:
         answer = await client.post("/v2/translate", json={**body, "text": ["火车站 abc"]})
@@ -80,7 +80,7 @@ async def test_unsupported_routes_of_deepl_are_refused_with_a_message(
     assert "SECRET" not in routes
 
 
-async def test_every_refusal_is_a_message(serving: Serving) -> None:
+async def test_every_error_is_a_message(serving: Serving) -> None:
     body = {"text": ["a"], "target_lang": "DE"}
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         answers = {

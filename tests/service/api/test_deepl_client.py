@@ -284,5 +284,5 @@ def test_the_command(address: str) -> None:
 
 def test_a_glossary_that_is_not_there(client: deepl.DeepLClient) -> None:
     for ask in (client.get_glossary, client.get_multilingual_glossary, client.delete_glossary):
-        with pytest.raises(deepl.GlossaryNotFoundException, match="this service has none"):
+        with pytest.raises(deepl.GlossaryNotFoundException, match="no glossary with this id"):
             ask("0a1b")

@@ -121,7 +121,7 @@ def test_errors(tell: Tell, address: str) -> None:
         (("translateText", ["a", "fr", "pt-PT"]), "DeepLError", "translation from French"),
         (("translateText", [["a"] * 61, "en", "de"]), "DeepLError", "max_texts"),
         (("translateText", ["CRASH-ADD secret", "en", "de"]), "DeepLError", "failed on text[0]"),
-        (("getGlossary", ["0a1b"]), "GlossaryNotFoundError", "this service has none"),
+        (("getGlossary", ["0a1b"]), "GlossaryNotFoundError", "no glossary with this id"),
     ]
     for reply, (_, kind, words) in zip(
         tell(address, *(call for call, _, _ in cases)), cases, strict=True

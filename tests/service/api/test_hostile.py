@@ -189,7 +189,7 @@ def test_routes_that_share_requests_have_all_of_them() -> None:
     assert len(UNREAD) >= 2 * SHARES
 
 
-async def test_paths_by_themselves(serving: Serving) -> None:
+async def test_hostile_paths(serving: Serving) -> None:
     settings = Settings()
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         for path in hostile.PATHS:
@@ -200,13 +200,13 @@ async def test_paths_by_themselves(serving: Serving) -> None:
                 check(answer, path)
 
 
-def test_they_are_written_by_hand() -> None:
+def test_requests_of_this_file_are_written_by_hand() -> None:
     assert hostile.NUM_WRITTEN >= 300
     for written in (hostile.TEXTS, hostile.JSON_VALUES, hostile.BODIES, hostile.PATHS):
         assert len(set(written)) == len(written)
 
 
-async def test_an_answer_to_nothing_is_fast(serving: Serving) -> None:
+async def test_a_too_large_body_gets_the_error_of_its_api(serving: Serving) -> None:
     settings = Settings(max_body_bytes=4096)
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         answer: httpx.Response = await client.post("/translate", content=b"x" * 100_000)

@@ -79,7 +79,7 @@ async def test_the_answer_names_the_pivot_language(serving: Serving) -> None:
     assert (first["source_tokens"], first["target_tokens"]) == (2, 3)
 
 
-async def test_a_direct_model_says_nothing_of_a_pivot(serving: Serving) -> None:
+async def test_a_direct_translation_has_no_pivot_field(serving: Serving) -> None:
     async with serving(registry("fr-en", "en-de", "fr-de"), SETTINGS) as client:
         answer = await client.post("/v1/translate", json={**PAIR, "text": "a"})
     assert answer.json()["translations"][0]["text"] == "a fr-de"
@@ -87,7 +87,7 @@ async def test_a_direct_model_says_nothing_of_a_pivot(serving: Serving) -> None:
     assert "X-Pivot-Language" not in answer.headers
 
 
-async def test_off_by_default(serving: Serving) -> None:
+async def test_pivots_are_off_by_default(serving: Serving) -> None:
     async with serving(registry(), Settings()) as client:
         answer = await client.post("/v1/translate", json={**PAIR, "text": "a"})
         assert answer.status_code == 404
@@ -132,7 +132,7 @@ async def test_each_model_of_a_pivot_searches_as_alone_and_only_the_last_gives_a
         assert refused.json()["error"]["field"] == "alternatives"
 
 
-async def test_signs_of_a_bad_translation_are_those_of_the_whole_way(serving: Serving) -> None:
+async def test_warnings_of_a_translation_by_two_models_are_returned(serving: Serving) -> None:
     async with serving(registry(), SETTINGS) as client:
         answer = await translate(client, text="x " * 8 + "1234", warnings=True)
     assert answer["translations"][0]["warnings"] == ["loop"]
@@ -184,7 +184,7 @@ async def test_each_model_of_a_pivot_has_its_own_cache_entries(serving: Serving)
     assert 'dragoman_texts_total{model="fr-en",version="fr-en 1"} 2.0' in metrics
 
 
-async def test_a_leg_that_is_replaced_meanwhile_answers_still(serving: Serving) -> None:
+async def test_a_pivot_model_replaced_during_a_request_still_answers(serving: Serving) -> None:
     held = FakeTranslator(answer=lambda *asked: replace(translated(*asked), text="between"))
     old = [telling("fr-en"), telling("en-de")]
     old[0]._load = lambda: LoadedModel(held, fake_info("fr", "en"))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the doctor finds, and that one bad finding keeps no other from being made."""
+"""The findings of `doctor`; one failed check does not stop the other checks."""
 
 import json
 import shutil
@@ -20,7 +20,9 @@ def examined(models: Path, port: int = 0) -> dict[str, tuple[bool, str]]:
     }
 
 
-def test_all_is_well(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_good_configuration_has_no_findings(
+    tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.run(["doctor", str(tiny_checkpoint), "--port", "0"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("ok    ") for line in lines)
@@ -91,7 +93,7 @@ def test_an_unexpected_error_of_a_check_is_reported(
     assert "torch is broken; reinstall" in detail
 
 
-def test_the_keys_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_keys_file_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "keys.json"
     monkeypatch.setenv("DRAGOMAN_KEYS_FILE", str(path))
     ok, detail = examined(tmp_path)["keys"]
@@ -102,7 +104,7 @@ def test_the_keys_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert examined(tmp_path)["keys"] == (True, f"{path}: 1 in force, 1 expired")
 
 
-def test_the_usage_file_is_looked_at_and_left_as_it_is(
+def test_the_usage_file_is_checked_and_not_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "kept" / "usage.db"
@@ -139,7 +141,7 @@ def test_the_usage_file_is_looked_at_and_left_as_it_is(
     assert not usage()[0]
 
 
-def test_folders_that_are_no_checkpoints_are_mentioned(
+def test_folders_without_a_checkpoint_are_reported(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(tiny_checkpoint, tmp_path / "en-de")

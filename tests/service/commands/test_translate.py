@@ -57,7 +57,7 @@ def test_a_pipe_into_a_file(
     assert (tmp_path / "out.txt").read_bytes() == b"eno\nowt\n"
 
 
-def test_ctrl_c_says_how_to_go_on(
+def test_ctrl_c_prints_how_to_resume(
     echo: EchoModel,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -102,7 +102,7 @@ def echo_process(*arguments: str) -> list[str]:
     return [sys.executable, "-c", ECHO_PROCESS, *arguments]
 
 
-def test_a_reader_that_goes_away_ends_the_command_silently(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_command_silently(tmp_path: Path) -> None:
     source = tmp_path / "in.txt"
     source.write_bytes(b"line\n" * 100_000)
     command = echo_process("translate", "ckpt", str(source))
@@ -192,7 +192,7 @@ def test_lines_are_cut_into_sentences_when_asked(
     assert found == {"sentence": ["Two pears.", "Ten apples."], "line": whole, "none": whole}
 
 
-def test_a_job_goes_on_only_with_the_segmentation_it_began_with(
+def test_a_job_is_resumed_only_with_its_segmentation(
     echo: EchoModel,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

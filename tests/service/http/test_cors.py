@@ -31,7 +31,7 @@ async def preflight(
     return await client.options(url, headers=asked)
 
 
-async def test_none_unless_set(serving: Serving) -> None:
+async def test_no_origin_is_allowed_unless_set(serving: Serving) -> None:
     async with serving(fake_registry(Settings(), "en-de")) as client:
         answers = [
             await preflight(client, PAGE),

@@ -1,4 +1,4 @@
-"""What /metrics tells: the work of the service, and how its translations look."""
+"""The metrics of /metrics: the load of the service and statistics of its translations."""
 
 import re
 

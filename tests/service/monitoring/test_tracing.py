@@ -1,4 +1,4 @@
-"""Spans of requests: what they tell, what they never tell, and where they go."""
+"""Spans of requests: their contents, the data they must not contain, and their destination."""
 
 import asyncio
 import sys

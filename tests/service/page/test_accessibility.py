@@ -1,4 +1,4 @@
-"""What axe-core finds in each state of the page."""
+"""Checks each state of the page with axe-core, which must find no violation."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Against those who mean harm: no text ever runs."""
+"""Texts of attackers: no text is ever run as a script."""
 
 import httpx
 

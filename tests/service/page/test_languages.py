@@ -30,7 +30,7 @@ def test_swap_moves_languages_and_texts(page: Page) -> None:
     assert languages(page) == ("en", "de")
 
 
-def test_the_first_visit_detects_unless_a_link_says_otherwise(
+def test_without_earlier_choices_the_language_is_detected_unless_a_link_names_it(
     window: Page, served: PageServer
 ) -> None:
     page = window.open(served.url)

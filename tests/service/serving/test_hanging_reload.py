@@ -136,7 +136,7 @@ async def test_a_folder_that_does_not_respond_is_reported(serving: Serving) -> N
         assert results(await reloader.reload()) == {"en-de": "replaced"}
 
 
-async def test_the_service_ends_while_all_of_it_hangs(serving: Serving) -> None:
+async def test_the_service_shuts_down_while_all_models_hang(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"}, hanging={"2": threading.Event()})
     reloader = impatient(folder.reloader())
     async with serving(reloader, SETTINGS):

@@ -14,7 +14,7 @@ from tests.service.serving.reloads import SETTINGS, FakeFolder, ask, models, res
 pytestmark = pytest.mark.anyio
 
 
-async def test_nothing_new_changes_nothing(serving: Serving) -> None:
+async def test_a_reload_of_an_unchanged_folder_changes_nothing(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS):
         (before,) = reloader.registry.served_models
@@ -22,7 +22,7 @@ async def test_nothing_new_changes_nothing(serving: Serving) -> None:
         assert reloader.registry.served_models == [before]
 
 
-async def test_added_ones_are_seen_while_they_load_and_readiness_stays_green(
+async def test_added_models_are_listed_while_they_load_and_the_service_stays_ready(
     serving: Serving,
 ) -> None:
     folder = FakeFolder({"en-de": "1"})
@@ -91,7 +91,9 @@ async def test_a_request_that_has_chosen_the_old_model_is_answered_by_it(serving
         await until(lambda: chosen.state is ModelState.STOPPED)
 
 
-async def test_a_request_that_never_ends_does_not_keep_the_old_one(serving: Serving) -> None:
+async def test_a_request_that_never_ends_does_not_keep_the_old_model_for_ever(
+    serving: Serving,
+) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(reloader := folder.reloader(drain_s=0.1), SETTINGS):
         (old,) = reloader.registry.served_models
@@ -127,7 +129,7 @@ async def test_a_removed_model_takes_no_requests_and_finishes_the_accepted_ones(
         assert (await swaps(client))["removed"] == 1
 
 
-async def test_under_another_name_there_is_no_gap(serving: Serving) -> None:
+async def test_a_model_renamed_in_the_folder_is_replaced_without_a_gap(serving: Serving) -> None:
     folder = FakeFolder({"en-de-monday": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.versions = {"en-de-tuesday": "2"}
@@ -212,7 +214,7 @@ async def test_simultaneous_reloads_are_merged_and_read_the_latest_folder(servin
         assert await ask(client) == "3"
 
 
-async def test_a_third_version_waits_until_the_first_is_gone(serving: Serving) -> None:
+async def test_a_third_version_waits_until_the_first_is_closed(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         (first,) = reloader.registry.served_models
@@ -263,7 +265,7 @@ def model_threads() -> int:
     return sum(thread.name.startswith("model ") for thread in threading.enumerate())
 
 
-async def test_nothing_is_kept_of_a_model_that_is_gone(serving: Serving) -> None:
+async def test_a_removed_model_leaves_nothing_in_memory(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "0"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         gone: list[weakref.ref[object]] = []
@@ -284,7 +286,7 @@ async def test_nothing_is_kept_of_a_model_that_is_gone(serving: Serving) -> None
             gc.enable()
 
 
-async def test_the_series_of_a_version_go_with_it(serving: Serving) -> None:
+async def test_the_metrics_of_a_closed_version_are_removed(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1", "zh-de": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
 
@@ -309,7 +311,7 @@ async def test_the_series_of_a_version_go_with_it(serving: Serving) -> None:
         assert "zh-de" not in text
 
 
-async def test_load_that_goes_on_through_swaps_meets_no_refusal(serving: Serving) -> None:
+async def test_requests_during_model_swaps_are_not_refused(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "0"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         stop = asyncio.Event()

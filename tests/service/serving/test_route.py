@@ -1,4 +1,4 @@
-"""Which models a text goes through: one wherever one goes directly, two where that is wished."""
+"""Routes from language to language: by one model if there is one, else by two if allowed."""
 
 from dataclasses import replace
 from typing import Any
@@ -56,7 +56,7 @@ def route(pairs: str, source: str, target: str, *, pivot: bool = True) -> str:
         ("fr:zh-Hans zh:de", "fr", "de", "fr:zh-Hans,zh:de"),
     ],
 )
-def test_ways(pairs: str, source: str, target: str, expected: str) -> None:
+def test_routes_between_languages(pairs: str, source: str, target: str, expected: str) -> None:
     assert route(pairs, source, target) == expected
 
 
@@ -79,7 +79,7 @@ def test_no_route_between_these_languages(pairs: str, source: str, target: str) 
         route(pairs, source, target)
 
 
-def test_off_unless_wished() -> None:
+def test_pivots_are_off_unless_set() -> None:
     assert Settings().pivot is False
     with pytest.raises(UnknownLanguagePair, match="served: en to de, fr to en"):
         route("fr:en en:de", "fr", "de", pivot=False)

@@ -203,7 +203,7 @@ async def test_a_shared_translation_is_cancelled_when_all_clients_disconnect() -
     assert served_model.close(5)
 
 
-async def test_an_error_that_is_shared_names_the_text_as_everybody_calls_it() -> None:
+async def test_a_shared_error_names_the_text_for_each_request() -> None:
     served_model = await started(FakeTranslator())
 
     async def refused(name: str) -> None:
@@ -421,7 +421,7 @@ async def test_overload_over_http(serving: Serving) -> None:
         assert (await post(client, 10)).status_code == 200
 
 
-async def test_a_fault_of_the_service_is_a_500_with_its_id(
+async def test_an_unexpected_error_is_a_500_with_the_request_id(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(**_: object) -> None:

@@ -1,4 +1,4 @@
-"""Signs of a bad translation: what counts as one, and what does not."""
+"""Signs of a bad translation: each sign is found in bad translations and not in good ones."""
 
 import math
 from collections import Counter
