@@ -1,4 +1,4 @@
-"""What every test shares: one torch thread, a small checkpoint made once, a command, and an end."""
+"""Fixtures for all tests: one torch thread, a small checkpoint, a command, a limit at the end."""
 
 import faulthandler
 import gc
@@ -23,12 +23,12 @@ _EXIT_S = 60.0  # from the last test to the end of the process
 
 
 def pytest_unconfigure() -> None:
-    """A thread that some test left behind is told and failed for, not waited for without end."""
+    """Reports threads that a test left running as a failure, instead of waiting without end."""
     faulthandler.dump_traceback_later(_EXIT_S, exit=True, file=2)  # standard error
 
 
 def pytest_collection_finish() -> None:
-    """Takes all that was imported out of the garbage collector's sight: it stays anyway."""
+    """Excludes all imported objects from garbage collection, which would never free them."""
     gc.collect()
     gc.freeze()
 
@@ -41,7 +41,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def quick() -> Iterator[None]:
-    """For tests of what happens around the network, by steps whose shapes others check."""
+    """Turns off shape checks, for tests around the network whose shapes other tests check."""
     with unchecked_shapes():
         yield
 

@@ -1,4 +1,4 @@
-"""The audit of dependencies: what is asked for, and what an answer means."""
+"""The audit of dependencies: its requests, and how it reads the answers."""
 
 import importlib.util
 import subprocess
@@ -43,8 +43,8 @@ def test_a_vulnerability_fails(
         '"aliases": ["CVE-2025-43859"], "fix_versions": ["0.16.0"]}]}]}',
     )
     assert audit.main() == 1
-    told = capsys.readouterr().err
-    assert "h11 0.14: PYSEC-1, CVE-2025-43859; fixed in 0.16.0" in told
+    output = capsys.readouterr().err
+    assert "h11 0.14: PYSEC-1, CVE-2025-43859; fixed in 0.16.0" in output
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The page of all messages is what the code says now."""
+"""The reference page of messages is up to date with the code."""
 
 from pathlib import Path
 

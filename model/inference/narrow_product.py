@@ -1,10 +1,10 @@
-"""The product of a narrowed output layer: weights that change as sentences come and go.
+"""The product of a narrowed output layer, whose weights change with the sentences of a batch.
 
-The pieces of all sentences of a batch are its outputs, so their number and their places depend on
-the batch. On a CPU the weights are packed for oneDNN, their number rounded up, and a piece's score
-must not depend on how many there are or where it stands: for every width and row count that is met,
-random pieces at different places are compared bit for bit with those of a product of one fixed
-width. Where they differ, the product is computed in parts of that width.
+Its outputs are the pieces of all sentences of a batch, so their number (the width) and their order
+depend on the batch; a piece's score must not. On a CPU the weights are padded to a rounded width
+and packed for oneDNN. Each new width and row count is tested once: random pieces at different
+positions are compared bit for bit with a product of one fixed width. If they differ, the product is
+computed in parts of that fixed width.
 """
 
 import functools
@@ -17,13 +17,13 @@ from torch.nn import functional
 from model.inference.products import FloatProduct
 
 _WIDTH_STEP = 256  # outputs; a batch's width is rounded up to a multiple
-_BLOCKS = (256, 64, 16)  # outputs of a part, the widest that works
-_NUM_DIFFERENT = 16  # rows, and pieces, that differ
-_SHIFT = 5
+_BLOCKS = (256, 64, 16)  # widths of a part; the first that is exact is used
+_NUM_DIFFERENT = 16  # different random rows and pieces of a test; larger tests repeat them
+_SHIFT = 5  # positions by which rows and pieces are moved in a test
 
 
 class NarrowProduct:
-    """Multiplies with these weights, in their number format; packed when it is first called."""
+    """A product with these weights, in their number format; packed on the first call."""
 
     def __init__(self, weight: Float[Tensor, "pieces size"]) -> None:
         self._weight = weight
@@ -32,7 +32,7 @@ class NarrowProduct:
         self._parts: list[FloatProduct] = []
 
     def __call__(self, inputs: Float[Tensor, "rows size"]) -> Float[Tensor, "rows columns"]:
-        """A column for every piece, and some columns of zeros behind them."""
+        """One column for each piece; on a CPU followed by columns of zeros."""
         weight = self._weight
         if not self._on_cpu:
             return functional.linear(inputs.to(weight.dtype), weight).float()
@@ -51,7 +51,7 @@ class NarrowProduct:
 
 
 class _Widths:
-    """Which widths give a piece the same score, for one number format and size."""
+    """Tests which widths give a piece the same score, for one number format and input size."""
 
     def __init__(self, dtype: torch.dtype, size: int) -> None:
         self._dtype = dtype
@@ -61,7 +61,7 @@ class _Widths:
         self._known: dict[tuple[int, int], bool] = {}
         self.exact = False
         for block in _BLOCKS:
-            self.block = block  # outputs of a part
+            self.block = block  # width of a part
             product = self._product(block, 0)
             self._expected = product(self._rows)[:, :_NUM_DIFFERENT]
             self.exact = product.exact and self._same(block, _NUM_DIFFERENT)
@@ -69,9 +69,9 @@ class _Widths:
                 break
 
     def agrees(self, width: int, rows: int) -> bool:
-        """Whether a product of this size scores a piece as a part does; tried when it is new."""
+        """Whether a product of this size scores a piece as a part does; tested once a size."""
         if not self.exact:
-            return True  # parts would be no better
+            return True  # parts would not be exact either
         known = self._known.get((width, rows))
         if known is None:
             known = self._known[width, rows] = self._same(width, rows)
@@ -85,19 +85,19 @@ class _Widths:
         with torch.inference_mode():
             row = (torch.arange(rows) + _SHIFT) % _NUM_DIFFERENT
             column = (torch.arange(width) + _SHIFT) % _NUM_DIFFERENT
-            found = self._product(width, _SHIFT)(self._rows[row])
-            return torch.equal(found, self._expected[row][:, column])
+            scores = self._product(width, _SHIFT)(self._rows[row])
+            return torch.equal(scores, self._expected[row][:, column])
 
 
 @functools.cache
 def _widths(dtype: torch.dtype, size: int, threads: int) -> _Widths:
-    """Threads are part of the question: with another number of them other kernels may run."""
+    """The tested widths; `threads` is a key because the number of threads may change the kernel."""
     assert threads == torch.get_num_threads()
     return _Widths(dtype, size)
 
 
 def narrow_is_exact(dtype: torch.dtype, size: int) -> bool:
-    """Whether a piece's score in a narrowed layer does not depend on the other pieces here."""
+    """Whether a piece's score in a narrowed layer is independent of the other pieces."""
     return _widths(dtype, size, torch.get_num_threads()).exact
 
 

@@ -1,8 +1,8 @@
-"""Readouts -> scores of the next piece: of all pieces, or of a few chosen for each sentence.
+"""The output layer: scores of all pieces, or of a shortlist of pieces for each sentence.
 
-A narrowed layer computes the product once for the pieces of all sentences together and then picks
-each sentence's own. A piece's score does not depend on the others: in int8 it is a sum of whole
-numbers, else NarrowProduct sees to it (narrow_product.py).
+A layer that is narrowed to shortlists computes one product for the pieces of all sentences, then
+gathers each sentence's own scores. A piece's score does not depend on the other pieces: in int8 it
+is a sum of integers; in the other formats NarrowProduct ensures it (narrow_product.py).
 """
 
 import math
@@ -17,26 +17,26 @@ from model.inference.narrow_product import NarrowProduct, narrow_is_exact
 from model.inference.products import Product, ProductPrecision, pack, quantise
 from model.text.tokenizer import PAD
 
-# Columns whose largest score the search looks for first (beam_search.py); divides the number of
-# columns of an output layer.
+# Number of columns in a group, of which the search first takes the largest score (beam_search.py).
+# The number of columns of a full output layer is a multiple of it.
 COLUMN_GROUP = 64
 _LARGEST = 127
 
 
 @dataclass(frozen=True)
 class Narrowing:
-    """The pieces that each sentence may use."""
+    """An output layer that is narrowed to the shortlist of pieces of each sentence."""
 
-    piece_ids: Int[Tensor, "batch columns"]  # PAD fills up
-    places: Int[Tensor, "batch 1 columns"]  # of the pieces among those of all sentences
-    product: NarrowProduct | None  # of those; None in int8
-    codes: Int[Tensor, "pieces size"] | None  # the same, int8
-    scale: Float[Tensor, "batch 1 columns"] | None  # int8: what a unit of the sum is worth
-    bias: Float[Tensor, "batch 1 columns"]  # -inf where PAD fills up
+    piece_ids: Int[Tensor, "batch columns"]  # padded with PAD
+    places: Int[Tensor, "batch 1 columns"]  # index of each piece among the pieces of all sentences
+    product: NarrowProduct | None  # with the weights of all these pieces; None in int8
+    codes: Int[Tensor, "pieces size"] | None  # these weights in int8, else None
+    scale: Float[Tensor, "batch 1 columns"] | None  # int8: score = sum x scale + bias
+    bias: Float[Tensor, "batch 1 columns"]  # -inf at padding
 
 
 class OutputLayer:
-    """The vocabulary-wide layer, packed."""
+    """The linear layer from readouts to scores of the vocabulary, packed for one precision."""
 
     def __init__(self, layer: nn.Linear, precision: ProductPrecision) -> None:
         weight, self._bias = layer.weight.detach().float(), layer.bias.detach().float().clone()
@@ -49,7 +49,7 @@ class OutputLayer:
             dtype = torch.bfloat16 if precision == "bf16" else torch.float32
             self._narrow_weight = weight.to(dtype, copy=True)
         missing = -weight.shape[0] % COLUMN_GROUP
-        # Columns of no piece score -inf.
+        # The columns added as padding score -inf.
         self._product: Product = pack(
             functional.pad(weight, (0, 0, 0, missing)),
             functional.pad(self._bias, (0, missing), value=-math.inf),
@@ -58,21 +58,21 @@ class OutputLayer:
 
     @property
     def products(self) -> list[Product]:
-        """All that a translation may need; a narrowed layer's are tried as they come."""
+        """The full layer's product; `narrows_exactly` covers those of narrowed layers."""
         return [self._product]
 
     @property
     def narrows_exactly(self) -> bool:
-        """Whether a piece's score in a narrowed layer does not depend on the others here."""
+        """Whether a piece's score in a narrowed layer is independent of the other pieces."""
         weight = self._narrow_weight
         return self._scales is not None or narrow_is_exact(weight.dtype, weight.shape[1])
 
     def __call__(self, readouts: Float[Tensor, "rows size"]) -> Float[Tensor, "rows columns"]:
-        """Scores of all pieces; columns behind the last piece are -inf."""
+        """Scores of all pieces; columns after the last piece are -inf."""
         return self._product(readouts)
 
     def narrowing(self, piece_ids: Int[Tensor, "batch columns"]) -> Narrowing:
-        """The layer's rows for these pieces."""
+        """The layer narrowed to these pieces."""
         flat = piece_ids.flatten()
         wanted = torch.zeros(self._bias.shape[0], dtype=torch.bool, device=flat.device)
         wanted[flat] = True
@@ -96,13 +96,13 @@ class OutputLayer:
     ) -> Float[Tensor, "rows columns"]:
         """Scores of each sentence's own pieces."""
         if narrowing.product is not None:
-            found = narrowing.product(readouts)
+            sums = narrowing.product(readouts)
         else:
             assert narrowing.codes is not None
             codes = torch.mul(readouts, _LARGEST).round_().to(torch.int8)
-            found = torch._int_mm(codes, narrowing.codes.t())
+            sums = torch._int_mm(codes, narrowing.codes.t())
         batch, _, columns = narrowing.places.shape
-        by_sentence = found.unflatten(0, (batch, -1))
+        by_sentence = sums.unflatten(0, (batch, -1))
         own = by_sentence.gather(2, narrowing.places.expand(-1, by_sentence.shape[1], columns))
         scores = own.float() if narrowing.scale is None else own * narrowing.scale
         logits: Tensor = scores.add_(narrowing.bias).flatten(0, 1)

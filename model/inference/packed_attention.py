@@ -1,9 +1,9 @@
-"""`Attention.attend` as translating uses it on a CPU: sums in a fixed order, none of them by BLAS.
+"""Batch-invariant attention for translating on a CPU: sums in a fixed order, without BLAS.
 
-A batched product of torch reaches MKL, whose kernels depend on the shape of the whole batch. Here a
-sum runs over the rows of a table, one after another, in the one order in which they are stored
-(`embedding_bag`: every number of the result has a sum of its own, whatever else is summed), or
-over the numbers of one row by themselves (`sum` over the last dimension).
+A batched product of torch uses MKL, whose kernels depend on the shape of the whole batch. Here each
+sum has its own fixed order, whatever else is in the batch: `embedding_bag` adds the rows of a table
+one after another in the order of their indices, and `sum` over the last dimension adds the numbers
+of one row.
 """
 
 import functools
@@ -23,14 +23,14 @@ from model.network.attention import (
 )
 from model.network.pointwise import sigmoid_
 
-_CACHED = 2**17  # numbers of a step that are kept in a core's cache: half a megabyte
+_CACHED = 2**17  # fp32 numbers that fit into a core's cache: half a megabyte
 
 
 class PackedAttention:
-    """The same contexts and weights as `attention`, which must not be changed afterwards.
+    """Computes the same contexts and weights as `attention`, which must not change afterwards.
 
-    Additive attention takes queries and keys doubled; the caller doubles the weights that make
-    them, which changes no bit.
+    Additive attention expects doubled queries and keys; the caller doubles the weights of their
+    products, which is exact in floating point.
     """
 
     def __init__(self, attention: Attention) -> None:
@@ -39,7 +39,8 @@ class PackedAttention:
         self._heads = 1
         if isinstance(attention, AdditiveAttention | MultiplicativeAttention):
             self._heads = attention.heads
-        # See AdditiveAttention: v . tanh(x) is 2v . sigmoid(2x), but for what softmax cancels.
+        # See AdditiveAttention: v . tanh(x) equals 2v . sigmoid(2x) up to a constant, which softmax
+        # cancels.
         self._energy = Tensor()
         if isinstance(attention, AdditiveAttention):
             self._energy = 2 * attention.energy.detach().flatten()
@@ -47,13 +48,13 @@ class PackedAttention:
     def keys(
         self, values: Float[Tensor, "batch src_len enc"]
     ) -> Float[Tensor, "batch src_len key"]:
-        """What queries are compared with, where no product makes it; laid out for `attend`."""
+        """The keys of attention without a key product, in the memory layout that `attend` needs."""
         return _by_number(self._attention.keys(values)).transpose(1, 2)
 
     def attend(
         self, projected: Float[Tensor, "batch queries key"], source: EncodedSource
     ) -> Attended:
-        """Where projected queries look, and what they see there."""
+        """The contexts and attention weights of projected queries."""
         if self._additive:
             energies = self._additive_energies(projected, source.keys)
         elif isinstance(self._attention, MultiplicativeAttention):
@@ -71,11 +72,11 @@ class PackedAttention:
     def _additive_energies(
         self, queries: Float[Tensor, "batch queries key"], keys: Float[Tensor, "batch src_len key"]
     ) -> Float[Tensor, "batch queries heads src_len"]:
-        # A few sentences at a time: what lies between stays in the cache.
+        # A few sentences at a time, so that intermediate results stay in the cache.
         few = max(1, _CACHED // (queries.shape[1] * keys.shape[1] * keys.shape[2]))
         energies = []
-        for some, theirs in zip(queries.split(few), keys.split(few), strict=True):
-            hidden = sigmoid_(some.unsqueeze(2) + theirs.unsqueeze(1)).mul_(self._energy)
+        for few_queries, few_keys in zip(queries.split(few), keys.split(few), strict=True):
+            hidden = sigmoid_(few_queries.unsqueeze(2) + few_keys.unsqueeze(1)).mul_(self._energy)
             energies.append(hidden.unflatten(-1, (self._heads, -1)).sum(-1))
         joined = energies[0] if len(energies) == 1 else torch.cat(energies)
         return joined.transpose(2, 3)
@@ -91,7 +92,7 @@ class PackedAttention:
 
 
 def _by_number(keys: Float[Tensor, "batch src_len key"]) -> Float[Tensor, "batch key src_len"]:
-    """The places of each number of the keys side by side; copied unless they are stored so."""
+    """The keys transposed, contiguous in memory; copied only if they are stored otherwise."""
     return keys.transpose(1, 2).contiguous()
 
 
@@ -100,7 +101,7 @@ def _weighted_sums(
     table: Float[Tensor, "table_rows width"],
     rows: Int[Tensor, "sums rows_each"],
 ) -> Float[Tensor, "sums width"]:
-    """For each sum its rows of the table, each times its weight, added in this order."""
+    """For each sum, adds its rows of the table, each times its weight, in the order of `rows`."""
     sums: Tensor = functional.embedding_bag(
         rows.flatten(),
         table,
@@ -113,7 +114,7 @@ def _weighted_sums(
 
 @functools.lru_cache(maxsize=64)
 def _places(batch: int, queries: int, heads: int, src_len: int) -> Int[Tensor, "sums src_len"]:
-    """Rows of the values' table: for each query and head, all places of its sentence."""
+    """Rows of the table of values: for each query and head, all positions of its sentence."""
     table = torch.arange(batch * src_len * heads, dtype=torch.int32)
     by_sentence = table.view(batch, 1, src_len, heads).transpose(2, 3)
     return by_sentence.expand(-1, queries, -1, -1).reshape(-1, src_len)
@@ -121,6 +122,6 @@ def _places(batch: int, queries: int, heads: int, src_len: int) -> Int[Tensor, "
 
 @functools.lru_cache(maxsize=64)
 def _numbers(batch: int, queries: int, heads: int, size: int) -> Int[Tensor, "sums head_size"]:
-    """Rows of the keys' table: for each query and head, the numbers that are the head's."""
+    """Rows of the table of keys: for each query and head, the head's dimensions."""
     table = torch.arange(batch * size, dtype=torch.int32)
     return table.view(batch, 1, size).expand(-1, queries, -1).reshape(-1, size // heads)

@@ -1,31 +1,32 @@
-"""The network as translating uses it: weights packed for one precision, one step at a time.
+"""The network for translating: weights packed for one precision, decoded one step at a time.
 
-`Seq2Seq` is what trains, and what the tests hold this against; here the same function is computed
-with less work:
+It computes the same function as `Seq2Seq`, the network for training, with less work; tests compare
+the two:
 
-- What the decoder makes of a target word alone (its part of the bottom layer's gates and of the
-  readout) is computed for every word of the vocabulary beforehand: a step looks it up.
-- All gates of a layer, and all starting states, come out of one product.
-- Products run in the precision asked for (products.py); all between them is fp32.
+- The parts of the bottom layer's gates and of the readout that depend on the target word alone are
+  computed in advance for the whole vocabulary: a step looks them up.
+- All gates of a layer come from one product, and so do all starting states.
+- Products run in the chosen precision (products.py); everything between them is fp32.
 
-On a CPU a sentence gets the same numbers in any batch, to the last bit. Nothing on the way calls
-torch's own `linear`, `matmul`, `bmm` or `einsum`, which may reach MKL; what each part rests on:
+On a CPU a sentence gets bit-identical results in any batch. No part calls torch's `linear`,
+`matmul`, `bmm` or `einsum`, which may use MKL. Each part is batch-invariant for its own reason:
 
-- the products of encoder, cells, attention's queries and keys, starting states, input feeding,
-  readout and whole output layer: Product, packed for oneDNN, in row counts that were found to agree
-  (products.py, row_counts.py); the table of target words, too, made once
+- products of the encoder, cells, attention's queries and keys, starting states, input feeding,
+  readout and full output layer: `Product`, packed for oneDNN, with tested row counts (products.py,
+  row_counts.py). The table of target words is such a product too, computed once.
 - attention's scores and contexts: sums in a fixed order, by embedding_bag or over the last
   dimension (packed_attention.py)
-- the narrowed output layer: oneDNN likewise, with widths that were found to agree as well, in int8
-  whole numbers (output_layer.py)
-- forced scoring: these same steps (forced_scoring.py)
-- what is computed number by number: torch's vectorised functions; sigmoid apart (pointwise.py) they
-  do not depend on the place
-- softmax, layer normalisation, the sum over the vocabulary: each row by itself
+- the narrowed output layer: packed for oneDNN, with tested row counts and widths; in int8, sums of
+  integers (output_layer.py)
+- forced scoring: the same steps (forced_scoring.py)
+- elementwise functions: torch's vectorised ones do not depend on an element's position, except
+  sigmoid, which pointwise.py replaces
+- softmax, layer normalisation, the sum over the vocabulary: computed for each row separately
 
-`exact` tries the whole (self_check.py) and says whether it is so on this machine.
+`exact` tests the whole network (self_check.py) and says whether this holds on this machine.
 
-On a GPU the encoder stays the one that trains, with cuDNN's layers, and the rest is torch's own.
+On a GPU the encoder is the one for training, with cuDNN's layers; everything else uses torch's own
+products.
 """
 
 import copy
@@ -55,20 +56,20 @@ from model.network.encoder import Encoder
 from model.network.pointwise import tanh_of_half_
 from model.network.seq2seq import Seq2Seq
 
-_WORDS_TOGETHER = 512  # multiplied beforehand
+_WORDS_PER_CALL = 512  # words of the vocabulary whose parts are computed in one product
 
 
 @dataclass(frozen=True)
 class PackedStep:
-    """Scores of every next piece, the state after this one, and where the decoder looked."""
+    """The result of a decoding step: scores of the next piece, the new state, attention weights."""
 
-    logits: Float[Tensor, "rows columns"]  # of all pieces, or of the narrowing's
+    logits: Float[Tensor, "rows columns"]  # of all pieces, or of the narrowing's pieces
     state: DecoderState
     attention_weights: Float[Tensor, "rows src_len"]
 
 
 class PackedNetwork:
-    """A network that translates. Its weights are copies: later training does not change it."""
+    """A network for translating; its weights are copies, which later training does not change."""
 
     def __init__(self, network: Seq2Seq, precision: ProductPrecision) -> None:
         self.config = network.config
@@ -85,7 +86,7 @@ class PackedNetwork:
 
     @functools.cached_property
     def exact(self) -> bool:
-        """Whether a sentence gets the same numbers in any batch here; tried when first asked."""
+        """Whether a sentence gets bit-identical results in any batch; tested on first use."""
         products = [*self._encoder.products, *self._decoder.products, *self._output.products]
         return (
             all(product.exact for product in products)
@@ -94,7 +95,7 @@ class PackedNetwork:
         )
 
     def encode(self, source: SourceBatch) -> DecoderState:
-        """Reads the sources once; the state before their first target word, one row each."""
+        """Encodes the sources; returns the state before the first target word, one row each."""
         values, summary = self._encoder(source)
         keys = self._decoder.keys(values)
         return self._decoder.start(EncodedSource(keys, values, source.mask, summary))
@@ -105,7 +106,7 @@ class PackedNetwork:
         state: DecoderState,
         narrowing: Narrowing | None = None,
     ) -> PackedStep:
-        """One more word for every row; a search starts with BOS."""
+        """Decodes one more piece for every row; the first `previous_ids` of a search are BOS."""
         readouts, state, weights = self._decoder.step(previous_ids, state)
         if narrowing is None:
             logits = self._output(readouts)
@@ -114,17 +115,17 @@ class PackedNetwork:
         return PackedStep(logits, state, weights)
 
     def narrowing(self, piece_ids: Int[Tensor, "batch columns"]) -> Narrowing:
-        """An output layer of these pieces alone, by sentence; PAD fills up."""
+        """An output layer of each sentence's own pieces, padded with PAD."""
         return self._output.narrowing(piece_ids)
 
 
 class _GpuEncoder:
-    """The encoder that trains, in the precision of translating."""
+    """A copy of the encoder for training, run in the precision of translating."""
 
     def __init__(self, encoder: Encoder, precision: ProductPrecision) -> None:
         self._encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
         self._dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-        self.bound = 1.0  # only int8 asks, and a GPU has none
+        self.bound = 1.0  # only int8 uses it, which is not available on a GPU
         self.products: list[Product] = []
 
     def __call__(self, source: SourceBatch) -> tuple[Tensor, Tensor]:
@@ -134,10 +135,10 @@ class _GpuEncoder:
 
 
 class _PackedDecoder:
-    """`Decoder`, with the target embedding multiplied out."""
+    """`Decoder` with packed products and precomputed parts for each target word."""
 
     def __init__(self, network: Seq2Seq, precision: ProductPrecision, values_bound: float) -> None:
-        """`values_bound`: the largest number among the encoder's states."""
+        """`values_bound`: the largest magnitude in the encoder's states."""
         decoder = network.decoder
         self._precision = precision
         self._clip = network.config.layer_norm or network.config.residual
@@ -146,7 +147,7 @@ class _PackedDecoder:
         self._norms = [frozen_norm(norm) for norm in decoder.norms]
         self._cells = [Cell(recurrent(layer), precision) for layer in decoder.layers]
         bottom, *upper = self._cells
-        bounds = [norm_bound(norm) for norm in decoder.norms]  # of what each layer gives on
+        bounds = [norm_bound(norm) for norm in decoder.norms]  # of each layer's outputs
         if self._residual:
             bounds = [sum_bound(bounds[: index + 1]) for index in range(len(bounds))]
 
@@ -160,7 +161,7 @@ class _PackedDecoder:
             self._pack(cell.input_weight, cell.input_bias, max(bound, values_bound))
             for cell, bound in zip(upper, bounds[:-1], strict=True)
         ]
-        # Doubled for the tanh of the readout.
+        # Doubled because `step` takes the tanh of half the readout.
         states_readout, word_readout = (2 * decoder.readout.weight).tensor_split([-size], dim=1)
         self._readout_product = self._pack(states_readout, None, max(bounds[-1], values_bound))
         word_product = FloatProduct(
@@ -168,10 +169,10 @@ class _PackedDecoder:
             torch.cat([bottom.input_bias, 2 * decoder.readout.bias]),
             torch.float32,
         )
-        # Half as wide is half as much to read at every step.
+        # bf16 halves the bytes that every step reads.
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         self._word_table = torch.cat(
-            [word_product(words).to(dtype) for words in embedding.split(_WORDS_TOGETHER)]
+            [word_product(words).to(dtype) for words in embedding.split(_WORDS_PER_CALL)]
         )
         self._num_gates = word_gates.shape[0]
 
@@ -181,7 +182,7 @@ class _PackedDecoder:
         factor = 1
         if embedding.device.type == "cpu":
             self._attention = PackedAttention(attention)
-            factor = 2 if additive else 1  # PackedAttention says why
+            factor = 2 if additive else 1  # PackedAttention expects doubled queries and keys
         query = attention.query
         self._query_product: Product | None = None
         if isinstance(query, nn.Linear):
@@ -200,11 +201,11 @@ class _PackedDecoder:
 
     @property
     def products(self) -> list[Product]:
-        """All that a translation may need."""
-        some = (self._context_product, self._query_product, self._key_product)
+        """All products that a translation may use."""
+        optional = (self._context_product, self._query_product, self._key_product)
         return [
             *(cell.hidden_product for cell in self._cells),
-            *(product for product in some if product is not None),
+            *(product for product in optional if product is not None),
             *self._upper_products,
             self._readout_product,
             self._start_product,
@@ -217,7 +218,7 @@ class _PackedDecoder:
     def keys(
         self, values: Float[Tensor, "batch src_len enc"]
     ) -> Float[Tensor, "batch src_len key"]:
-        """What queries are compared with."""
+        """The attention keys of the encoder's states."""
         if self._key_product is None:
             keys: Tensor = self._attention.keys(values)
             return keys
@@ -225,7 +226,7 @@ class _PackedDecoder:
         return projected.view(*values.shape[:2], -1)
 
     def start(self, source: EncodedSource) -> DecoderState:
-        """The state before the first word; one row per sentence."""
+        """The decoder's state before the first word; one row for each sentence."""
         layers = len(self._cells)
         starts = self._start_product(source.summary).split(self._cells[0].size, dim=1)
         return DecoderState(
@@ -238,7 +239,7 @@ class _PackedDecoder:
     def step(
         self, previous_ids: Int[Tensor, " rows"], state: DecoderState
     ) -> tuple[Float[Tensor, "rows size"], DecoderState, Float[Tensor, "rows src_len"]]:
-        """Readouts, the next state, and where the decoder looked."""
+        """Returns the readouts, the next state and the attention weights."""
         beam = previous_ids.shape[0] // state.source.mask.shape[0]
         words = self._word_table.index_select(0, previous_ids)
         gates, word_readout = words.tensor_split([self._num_gates], dim=1)

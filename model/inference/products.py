@@ -1,18 +1,18 @@
-"""y = W x + b in one number format: where nearly all arithmetic of translating goes.
+"""Linear layers y = W x + b with weights packed for fp32, bf16 or int8.
 
-Results are fp32 whatever the format, and everything between two products is computed in fp32.
+These products are nearly all of the arithmetic of translating. Results are fp32 in every format,
+and everything between two products is computed in fp32.
 
-int8: weights are rounded to 8 bits, each row with a scale of its own. Inputs are rounded with a
-fixed scale, which costs less than measuring every input and needs no calibration: a recurrent state
-cannot leave [-1, 1], so its range is known before it is computed. Sums of 8-bit products are whole
-numbers, which no order of adding changes; but kernels differ in how they round a scaled sum.
+int8: weights are rounded to 8 bits with one scale for each row. Inputs are rounded with a fixed
+scale, which is faster than measuring every input and needs no calibration: a recurrent state stays
+within [-1, 1], so its range is known in advance. Sums of 8-bit products are integers, so the order
+of addition does not change them; but kernels differ in how they round a scaled sum.
 
-On a CPU a row's result does not depend on the rows beside it, in any format: row_counts.py chooses
-how many rows a call takes.
+On a CPU a row's result does not depend on the other rows of a batch, in any format: row_counts.py
+chooses how many rows each call gets.
 
-How the formats compare, in microseconds on one core of an AMD EPYC with AVX-512 VNNI and BF16, for
-1,024 inputs and outputs and so many rows (torch 2.13; measured by
-`python -m model.inference.products`):
+Microseconds for 1,024 inputs and outputs on one core of an AMD EPYC with AVX-512 VNNI and BF16, by
+number of rows (torch 2.13; measured by `python -m model.inference.products`):
 
 rows   fp32   bf16   int8
    1     61     51     44
@@ -20,16 +20,23 @@ rows   fp32   bf16   int8
   40    405    222    150
  320  3,118  1,592    914
 
-Other roads in torch: the linear layer as it is (fp32 by MKL, which is slow on this processor: 266
-at 5 rows, 7,222 at 320; bf16 91 and 1,620), `_int_mm` (50 and 728, scales and bias still to be
-applied; the narrowed output layer takes it, whose weights change too often to be packed), 8-bit
-weights with bf16 inputs (`_weight_int8pack_mm`: 79 and 4,204), `torch.ao.quantization` (deprecated,
-and its inputs share one scale, so that other rows would change a result), torch.compile and
-AOTInductor (need a compiler on the user's machine). Other libraries, the same product alone: ONNX
-Runtime 1.31 takes 69 and 3,244 in fp32, 21 and 894 in int8 with a fixed scale; OpenVINO 2026.4
-72 and 3,096 in fp32, 48 and 1,516 in bf16, 39 and 1,002 in int8. They use the same kernels or no
-better ones: at few rows a call costs them some 25 microseconds less, which a step of nine products
-would notice, but only if the whole step moved there; 68 and 180 MB more to install.
+Alternatives in torch, with microseconds at 5 and at 320 rows:
+
+- the plain linear layer: fp32 266 and 7,222 (MKL, which is slow on this processor), bf16 91 and
+  1,620
+- `_int_mm`: 50 and 728, without scales and bias. The narrowed output layer uses it, because its
+  weights change too often to be packed
+- `_weight_int8pack_mm`, 8-bit weights with bf16 inputs: 79 and 4,204
+- `torch.ao.quantization`: deprecated; its inputs share one scale, so other rows change a result
+- torch.compile and AOTInductor: need a compiler on the user's machine
+
+Alternatives in other libraries, for this product alone:
+
+- ONNX Runtime 1.31: fp32 69 and 3,244, int8 with a fixed scale 21 and 894; 68 MB to install
+- OpenVINO 2026.4: fp32 72 and 3,096, bf16 48 and 1,516, int8 39 and 1,002; 180 MB to install
+
+Their kernels are the same or no better. With few rows a call is some 25 microseconds faster there,
+but a decoding step of nine products would gain only if the whole step moved to that library.
 """
 
 import functools
@@ -48,24 +55,25 @@ from model.inference.row_counts import RowCounts, multiply_in
 
 ProductPrecision = Literal["fp32", "bf16", "int8"]
 
-_ZERO_POINT = 128  # the byte that stands for 0
+_ZERO_POINT = 128  # the byte that represents 0
 _LARGEST = 127
 _measuring = threading.Lock()
-# bf16 in fewer rows at a time would be slower than fp32.
+# Calls of fewer rows would make bf16 slower than fp32.
 _SMALLEST_BF16_BLOCK = 8
 _CLEARLY_FASTER = 0.6  # of fp32's time; with VNNI or AMX int8 takes a sixth to a half
 
 
-_row_counts: dict[tuple[object, ...], RowCounts] = {}  # of all products of this process, by shape
+# Row counts of all products of this process, by kind, shape and number of threads.
+_row_counts: dict[tuple[object, ...], RowCounts] = {}
 
 
 class Product(ABC):
-    """Weights made ready for one precision.
+    """A linear layer with weights packed for one precision.
 
     On a CPU a row's result does not depend on the other rows: see row_counts.py.
     """
 
-    _key: tuple[object, ...]  # products that are alike in this run the same kernels
+    _key: tuple[object, ...]  # products with equal keys run the same kernels
     _num_inputs: int
     _on_cpu: bool
     _smallest_block: int
@@ -78,7 +86,7 @@ class Product(ABC):
 
     @property
     def exact(self) -> bool:
-        """Whether a row's result is the same in any batch, to the last bit."""
+        """Whether a row's result is bit-identical in any batch."""
         return self._on_cpu and self._counts().exact
 
     def _counts(self) -> RowCounts:
@@ -95,7 +103,7 @@ class Product(ABC):
 
 
 class FloatProduct(Product):
-    """Weights and inputs in fp32 or bf16; on a CPU by oneDNN, weights laid out as it likes them."""
+    """Weights and inputs in fp32 or bf16; on a CPU the weights are packed for oneDNN."""
 
     def __init__(
         self,
@@ -123,16 +131,16 @@ class FloatProduct(Product):
 
 @functools.cache
 def _can_pack(dtype: torch.dtype) -> bool:
-    """Whether this build of torch, and this processor, have packed products of these numbers."""
+    """Whether this build of torch and this processor have packed products of this type."""
     has_products = hasattr(torch.ops.mkldnn, "_linear_pointwise")
     if not (has_products and torch.backends.mkldnn.is_available()):
         return False
     try:
         weight = _reorder(torch.ones(4, 8, dtype=dtype))
-        found = _multiply_packed(torch.ones(2, 8, dtype=dtype), weight)
+        outputs = _multiply_packed(torch.ones(2, 8, dtype=dtype), weight)
     except RuntimeError:
         return False
-    return bool((found == 8).all())
+    return bool((outputs == 8).all())
 
 
 def _reorder(weight: Tensor) -> Tensor:
@@ -146,7 +154,7 @@ def _multiply_packed(inputs: Tensor, reordered: Tensor, bias: Tensor | None = No
 
 
 class Int8Product(Product):
-    """8-bit weights and inputs by oneDNN, which uses AMX or VNNI where the processor has them."""
+    """8-bit weights and inputs; oneDNN uses AMX or VNNI if the processor has them."""
 
     def __init__(
         self,
@@ -156,13 +164,13 @@ class Int8Product(Product):
         bound: float = 1.0,
         clip: bool = False,
     ) -> None:
-        """`bound`: largest input; `clip` where a rare one may be larger."""
+        """`bound`: largest magnitude of inputs; `clip`: clip inputs that exceed it."""
         codes, self._scales = quantise(weight)
         self._bias = None if bias is None else bias.clone()
         self._clip = clip
         self._zero_points = torch.zeros_like(self._scales, dtype=torch.int32)
         self._step = bound / _LARGEST
-        # What is added before cutting off the fraction; the half rounds to the nearest.
+        # Added before the fraction is cut off; the half makes that round to nearest.
         self._middle = torch.tensor(_ZERO_POINT + 0.5)
         self._packed = torch.ops.onednn.qlinear_prepack(codes, None)
         self._key = (torch.int8, tuple(weight.shape), bias is None)
@@ -200,7 +208,7 @@ def pack(
     bound: float = 1.0,
     clip: bool = False,
 ) -> Product:
-    """Weights made ready for one precision."""
+    """A linear layer with weights packed for one precision; `bound` and `clip` matter for int8."""
     if precision == "int8":
         return Int8Product(weight, bias, bound=bound, clip=clip)
     return FloatProduct(weight, bias, torch.bfloat16 if precision == "bf16" else torch.float32)
@@ -209,37 +217,37 @@ def pack(
 def quantise(
     weight: Float[Tensor, "rows inputs"],
 ) -> tuple[Int[Tensor, "rows inputs"], Float[Tensor, " rows"]]:
-    """8-bit codes and, per row, what one unit of them is worth."""
+    """8-bit codes of the weights, and the scale of each row: weight = code x scale."""
     scales = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / _LARGEST
     return (weight / scales[:, None]).round().to(torch.int8), scales
 
 
 @functools.cache
 def int8_failure() -> str | None:
-    """Why this machine cannot multiply 8-bit numbers, or None."""
+    """The reason why this machine cannot multiply 8-bit numbers; None if it can."""
     has_products = hasattr(torch.ops.onednn, "qlinear_pointwise")
     if not (has_products and torch.backends.mkldnn.is_available()):
         return "this build of torch has no 8-bit products (oneDNN)"
     # The largest numbers: processors without VNNI add pairs in 16 bits, which can overflow.
     try:
         weight = torch.ones(32, 64)
-        found = Int8Product(weight, None)._multiply(torch.ones(8, 64))
+        outputs = Int8Product(weight, None)._multiply(torch.ones(8, 64))
     except RuntimeError as error:
-        return f"8-bit products do not work here: {str(error).splitlines()[0]}"
-    if not torch.allclose(found, torch.full((8, 32), 64.0), rtol=1e-3):
+        return f"8-bit products do not work on this machine: {str(error).splitlines()[0]}"
+    if not torch.allclose(outputs, torch.full((8, 32), 64.0), rtol=1e-3):
         return "this processor's 8-bit products overflow"
     return None
 
 
 def fastest_precision() -> ProductPrecision:
-    """int8 where this machine multiplies 8-bit numbers clearly faster than fp32, else fp32.
+    """int8 if this machine multiplies 8-bit numbers clearly faster than fp32, else fp32.
 
-    Takes some milliseconds, once. bf16 is never taken: it gains little over int8 where there is
-    int8, and on some machines its sums depend on the rows beside them. Between two formats this far
-    apart every process of a machine decides alike, and the command and the service translate the
-    same.
+    The measurement takes some milliseconds, once a process. bf16 is never chosen: it gains little
+    over int8, and on some machines its sums depend on the other rows. The speeds of fp32 and int8
+    are far apart, so every process of a machine chooses the same one, and the command line
+    translates as the service does.
     """
-    with _measuring:  # several models that are loaded at once would disturb each other
+    with _measuring:  # models that load at the same time would disturb each other's measurement
         return _fastest_precision()
 
 
@@ -248,7 +256,7 @@ def _fastest_precision() -> ProductPrecision:
     if int8_failure() is not None:
         return "fp32"
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as engines have; two would wait for each other on a busy machine
+    torch.set_num_threads(1)  # as in engines; on a busy machine threads would wait for each other
     try:
         return "int8" if _seconds("int8") < _CLEARLY_FASTER * _seconds("fp32") else "fp32"
     finally:
@@ -256,12 +264,12 @@ def _fastest_precision() -> ProductPrecision:
 
 
 def _seconds(precision: ProductPrecision, rows: int = 40, *, size: int = 1024) -> float:
-    """Of one product of `size` inputs and outputs, the best of a few."""
+    """The time of one product with `size` inputs and outputs: the best of 15 calls."""
     product = pack(torch.rand(size, size) - 0.5, None, precision)
     inputs = torch.rand(rows, size)
-    product(inputs)  # the first call chooses kernels
+    product(inputs)  # warm-up: the first call chooses kernels
     best = math.inf
-    for _ in range(15):  # the rest of the machine does not disturb all of them
+    for _ in range(15):  # other processes may slow down some of the calls
         start = time.perf_counter()
         product(inputs)
         best = min(best, time.perf_counter() - start)

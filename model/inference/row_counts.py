@@ -1,10 +1,10 @@
-"""Row counts with which a matrix product gives a row the same result in any batch.
+"""Finds the row counts with which a matrix product is batch-invariant.
 
-A library chooses its kernel by the number of rows, and two kernels may add in different orders or
-round at different places. So the same row can differ in the last bit between a product of one row
-and one of forty. Here the row counts of a product are tried: random rows are multiplied in calls of
-few rows and of many, at different places, and the results are compared bit for bit. Afterwards only
-row counts are used that were found equal: a product is padded to such a count, or split.
+A library chooses its kernel by the number of rows, and two kernels may add in a different order or
+round at different steps. So the result of a row can differ in the last bit between a product of one
+row and a product of forty. This module tests row counts: random rows are multiplied in small and
+large calls, at different positions, and the results are compared bit for bit. Translating uses only
+row counts with equal results: a product is padded to such a count, or split into such calls.
 
 A product of one fixed row count always runs the same kernel. Splitting into such calls is therefore
 exact even where no two row counts agree.
@@ -19,33 +19,34 @@ from torch.nn import functional
 Multiply = Callable[[Tensor], Tensor]  # (rows, inputs) -> (rows, outputs)
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-_TRIED = (1, 2, 3, 4, 5, 8, 16, 32, 40, 64)
-_ENOUGH = 32  # rows of a call for which the weights are read seldom enough
-_LARGEST_BLOCK = 64  # rows of a call where a product has to be split
-_NUM_DIFFERENT = 16  # rows that differ; more rows repeat them
-_SHIFT = 5  # no divisor of a multiple: a repeated row moves through all places
+_TESTED = (1, 2, 3, 4, 5, 8, 16, 32, 40, 64)
+_ENOUGH = 32  # rows of a call; with smaller calls, reading the weights takes most of the time
+_LARGEST_BLOCK = 64  # most rows of a call when a product has to be split
+_NUM_DIFFERENT = 16  # different random rows of a test; larger tests repeat them
+_SHIFT = 5  # coprime with the multiples, so that a repeated row gets into every position
 
 
 class RowCounts:
-    """Which row counts agree, for products of one shape and one number of threads.
+    """Tests which row counts agree, for products of one shape and one number of threads.
 
-    Thread-safe in effect: two threads that try the same count find the same.
+    Safe with several threads: two threads that test the same count get the same result.
     """
 
     def __init__(self, multiply: Multiply, num_inputs: int, *, smallest_block: int = 1) -> None:
-        """Tries some row counts; others are tried when they are first asked for.
+        """Tests some row counts; the others are tested on first use.
 
-        `smallest_block`: splitting products into calls of fewer rows would be too slow to be of
-        use; if that is all that is left, the products stay whole and `exact` is False.
+        `smallest_block`: smallest size of the calls into which a product may be split, because
+        smaller calls are too slow. If only smaller calls agree, products are not split and `exact`
+        is False.
         """
         generator = torch.Generator().manual_seed(0)
         self._rows = 2 * torch.rand(_NUM_DIFFERENT, num_inputs, generator=generator) - 1
-        self._known: dict[int, bool] = {}  # row count: agrees with calls of `multiple` rows
+        self._known: dict[int, bool] = {}  # row count -> does it agree with calls of `multiple`?
         self._calls: dict[int, tuple[int, ...]] = {}
         self.multiple = 1  # rows that every call is padded to
         self.block = 0  # rows of a call when a product has to be split
         for multiple in _MULTIPLES:
-            known = self._try(multiply, multiple)
+            known = self._test(multiply, multiple)
             agreeing = [rows for rows in known if known[rows] and rows <= _LARGEST_BLOCK]
             block = max(agreeing, default=0)
             if block > self.block:
@@ -55,14 +56,14 @@ class RowCounts:
         self.exact = self.block >= smallest_block
 
     def calls(self, rows: int, multiply: Multiply) -> tuple[int, ...]:
-        """Row counts of the calls that together take `rows` rows; the last may be padded.
+        """The row counts of the calls for a product of `rows` rows; the last call may be padded.
 
-        `multiply` is tried out when a row count is new.
+        A new row count is tested with `multiply`.
         """
-        found = self._calls.get(rows)
-        if found is None:
-            found = self._calls[rows] = self._find_calls(rows, multiply)
-        return found
+        calls = self._calls.get(rows)
+        if calls is None:
+            calls = self._calls[rows] = self._find_calls(rows, multiply)
+        return calls
 
     def _find_calls(self, rows: int, multiply: Multiply) -> tuple[int, ...]:
         if not self.exact:
@@ -83,18 +84,18 @@ class RowCounts:
     def _agrees(self, rows: int, multiply: Multiply) -> bool:
         if rows not in self._known:
             with torch.inference_mode():
-                # One call of a count that is known to agree, not many of `multiple` rows.
+                # One call of a count that is known to agree is faster than many of `multiple` rows.
                 count = min((n for n in self._known if self._known[n] and n >= 16), default=0)
                 expected = self._expected(multiply, count or self.multiple)
                 self._known[rows] = self._same(multiply, rows, expected)
         return self._known[rows]
 
-    def _try(self, multiply: Multiply, multiple: int) -> dict[int, bool]:
-        """Multiples of `multiple`, the smallest first, up to the first that does not agree."""
+    def _test(self, multiply: Multiply, multiple: int) -> dict[int, bool]:
+        """Tests multiples of `multiple` in ascending order, up to the first that disagrees."""
         known: dict[int, bool] = {}
         with torch.inference_mode():
             expected = self._expected(multiply, multiple)
-            for rows in sorted({multiple, *_TRIED}):
+            for rows in sorted({multiple, *_TESTED}):
                 if rows % multiple == 0:
                     known[rows] = self._same(multiply, rows, expected)
                     if not known[rows]:
@@ -102,7 +103,7 @@ class RowCounts:
         return known
 
     def _expected(self, multiply: Multiply, count: int) -> Tensor:
-        """The results of the different rows, in calls of `count` rows."""
+        """The results of the different random rows, in calls of `count` rows."""
         if count >= _NUM_DIFFERENT:
             return multiply(self._repeated(count, 0))[:_NUM_DIFFERENT]
         return torch.cat([multiply(part) for part in self._rows.split(count)])
@@ -116,7 +117,7 @@ class RowCounts:
 
 
 def multiply_in(calls: Sequence[int], inputs: Tensor, multiply: Multiply) -> Tensor:
-    """The product of all rows, in calls of these row counts; padding is cut off again."""
+    """The product of all rows, computed in calls of these row counts; removes padding."""
     if len(calls) == 1:
         rows = inputs.shape[0]
         if calls[0] == rows:

@@ -17,7 +17,7 @@ from service.request_context import context_of
 from service.serving.reload import Reloader, ReloadReport, ReloadResult
 
 _WAIT_S = 50.0  # for models to load; proxies commonly give up after 60 s
-_POLL_S = 0.1  # how often the request looks whether the service is shutting down
+_POLL_S = 0.1  # interval at which the request checks whether the service is shutting down
 
 
 class ModelChange(BaseModel):
@@ -68,8 +68,8 @@ def admin_router(reloader: Reloader, lifecycle: Lifecycle) -> APIRouter:
     ) -> ReloadResponse:
         """Adds new models, replaces changed ones and removes deleted ones.
 
-        Answers when that is done, with the result for every model. The old version of a model
-        serves until the new one is ready, and goes on serving if the new one cannot be loaded.
+        The answer comes when the reload is done, with the result for every model. The old version
+        of a model serves until the new one is ready, and keeps serving if the new one fails.
         """
         report = await _report(reloader, lifecycle, wait_s)
         if report is None:

@@ -1,6 +1,6 @@
 """Apertium's API, for OmegaT and other clients: every field is in the query of a GET.
 
-Its path `/translate` is LibreTranslate's too, which takes no GET.
+LibreTranslate's API has the path `/translate` too, but does not accept GET.
 """
 
 from http import HTTPStatus
@@ -47,11 +47,11 @@ APERTIUM = Dialect(
 
 
 class TranslateFields(Fields):
-    """A text, and what to make of it."""
+    """A text and options for translating it."""
 
     q: str
     langpair: Annotated[str, Field(max_length=71, examples=["en|de"])]
-    # Our models know no unknown words, so there is nothing to mark.
+    # No effect: our models translate any word in pieces, so no word is unknown.
     markUnknown: Literal["yes", "no"] = "yes"
     format: Literal["txt"] = "txt"
     key: str | None = None
@@ -74,7 +74,7 @@ Data = TypeVar("Data")
 
 
 class Answered(TypedDict, Generic[Data]):
-    """Apertium's envelope."""
+    """The object around every answer of Apertium's API."""
 
     responseStatus: int
     responseData: Data
@@ -94,18 +94,20 @@ def apertium_router(multilingual: MultilingualTranslator) -> APIRouter:
 
     @router.get("/translate", summary="Translate", openapi_extra=documented_query(TranslateFields))
     async def translate(request: Request) -> Answered[TranslatedText]:
-        """Answers as Apertium does: `?q=Good morning.&langpair=en|de`."""
+        """Translates as Apertium does: `?q=Good morning.&langpair=en|de`."""
         fields = validated(TranslateFields, await read_fields(request, limits))
         source, _, target = fields.langpair.partition("|")
         if not source or not target:
-            raise InvalidRequest("langpair is not a pair of languages; send for example en|de")
+            raise InvalidRequest(
+                "langpair is not a pair of languages; send source and target, such as en|de"
+            )
         order = Order([fields.q], source, target, name_of=lambda _: "q")
         (result,) = await multilingual.translate(request, order)
         return _answered(TranslatedText(translatedText=result.text))
 
     @router.get("/listPairs", summary="List the language pairs")
     async def list_pairs() -> Answered[list[LanguagePair]]:
-        """Answers every pair of languages that is served."""
+        """Returns every pair of languages that is served."""
         pairs = multilingual.served().pairs
         return _answered(
             [LanguagePair(sourceLanguage=source, targetLanguage=target) for source, target in pairs]

@@ -25,7 +25,7 @@ class Deadline:
 
     @classmethod
     def of(cls, request: Request, limits: Limits) -> "Deadline":
-        """The request's deadline, from now: the setting, or less where its client asks for less.
+        """The request's deadline, counted from now: the setting, or less if the client asks so.
 
         Raises InvalidRequest for a header that is not a number of seconds.
         """

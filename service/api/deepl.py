@@ -1,7 +1,7 @@
 """DeepL's API, for its official client libraries with their server URL set to this service.
 
-Where the service needs no keys, any key is accepted that is sent in DeepL's way. Options that ask
-for what this service does anyway are accepted; all other options are refused by name.
+A service without API keys accepts any key that is sent as DeepL's clients send it. Options that ask
+for the service's normal behaviour are accepted; all other options are refused by name.
 """
 
 from collections.abc import Awaitable, Callable
@@ -35,7 +35,7 @@ DEEPL = Dialect(
     translation_paths=frozenset({"/v2/translate"}),
 )
 
-# The limit that DeepL answers to customers without one.
+# The character limit that DeepL reports for customers without a limit.
 _NO_LIMIT = 1_000_000_000_000
 
 # DeepL's client refuses the plain codes as targets, so these variants stand for them.
@@ -44,7 +44,7 @@ _VARIANTS = {"en": ("EN-GB", "EN-US"), "pt": ("PT-BR", "PT-PT")}
 # Features of DeepL that this service lacks, by the first parts of their paths. The answer is 400,
 # for which DeepL's clients raise their general exception with the message; they would retry after
 # 501. An unknown glossary id gets 404, for which they have an exception of its own.
-_GLOSSARY = "there is no such glossary: this service has none"
+_GLOSSARY = "this service has no glossary with this id, nor any other; leave glossaries out"
 _ABSENT = {
     "document": "documents are not translated by this service; send their texts to /v2/translate",
     "glossaries": "glossaries are not supported by this service; leave them out",
@@ -52,8 +52,7 @@ _ABSENT = {
     "style_rules": "style rules are not supported by this service; leave them out",
     "translation_memories": "translation memories are not supported by this service; leave them "
     "out",
-    "write": "this service translates and does not improve texts; send those to be translated to "
-    "/v2/translate",
+    "write": "this service does not improve texts; send texts to translate to /v2/translate",
 }
 _ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -73,30 +72,35 @@ _UNSUPPORTED = frozenset(
 
 
 class TranslateFields(Fields):
-    """Texts, and what to make of them."""
+    """Texts and options for translating them."""
 
     text: Annotated[Texts, Field(examples=[["Good morning."]])]
     target_lang: Annotated[LanguageCode, Field(examples=["DE"])]
     source_lang: LanguageCode | None = None
-    show_billed_characters: Annotated[bool, Field(description="They always are.")] = True
-    # Other values of these would have to change the translation.
+    show_billed_characters: Annotated[bool, Field(description="No effect: always shown.")] = True
+    # Other values of the options below would have to change the translation.
     formality: Literal["default", "prefer_more", "prefer_less"] = "default"
     split_sentences: Annotated[
         Literal["0", "1"] | None,
-        Field(description="`0` keeps a text whole, `1` cuts it into sentences."),
+        Field(description="`0`: translate a text as a whole; `1`: split it into sentences."),
     ] = None
-    context: Annotated[str, Field(description="Only an empty one: see what is refused.")] = ""
-    preserve_formatting: Annotated[bool, Field(description="It always is.")] = True
+    context: Annotated[str, Field(description="Must be empty; context is not supported.")] = ""
+    preserve_formatting: Annotated[
+        bool, Field(description="No effect: formatting is always preserved.")
+    ] = True
     model_type: Literal["latency_optimized", "prefer_quality_optimized"] | None = None
     enable_beta_languages: bool = False
     tag_handling: Literal["html", "xml"] | None = None
-    # Written out by DeepL's command; to turn it off would give the tags another meaning.
+    # DeepL's command-line tool always sends it. False would give the tags another meaning.
     outline_detection: Literal[True, "1", "true"] = True
-    ignore_tags: Annotated[list[str] | str, Field(description="A list, or with commas.")] = ""
+    ignore_tags: Annotated[
+        list[str] | str,
+        Field(description="Tags whose content is not translated: a list, or separated by commas."),
+    ] = ""
 
     @property
     def read(self) -> Reader:
-        """What of a text is to be translated."""
+        """The reader that separates the text to translate from its tags."""
         if self.tag_handling is None:
             return plain_document
         given = [self.ignore_tags] if isinstance(self.ignore_tags, str) else self.ignore_tags
@@ -105,20 +109,23 @@ class TranslateFields(Fields):
 
     @property
     def segmentation(self) -> Segmentation | None:
-        """What is translated in one go; None for the service's own choice."""
+        """The unit that is translated at once; None: the service's setting."""
         if self.split_sentences is None:
             return None
         return "none" if self.split_sentences == "0" else "sentence"
 
     @model_validator(mode="after")
-    def _tags_are_handled(self) -> "TranslateFields":
+    def _check_tag_handling(self) -> "TranslateFields":
         if self.ignore_tags and self.tag_handling is None:
-            raise ValueError("ignore_tags means nothing without tag_handling")
+            raise ValueError(
+                "ignore_tags has no effect without tag_handling; send tag_handling too, or leave "
+                "ignore_tags out"
+            )
         return self
 
 
 class LanguagesFields(Fields):
-    """Which languages are asked for."""
+    """The choice of source or target languages."""
 
     type: Literal["source", "target"] = "source"
 
@@ -133,13 +140,13 @@ class DeepLTranslation(TypedDict):
 
 
 class DeepLAnswer(TypedDict):
-    """One translation a text, in order."""
+    """One translation for each text, in the request's order."""
 
     translations: list[DeepLTranslation]
 
 
 class DeepLLanguage(TypedDict):
-    """A language; of targets it is said whether they know degrees of formality."""
+    """A language; target languages also say whether formality can be chosen."""
 
     language: str
     name: str
@@ -147,7 +154,7 @@ class DeepLLanguage(TypedDict):
 
 
 class UsageAnswer(TypedDict):
-    """Characters used, and how many may be."""
+    """The number of characters used, and the limit."""
 
     character_count: int
     character_limit: int
@@ -155,13 +162,13 @@ class UsageAnswer(TypedDict):
 
 @dataclass
 class Usage:
-    """Characters translated by this API since the service started, where it needs no keys."""
+    """Characters translated by this API since the service started, for a service without keys."""
 
     num_characters: int = 0
 
 
 def deepl_router(multilingual: MultilingualTranslator) -> APIRouter:
-    """DeepL's routes under /v2, and refusals of what it has besides, there and under /v3."""
+    """DeepL's routes under /v2; refuses its unsupported routes under /v2 and /v3."""
     router = APIRouter(tags=["as DeepL"], responses=documented_errors(DEEPL))
     limits = multilingual.translation_service.limits
     usage = Usage()
@@ -170,7 +177,7 @@ def deepl_router(multilingual: MultilingualTranslator) -> APIRouter:
         "/v2/translate", summary="Translate", openapi_extra=documented_body(TranslateFields)
     )
     async def translate(request: Request) -> DeepLAnswer:
-        """Answers as DeepL does; errors are `{"message": "..."}`."""
+        """Translates as DeepL does; errors are `{"message": "..."}`."""
         _check_key(request)
         given = await read_fields(request, limits)
         _refuse_unsupported(given)
@@ -198,7 +205,7 @@ def deepl_router(multilingual: MultilingualTranslator) -> APIRouter:
         openapi_extra=documented_query(LanguagesFields),
     )
     async def languages(request: Request) -> list[DeepLLanguage]:
-        """Answers the source languages, or with `type=target` the target languages."""
+        """Returns the source languages, or with `type=target` the target languages."""
         _check_key(request)
         fields = validated(LanguagesFields, await read_fields(request, limits))
         served = multilingual.served()
@@ -211,11 +218,11 @@ def deepl_router(multilingual: MultilingualTranslator) -> APIRouter:
             for code in _VARIANTS.get(target.lower(), (target.upper(),))
         ]
 
-    @router.get("/v2/usage", summary="Count what was translated")
+    @router.get("/v2/usage", summary="Get the number of characters used")
     async def usage_so_far(request: Request) -> UsageAnswer:
-        """Answers the key's characters of this month and its quota.
+        """Returns the characters that the key has used this month, and its quota.
 
-        Without keys: the characters that this API has translated since the service started.
+        A service without keys counts the characters that this API has translated since the start.
         """
         _check_key(request)
         caller = context_of(request.scope).caller
@@ -225,9 +232,10 @@ def deepl_router(multilingual: MultilingualTranslator) -> APIRouter:
         return {"character_count": usage.num_characters, "character_limit": _NO_LIMIT}
 
     for beginning, message in _ABSENT.items():
-        at_all = partial(InvalidRequest, message)
-        one = partial(UnknownGlossary, _GLOSSARY) if beginning == "glossaries" else at_all
-        for path, error in ((beginning, at_all), (f"{beginning}/{{rest:path}}", one)):
+        unsupported = partial(InvalidRequest, message)
+        is_glossary = beginning == "glossaries"
+        below = partial(UnknownGlossary, _GLOSSARY) if is_glossary else unsupported
+        for path, error in ((beginning, unsupported), (f"{beginning}/{{rest:path}}", below)):
             for version in ("v2", "v3"):
                 router.add_api_route(
                     f"/{version}/{path}",
@@ -239,6 +247,8 @@ def deepl_router(multilingual: MultilingualTranslator) -> APIRouter:
 
 
 def _refusing(error: Callable[[], RequestError]) -> Callable[[Request], Awaitable[None]]:
+    """A route handler that checks the key and raises `error`."""
+
     async def refuse(request: Request) -> None:
         _check_key(request)
         raise error()
@@ -247,13 +257,16 @@ def _refusing(error: Callable[[], RequestError]) -> Callable[[Request], Awaitabl
 
 
 def _check_key(request: Request) -> None:
-    """Raises KeyRefused for a key sent in another way than DeepL's clients do."""
+    """Raises KeyRefused unless the key is missing or is sent as DeepL's clients send it."""
     header = request.headers.get("authorization")
     if header is None:
         return
     scheme, _, key = header.partition(" ")
     if scheme.lower() != _SCHEME or not key.strip():
-        raise KeyRefused("the key is not sent as Authorization: DeepL-Auth-Key KEY")
+        raise KeyRefused(
+            "the Authorization header has another form than DeepL's; send "
+            "Authorization: DeepL-Auth-Key KEY"
+        )
 
 
 def _refuse_unsupported(given: dict[str, object]) -> None:

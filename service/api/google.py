@@ -20,7 +20,7 @@ from service.text.detection import Guess
 from service.text.languages import language_name, wider_codes
 from service.text.markup import plain_document, tagged_document
 
-_RELIABLE = 0.5  # likelier than all other languages together
+_RELIABLE = 0.5  # above: more likely than all other languages together
 
 
 def _error_body(refusal: Refusal) -> object:
@@ -47,11 +47,11 @@ GOOGLE = Dialect(
 class _GoogleFields(Fields):
     key: str | None = None
     alt: Literal["json"] = "json"
-    prettyPrint: Annotated[bool, Field(description="Changes nothing.")] = False
+    prettyPrint: Annotated[bool, Field(description="No effect.")] = False
 
 
 class TranslateFields(_GoogleFields):
-    """Texts, and what to make of them."""
+    """Texts and options for translating them."""
 
     q: Annotated[Texts, Field(examples=[["Good morning."]])]
     target: Annotated[LanguageCode, Field(examples=["de"])]
@@ -62,13 +62,13 @@ class TranslateFields(_GoogleFields):
 
 
 class DetectFields(_GoogleFields):
-    """Texts whose languages are asked for."""
+    """Texts whose languages to detect."""
 
     q: Texts
 
 
 class LanguagesFields(_GoogleFields):
-    """In which language the languages' names are to be, if they are asked for."""
+    """The language for the names of the listed languages; without it no names are listed."""
 
     target: LanguageCode | None = None
     model: Literal["base", "nmt"] | None = None
@@ -83,13 +83,13 @@ class GoogleTranslation(TypedDict):
 
 
 class Translations(TypedDict):
-    """One a text, in order."""
+    """One translation for each text, in the request's order."""
 
     translations: list[GoogleTranslation]
 
 
 class DetectionBody(TypedDict):
-    """A language that a text may be in."""
+    """A possible language of a text."""
 
     language: str
     confidence: float
@@ -97,20 +97,20 @@ class DetectionBody(TypedDict):
 
 
 class Detections(TypedDict):
-    """The likeliest of each text."""
+    """The most likely language of each text."""
 
     detections: list[list[DetectionBody]]
 
 
 class GoogleLanguage(TypedDict):
-    """A language, with its name if that was asked for."""
+    """A language, with its name if the request has `target`."""
 
     language: str
     name: NotRequired[str]
 
 
 class Languages(TypedDict):
-    """All there are."""
+    """All languages that are served."""
 
     languages: list[GoogleLanguage]
 
@@ -119,7 +119,7 @@ Data = TypeVar("Data")
 
 
 class Answer(TypedDict, Generic[Data]):
-    """Google's envelope."""
+    """The object around every answer of Google's API."""
 
     data: Data
 
@@ -133,11 +133,11 @@ def google_router(multilingual: MultilingualTranslator) -> APIRouter:
     )
     limits = multilingual.translation_service.limits
 
-    # Google takes a GET too, for clients that are written by hand.
+    # Google accepts GET too, which clients without Google's library often use.
     @router.get("", include_in_schema=False)
     @router.post("", summary="Translate", openapi_extra=documented_body(TranslateFields))
     async def translate(request: Request) -> Answer[Translations]:
-        """Answers as Google does; errors are `{"error": {"code": ..., "message": ...}}`."""
+        """Translates as Google does; errors are `{"error": {"code": ..., "message": ...}}`."""
         fields = validated(TranslateFields, await read_fields(request, limits))
         order = Order(
             _listed(fields.q),
@@ -152,7 +152,7 @@ def google_router(multilingual: MultilingualTranslator) -> APIRouter:
     @router.get("/detect", include_in_schema=False)
     @router.post("/detect", summary="Detect languages", openapi_extra=documented_body(DetectFields))
     async def detect(request: Request) -> Answer[Detections]:
-        """Answers the likeliest language of each text."""
+        """Returns the most likely language of each text."""
         fields = validated(DetectFields, await read_fields(request, limits))
         guesses = await multilingual.detect(request, _listed(fields.q), _name_of(fields.q))
         return {
@@ -165,7 +165,7 @@ def google_router(multilingual: MultilingualTranslator) -> APIRouter:
         openapi_extra=documented_query(LanguagesFields),
     )
     async def languages(request: Request) -> Answer[Languages]:
-        """Answers all languages; with `target`, their names in that language too."""
+        """Returns all languages; with `target`, their names in that language too."""
         fields = validated(LanguagesFields, await read_fields(request, limits))
         listed: list[GoogleLanguage] = [
             {"language": code} for code in multilingual.served().by_language

@@ -1,4 +1,4 @@
-"""Health for balancers and orchestrators; never refused under overload."""
+"""Health checks for load balancers and orchestrators; answered under overload too."""
 
 from fastapi import APIRouter, Response
 
@@ -12,21 +12,26 @@ def health_router(translation_service: TranslationService) -> APIRouter:
     router = APIRouter(prefix="/health", tags=["health"])
 
     @router.head("/live", include_in_schema=False)
-    @router.get("/live", summary="Does the process run?", response_model_exclude_none=True)
+    @router.get("/live", summary="Is the process running?", response_model_exclude_none=True)
     async def live() -> HealthResponse:
-        """Answers 200 as long as the process answers at all."""
+        """Returns 200 while the process can answer requests."""
         return HealthResponse(status="live")
 
     @router.head("/ready", include_in_schema=False)
     @router.get(
         "/ready",
         summary="Should this instance get requests?",
-        responses={503: {"model": HealthResponse, "description": "Loading, or on the way out"}},
+        responses={
+            503: {
+                "model": HealthResponse,
+                "description": "Loading, shutting down, or without a working model",
+            }
+        },
     )
     async def ready(response: Response) -> HealthResponse:
-        """Answers 200 when every model that could be loaded has translated a real sentence.
+        """Returns 200 when every model that could be loaded has translated a test sentence.
 
-        503 while one is loading, when none works, and from SIGTERM on.
+        Returns 503 while a model is loading, when no model works, and from SIGTERM on.
         """
         states = {
             model.name: model.state.value for model in translation_service.registry.served_models

@@ -1,6 +1,6 @@
 """LibreTranslate's API: for libretranslatepy, Mastodon, Weblate and other clients.
 
-A list of texts gets lists, a single text plain values.
+A request with a list of texts gets lists in the answer, one with a single text gets plain values.
 """
 
 from collections.abc import Sequence
@@ -46,12 +46,12 @@ LIBRETRANSLATE = Dialect(
     translation_paths=frozenset({"/translate"}),
 )
 
-# Mastodon and Lingarr send null, npm's libretranslate the other name.
+# Mastodon and Lingarr send null; the npm package libretranslate sends the name apiKey.
 ApiKey = Annotated[str | None, Field(validation_alias=AliasChoices("api_key", "apiKey"))]
 
 
 class TranslateFields(Fields):
-    """Texts, and what to make of them."""
+    """Texts and options for translating them."""
 
     q: Annotated[Texts, Field(examples=["Good morning."])]
     source: Annotated[LanguageCode, Field(examples=["en", _AUTO])]
@@ -62,21 +62,21 @@ class TranslateFields(Fields):
 
 
 class DetectFields(Fields):
-    """A text whose language is asked for."""
+    """A text whose language to detect."""
 
     q: str
     api_key: ApiKey = None
 
 
 class Detected(TypedDict):
-    """A language that a text may be in, and how likely in percent."""
+    """A possible language of a text, with the confidence in percent."""
 
     language: str
     confidence: float
 
 
 class LibreTranslateAnswer(TypedDict):
-    """A list of texts gets lists, a lone text plain values."""
+    """The translations: lists for a list of texts, plain values for a single text."""
 
     translatedText: str | list[str]
     detectedLanguage: NotRequired[Detected | list[Detected]]
@@ -84,7 +84,7 @@ class LibreTranslateAnswer(TypedDict):
 
 
 class LibreTranslateLanguage(TypedDict):
-    """A language and what it can be translated to."""
+    """A language and the languages that it can be translated into."""
 
     code: str
     name: str
@@ -92,21 +92,21 @@ class LibreTranslateLanguage(TypedDict):
 
 
 class NamedCode(TypedDict):
-    """A language in a menu."""
+    """A language's code and name, for a menu."""
 
     code: str
     name: str
 
 
 class DefaultLanguages(TypedDict):
-    """What the menus of a client show first."""
+    """The languages that a client's menus select at first."""
 
     source: NamedCode
     target: NamedCode | None
 
 
 class FrontendSettings(TypedDict):
-    """What a client may offer."""
+    """Limits and features of the service, for a client's user interface."""
 
     charLimit: int
     batchLimit: int
@@ -120,7 +120,7 @@ class FrontendSettings(TypedDict):
 
 
 class Health(TypedDict):
-    """Always ok; what is not ok is an error."""
+    """The answer of a ready service; a service that is not ready answers with an error."""
 
     status: str
 
@@ -141,43 +141,43 @@ def libretranslate_router(multilingual: MultilingualTranslator) -> APIRouter:
 
     @router.post("/translate", summary="Translate", openapi_extra=documented_body(TranslateFields))
     async def translate(request: Request) -> LibreTranslateAnswer:
-        """Answers as LibreTranslate does; errors are `{"error": "..."}`."""
+        """Translates as LibreTranslate does; errors are `{"error": "..."}`."""
         fields = validated(TranslateFields, await read_fields(request, limits))
-        lone = isinstance(fields.q, str)
+        is_single = isinstance(fields.q, str)
         order = Order(
             [fields.q] if isinstance(fields.q, str) else fields.q,
             None if fields.source.lower() == _AUTO else fields.source,
             fields.target,
-            name_of=lambda index: "q" if lone else f"q[{index}]",
+            name_of=lambda index: "q" if is_single else f"q[{index}]",
             num_alternatives=fields.alternatives,
             read=tagged_document if fields.format == "html" else plain_document,
         )
         results = await multilingual.translate(request, order)
-        return _answer(order, results, lone=lone)
+        return _answer(order, results, is_single=is_single)
 
     @router.post(
         "/detect", summary="Detect a language", openapi_extra=documented_body(DetectFields)
     )
     async def detect(request: Request) -> list[Detected]:
-        """Answers the languages that a text may be in, likeliest first, in percent."""
+        """Returns the possible languages of a text, most likely first, confidence in percent."""
         fields = validated(DetectFields, await read_fields(request, limits))
         (guesses,) = await multilingual.detect(request, [fields.q], lambda _: "q")
         likely = [guess for guess in guesses if _percent(guess.confidence) > 0] or guesses[:1]
         return [_detected(guess.language, guess.confidence) for guess in likely]
 
-    # argostranslate's client asks with POST.
+    # argostranslate's client sends POST.
     @router.post("/languages", include_in_schema=False)
     @router.get("/languages", summary="List the languages")
     async def languages() -> list[LibreTranslateLanguage]:
-        """Answers each language with its name and what it can be translated to."""
+        """Returns each language with its name and the languages that it can be translated into."""
         return [
             {"code": code, "name": language_name(code), "targets": list(targets)}
             for code, targets in multilingual.served().by_language.items()
         ]
 
-    @router.get("/frontend/settings", summary="What a client may offer")
+    @router.get("/frontend/settings", summary="Get the limits and features")
     async def frontend_settings() -> FrontendSettings:
-        """Answers the limits, and what LibreTranslate has and this service has not."""
+        """Returns the limits, and which of LibreTranslate's features this service has."""
         return {
             "charLimit": settings.max_characters,
             "batchLimit": settings.max_texts,
@@ -190,18 +190,22 @@ def libretranslate_router(multilingual: MultilingualTranslator) -> APIRouter:
             "language": _default_languages(multilingual.served()),
         }
 
-    @router.get("/health", summary="Does it translate?")
+    @router.get("/health", summary="Is the service ready to translate?")
     async def health() -> Health:
-        """Answers ok when /health/ready does, else 503."""
+        """Returns ok when /health/ready does, else 503."""
         ready = multilingual.translation_service.registry.ready
         if multilingual.translation_service.lifecycle.phase is not Phase.SERVING or not ready:
-            raise ModelLoading("not ready; see /health/ready", retry_after_s=1)
+            raise ModelLoading(
+                "the service is not ready; GET /health/ready shows the models", retry_after_s=1
+            )
         return {"status": "ok"}
 
     return router
 
 
-def _answer(order: Order, results: Sequence[Interpretation], *, lone: bool) -> LibreTranslateAnswer:
+def _answer(
+    order: Order, results: Sequence[Interpretation], *, is_single: bool
+) -> LibreTranslateAnswer:
     columns: dict[str, list[Any]] = {"translatedText": [result.text for result in results]}
     if order.source is None:
         columns["detectedLanguage"] = [
@@ -209,7 +213,7 @@ def _answer(order: Order, results: Sequence[Interpretation], *, lone: bool) -> L
         ]
     if order.num_alternatives:
         columns["alternatives"] = [list(result.alternatives) for result in results]
-    answer = {name: column[0] if lone else column for name, column in columns.items()}
+    answer = {name: column[0] if is_single else column for name, column in columns.items()}
     return cast(LibreTranslateAnswer, answer)
 
 

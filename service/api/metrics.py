@@ -11,12 +11,12 @@ from service.protocol.openapi import documented_errors
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:
-    """The route for Prometheus, which is answered under overload too."""
+    """The route GET /metrics, which is answered under overload too."""
     router = APIRouter(tags=["health"], responses=documented_errors(NATIVE))
 
-    @router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
+    @router.get("/metrics", summary="Get the metrics for Prometheus", response_class=Response)
     async def read() -> Response:
-        """Answers in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -1,7 +1,7 @@
-"""Translates texts of any languages into one, for the APIs that detect languages.
+"""Detects the language of each text and translates it, for the compatible APIs.
 
-Their clients send `auto`, or nothing, where /v1 requires a pair of languages. Each text's language
-is detected here, and each model gets the texts in its own language. The results keep the order.
+Their clients may send `auto` or no source language, where /v1 requires a pair of languages. Each
+model gets the texts in its source language. The results keep the order of the texts.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from service.text.detection import Detector, Guess
 from service.text.languages import ServedPairs, base_code, match_code
 from service.text.markup import Document, plain_document
 
-# Splits a text into what is translated and what stands around it; reads no more pieces than given.
+# Separates the pieces of a text to translate from its tags; stops after the given number of pieces.
 Reader = Callable[[str, int], Document]
 
-_READ_AT_ONCE = 10_000  # characters; more are read in a thread, since they take milliseconds
+_READ_AT_ONCE = 10_000  # characters; longer texts take milliseconds and are read in a thread
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class MultilingualTranslator:
     async def detect(
         self, request: Request, texts: Sequence[str], name_of: Callable[[int], str]
     ) -> list[list[Guess]]:
-        """The languages that each text may be in, likeliest first; the list may be empty.
+        """The possible languages of each text, most likely first; the list may be empty.
 
         A language that no model reads is listed only where it is certain. Detection is not charged
         to a quota: a translation of the same text usually follows, and is charged.
@@ -83,7 +83,7 @@ class MultilingualTranslator:
         return await self._detect(request, deadline, texts, self.served())
 
     async def translate(self, request: Request, order: Order) -> list[Interpretation]:
-        """One interpretation a text, in order.
+        """One interpretation for each text, in order.
 
         A text that is already in the target language is returned unchanged.
         """
@@ -93,7 +93,7 @@ class MultilingualTranslator:
     async def translate_all(
         self, request: Request, orders: Sequence[Order]
     ) -> list[list[Interpretation]]:
-        """The interpretations of each order, at least one; together they are one request."""
+        """The interpretations of each order; all orders (at least one) are of one request."""
         deadline = Deadline.of(request, self.translation_service.limits)
         documents = await self._documents(request, orders)
         served = self.served()
@@ -108,7 +108,7 @@ class MultilingualTranslator:
         return [plan.filled(translated) for plan in plans]
 
     async def _documents(self, request: Request, orders: Sequence[Order]) -> list[list[Document]]:
-        """Each order's texts as documents; raises RequestTooLarge as soon as they are too many."""
+        """Each order's texts as documents; raises RequestTooLarge for too many pieces."""
         limits = self.translation_service.limits
         for order in orders:
             for index, text in enumerate(order.texts):
@@ -126,7 +126,8 @@ class MultilingualTranslator:
     def _read(self, orders: Sequence[Order]) -> list[list[Document]]:
         read: dict[tuple[Reader, str], Document] = {}
         documents: list[list[Document]] = []
-        # Every piece that goes to a model counts: a hundred texts, or one text with a hundred tags.
+        # Every piece that a model translates counts, so one text with a hundred tags counts like a
+        # hundred texts.
         limits = self.translation_service.limits
         num_pieces, max_pieces = 0, limits.settings.max_texts
         for order in orders:
@@ -198,7 +199,7 @@ class MultilingualTranslator:
         """The pieces of the documents at `indices`, which all go between the same languages."""
         source, target = pair
         route = self.translation_service.route(model=None, source=source, target=target)
-        # Of the text in the third language one translation is enough.
+        # The text in the pivot language needs no alternatives.
         wanted = [0] * (len(route.legs) - 1) + [order.num_alternatives]
         owners = [index for index in indices for _ in documents[index].texts]
         return Part(
@@ -221,9 +222,9 @@ class MultilingualTranslator:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which texts of one order go to which model, and how the results are put together."""
+    """The texts of one order by model, and how their results are put together."""
 
-    unchanged: Sequence[Interpretation]  # for each text, as if it needed no model
+    unchanged: Sequence[Interpretation]  # for each text, the result without a translation
     documents: Sequence[Document]
     groups: Sequence[Sequence[int]]  # indices of the texts between the same two languages
     parts: Sequence[Part]  # one a group
@@ -243,18 +244,21 @@ class _Plan:
 def _filled(
     result: Interpretation, document: Document, translations: Sequence[Translation]
 ) -> Interpretation:
-    """The result with its document translated; the n-th alternative has all n-th alternatives."""
-    # As many as the piece with the fewest has: a word or two have few translations.
-    others = zip(*(translation.alternatives for translation in translations), strict=False)
+    """The result with its document translated.
+
+    The document's n-th alternative is made of the n-th alternative of every piece.
+    """
+    # Not strict: a piece of a word or two may have fewer alternatives than others.
+    ranks = zip(*(translation.alternatives for translation in translations), strict=False)
     return replace(
         result,
         text=document.filled([translation.text for translation in translations]),
-        alternatives=tuple(document.filled([other.text for other in rank]) for rank in others),
+        alternatives=tuple(document.filled([piece.text for piece in rank]) for rank in ranks),
     )
 
 
 def _likeliest(served: ServedPairs, order: Order, guesses: Sequence[Guess]) -> Guess:
-    """The first guess; for a text without letters the suggested language, or a served one."""
+    """The first guess; for a text without letters the suggested language, or any served one."""
     if guesses and guesses[0].confidence > 0:
         return guesses[0]
     if order.suggested is not None:
@@ -271,14 +275,14 @@ def _group(
     """Indices of the texts by their source and target language."""
     groups: dict[tuple[str, str], list[int]] = {}
     for index, guess in enumerate(sources):
-        if order.source is None and _is_there_already(served, guess.language, order.target):
+        if order.source is None and _is_in_target(served, guess.language, order.target):
             continue
         target = served.match_target(order.target, guess.language)
         groups.setdefault((guess.language, target), []).append(index)
     return groups
 
 
-def _is_there_already(served: ServedPairs, language: str, target: str) -> bool:
-    """True for a text in the target language, unless a model goes between its variants."""
+def _is_in_target(served: ServedPairs, language: str, target: str) -> bool:
+    """True for a text in the target language, unless a model translates between its variants."""
     same = base_code(language) == base_code(target)
     return same and match_code(target, served.targets_of(language)) is None

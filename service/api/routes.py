@@ -1,4 +1,4 @@
-"""Routes that read the request's context: of one dialect only, and with strictly parsed JSON."""
+"""Route classes: one for requests in a single dialect, one for strictly parsed JSON bodies."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar

@@ -1,7 +1,8 @@
 """Translates and scores the texts of a request, for every API.
 
-An API parses its own bodies and writes its own answers. What is the same for all stands here: the
-choice of the model, limits, charges, the deadline, the cache, clients that disconnect.
+An API parses its own bodies and writes its own answers. This module does the steps that all APIs
+share: the choice of the model, limits, charges, deadlines, the cache, and cancelling the work when
+a client disconnects.
 """
 
 import asyncio
@@ -38,14 +39,14 @@ class Part:
 
     route: Route
     texts: Sequence[str]
-    searches: Sequence[SearchConfig]  # one a model of the route
+    searches: Sequence[SearchConfig]  # one for each model of the route
     segmentation: Segmentation
-    name_of: Callable[[int], str]  # what an error calls the text at an index
+    name_of: Callable[[int], str]  # the field name that errors use for the text at an index
 
 
 @dataclass(frozen=True)
 class TranslationService:
-    """Translates and scores; raises one of `service.errors` where it cannot."""
+    """Translates and scores texts; raises one of `service.errors` when it cannot."""
 
     registry: Registry
     settings: Settings
@@ -68,7 +69,7 @@ class TranslationService:
         )
 
     def served(self) -> ServedPairs:
-        """The language pairs that can be translated now, with pivots where they are turned on."""
+        """The language pairs that can be translated now, with pivots if the setting allows them."""
         direct = tuple(dict.fromkeys(self.registry.pairs))
         pivoted = pivoted_pairs(direct) if self.settings.pivot else ()
         return ServedPairs(direct + pivoted, frozenset(pivoted))
@@ -84,9 +85,9 @@ class TranslationService:
         segmentation: Segmentation | None = None,
         name_of: Callable[[int], str],
     ) -> list[Translation]:
-        """One translation a text, in order; stops the work when the client disconnects.
+        """One translation for each text, in order; stops the work when the client disconnects.
 
-        All texts are checked before any is translated: one wrong text refuses the request.
+        All texts are checked before any is translated: one invalid text refuses the request.
         `name_of` names the text at an index for errors; `segmentation` None: the setting.
         """
         self.admit(request, texts, name_of, model=route.name)
@@ -103,7 +104,10 @@ class TranslationService:
     async def translate_parts(
         self, request: Request, parts: Sequence[Part], deadline: Deadline
     ) -> list[list[Translation]]:
-        """Each part's translations; one that fails cancels the others. Call `admit` before it."""
+        """Each part's translations; if one part fails, the other parts are cancelled.
+
+        Call `admit` first.
+        """
         context = context_of(request.scope)
         context.record.model = ",".join(part.route.name for part in parts) or "-"
         context.note_pivots([part.route.pivot for part in parts])
@@ -159,7 +163,7 @@ class TranslationService:
         self.access.charge(context.caller, len(counted), num_characters)
 
     def check_size(self, texts: Sequence[str], name_of: Callable[[int], str]) -> None:
-        """Raises RequestTooLarge for more texts or characters than one request may have."""
+        """Raises RequestTooLarge if there are too many texts or characters for one request."""
         num_characters = sum(map(len, texts))
         field = name_of(0).partition("[")[0]
         self.limits.check_texts(len(texts), num_characters, field=field)
@@ -167,7 +171,7 @@ class TranslationService:
     async def score(
         self, request: Request, served_model: ServedModel, pairs: Sequence[tuple[str, str]]
     ) -> list[ForcedScore]:
-        """One score a pair, in order; stops the work when the client disconnects."""
+        """One score for each pair, in order; stops the work when the client disconnects."""
         num_characters = sum(len(source) + len(target) for source, target in pairs)
         context = context_of(request.scope)
         context.note_work(served_model.name, len(pairs), num_characters)
@@ -185,21 +189,21 @@ class TranslationService:
     async def _translate(
         self, part: Part, deadline: Deadline, pending: PendingRequest, *, alignments: bool = False
     ) -> list[Translation]:
-        """One translation a text, by the models of the route in turn, before one deadline."""
+        """One translation for each text, by the models of the route in turn, within a deadline."""
         try:
             return await self._translate_legs(part, deadline, pending, alignments=alignments)
-        except DeadlineExceeded:  # the model's error names only the time that was left
+        except DeadlineExceeded:  # the model's error has only its own time, not the request's
             raise deadline.exceeded() from None
 
     async def _translate_legs(
         self, part: Part, deadline: Deadline, pending: PendingRequest, *, alignments: bool
     ) -> list[Translation]:
-        first, *others = (
+        first, *later = (
             replace(part, route=Route((leg,)), searches=[search])
             for leg, search in zip(part.route.legs, part.searches, strict=True)
         )
         results = await self._translate_leg(first, deadline.left_s, pending, alignments=alignments)
-        for leg in others:
+        for leg in later:
             leg_part = replace(leg, texts=[result.text for result in results])
             last = await self._translate_leg(
                 leg_part, deadline.left_s, pending, alignments=alignments
@@ -210,7 +214,7 @@ class TranslationService:
     async def _translate_leg(
         self, part: Part, deadline_s: float, pending: PendingRequest, *, alignments: bool
     ) -> list[Translation]:
-        """One model's translations, from the cache where it has them."""
+        """One model's translations; texts in the cache are not translated again."""
         (served_model,), (search,) = part.route.legs, part.searches
         cached = await self.cache.translate(
             served_model,
@@ -230,6 +234,6 @@ class TranslationService:
 
 
 def _note_translated(context: RequestContext, translations: Sequence[Translation]) -> None:
-    # A header, because only /v1 has a field in its bodies for it.
+    # Warnings go into a response header: only /v1 has a field for them in its bodies.
     context.note_warnings(sign for each in translations for sign in each.warnings)
     context.note_translated()

@@ -44,7 +44,7 @@ def _error_body(refusal: Refusal) -> object:
     return ErrorBody(error=detail).model_dump(exclude_none=True)
 
 
-# Of all paths that belong to no other API.
+# For all paths that belong to no other API.
 NATIVE = Dialect(
     "/v1",
     speaks=lambda scope: True,
@@ -54,13 +54,14 @@ NATIVE = Dialect(
     error_model=ErrorBody,
 )
 
-# Of metrics.json. The rest (example sentences, hashes, training config) is for the team alone.
+# Public keys of metrics.json; the rest (example sentences, hashes, training config) is not shown.
 _SHOWN_METRICS = ("dev", "test", "calibration", "created", "parent")
 
-# Details of one model's work, which mean nothing for a translation by two models in turn.
+# Details of one model's search, which are not available for a translation by two models in turn.
 _OF_ONE_MODEL = ("alignments", "offsets", "token_log_probs", "words")
 
-_RENDERED_AT_ONCE = 10_000  # characters; less than a millisecond, and no change of threads
+# Characters that are rendered on the event loop, in under a millisecond; more go to a thread.
+_RENDERED_AT_ONCE = 10_000
 
 
 def native_router(translation_service: TranslationService) -> APIRouter:
@@ -78,10 +79,10 @@ def native_router(translation_service: TranslationService) -> APIRouter:
         response_model=TranslateResponse,
     )
     async def translate(request: Request, body: TranslateRequest) -> Response:
-        """Answers one translation a text, in order.
+        """Returns one translation for each text, in order.
 
-        All texts are checked before any is translated, so a request with one impossible text is
-        refused as a whole, and `error.field` says which (`text[3]`).
+        All texts are checked before any is translated: a request with one invalid text is refused
+        as a whole, and `error.field` names that text (`text[3]`).
         """
         route = translation_service.route(model=body.model, source=body.source, target=body.target)
         _refuse_details(body, route)
@@ -95,7 +96,7 @@ def native_router(translation_service: TranslationService) -> APIRouter:
             name_of=body.text_field,
         )
         if body.alignments or body.words or sum(map(len, body.texts)) > _RENDERED_AT_ONCE:
-            # Attention of long texts is megabytes: writing it must not keep the loop from others.
+            # Attention weights of long texts are megabytes, whose rendering would block the loop.
             content = await asyncio.to_thread(_render, route, translations, body)
         else:
             content = _render(route, translations, body)
@@ -103,7 +104,7 @@ def native_router(translation_service: TranslationService) -> APIRouter:
 
     @router.post("/score", summary="Score given translations")
     async def score(request: Request, body: ScoreRequest) -> ScoreResponse:
-        """Answers how likely the model finds each pair's target, to rank candidates."""
+        """Returns the model's log-probability of each pair's target, to rank candidates."""
         served_model = translation_service.choose(
             model=body.model, source=body.source, target=body.target
         )
@@ -124,7 +125,7 @@ def native_router(translation_service: TranslationService) -> APIRouter:
 
     @router.get("/models", summary="List the models", response_model_exclude_none=True)
     async def models() -> ModelsResponse:
-        """Answers every model of the models folder, also one that failed to load."""
+        """Returns every model of the models folder, including those that failed to load."""
         registry = translation_service.registry
         return ModelsResponse(models=[_model(model, registry) for model in registry.served_models])
 
@@ -132,7 +133,7 @@ def native_router(translation_service: TranslationService) -> APIRouter:
 
 
 def _refuse_details(body: TranslateRequest, route: Route) -> None:
-    """Raises InvalidRequest for what cannot be said of a translation by two models."""
+    """Raises InvalidRequest for details that a translation by two models does not have."""
     for name in _OF_ONE_MODEL:
         if route.pivot is not None and getattr(body, name):
             raise InvalidRequest(
@@ -143,11 +144,11 @@ def _refuse_details(body: TranslateRequest, route: Route) -> None:
 
 
 def _searches(body: TranslateRequest, route: Route, limits: Limits) -> list[SearchConfig]:
-    """For each model of the route; alternatives are the last one's."""
-    between = body.model_copy(update={"alternatives": 0})
-    wishes = [*[between] * (len(route.legs) - 1), body]
+    """The search settings for each model of the route; only the last one makes alternatives."""
+    without_alternatives = body.model_copy(update={"alternatives": 0})
+    bodies = [*[without_alternatives] * (len(route.legs) - 1), body]
     return [
-        _search(wish, leg.info.search, limits) for wish, leg in zip(wishes, route.legs, strict=True)
+        _search(each, leg.info.search, limits) for each, leg in zip(bodies, route.legs, strict=True)
     ]
 
 
@@ -171,7 +172,7 @@ def _search(body: TranslateRequest, defaults: SearchConfig, limits: Limits) -> S
 
 
 def _used_model(served_model: ServedModel) -> UsedModel:
-    info = served_model.known_info  # also of one that was replaced since it translated
+    info = served_model.known_info  # known even if the model was replaced in the meantime
     assert info is not None
     return UsedModel(
         name=served_model.name,
@@ -284,5 +285,5 @@ def _word(word: Word) -> WordBody:
 def _matrix(alignment: Sequence[Sequence[float]] | None) -> list[list[float]] | None:
     if alignment is None:
         return None
-    # Four digits are more than attention means, and a third of the bytes.
+    # Four digits are precise enough for attention, and take a third of the bytes.
     return [[round(float(weight), 4) for weight in row] for row in alignment]

@@ -1,7 +1,7 @@
-"""Request and response bodies of the native face, `/v1`.
+"""Request and response bodies of the native API, `/v1`.
 
-Types are strict: `"5"` is no number and `true` is no 1. Limits that are settings (how many texts,
-how long, how large a beam) are checked by the translation_service, which knows them.
+Types are strict: the string `"5"` is not accepted as a number, nor `true` as 1. Limits that are
+settings (number of texts, characters, beam size) are checked in service/limits.py.
 """
 
 from typing import Annotated, Literal
@@ -28,7 +28,7 @@ class _Body(BaseModel):
 
 
 class ModelChoice(_Body):
-    """Which model does the work: its name, or the languages it goes between."""
+    """The choice of a model, by its name or by its source and target language."""
 
     source: LanguageTag | None = None
     target: LanguageTag | None = None
@@ -37,7 +37,7 @@ class ModelChoice(_Body):
     ] = None
 
     @model_validator(mode="after")
-    def _chosen(self) -> "ModelChoice":
+    def _check_choice(self) -> "ModelChoice":
         if (self.source is None) != (self.target is None):
             missing = "source" if self.source is None else "target"
             raise ValueError(f"{missing} is missing; send source and target together")
@@ -51,90 +51,121 @@ class ModelChoice(_Body):
 
 
 class TranslateRequest(ModelChoice):
-    """Texts and how to translate them; what is left out is the model's own default."""
+    """Texts and options for translating them.
+
+    Search options that are left out take the model's defaults.
+    """
 
     text: Annotated[
         Annotated[str, Tag(TEXT_TAGS[0])] | Annotated[list[str], Tag(TEXT_TAGS[1])],
         Discriminator(lambda value: TEXT_TAGS[isinstance(value, list)]),
         Field(
-            description="One text or a list; white space and line breaks between segments are "
-            "kept, blank texts come back blank.",
+            description="One text or a list of texts. White space and line breaks between segments "
+            "are kept; the translation of a blank text is blank.",
             examples=[["Good morning.", "Where is the station?"]],
         ),
     ]
-    beam_size: Annotated[int | None, Field(ge=1, description="Hypotheses kept at each step.")] = (
-        None
-    )
+    beam_size: Annotated[
+        int | None, Field(ge=1, description="Number of hypotheses that the search keeps.")
+    ] = None
     length_penalty: Annotated[
         float | None,
-        Field(ge=0, le=5, allow_inf_nan=False, description="0 favours short translations."),
+        Field(
+            ge=0,
+            le=5,
+            allow_inf_nan=False,
+            description="Exponent of the length penalty: 0 favours short translations, higher "
+            "values longer ones.",
+        ),
     ] = None
     alternatives: Annotated[
-        int, Field(ge=0, description="Further translations of each text; below beam_size.")
+        int,
+        Field(
+            ge=0,
+            description="Number of further translations of each text; must be below beam_size.",
+        ),
     ] = 0
     min_length_ratio: Annotated[
         float | None,
-        Field(ge=0, le=10, allow_inf_nan=False, description="Target pieces per source piece."),
+        Field(
+            ge=0,
+            le=10,
+            allow_inf_nan=False,
+            description="Minimum number of target pieces per source piece.",
+        ),
     ] = None
     max_length_ratio: Annotated[
         float | None,
-        Field(gt=0, le=10, allow_inf_nan=False, description="Target pieces per source piece."),
+        Field(
+            gt=0,
+            le=10,
+            allow_inf_nan=False,
+            description="Maximum number of target pieces per source piece.",
+        ),
     ] = None
     segmentation: Annotated[
         Segmentation | None,
         Field(
-            description="What is translated in one go: each `sentence`, each `line`, or with "
-            "`none` the whole text, in which line breaks become spaces. What is too long for the "
-            "model is split further in any case. Default: the service's setting, `sentence` "
-            "unless changed."
+            description="The unit that is translated at once: each `sentence`, each `line`, or "
+            "with `none` the whole text, whose line breaks become spaces. A unit that is too long "
+            "for the model is always split further. Default: the service's setting "
+            "`segmentation`, which is `sentence` unless changed."
         ),
     ] = None
     offsets: Annotated[
-        bool, Field(description="Add where each segment stands in the text and its translation.")
+        bool,
+        Field(description="Add the position of each segment in the text and in its translation."),
     ] = False
     words: Annotated[
         bool,
         Field(
-            description="Add the words of each segment's translation: how sure the model was of "
-            "each, and from which words of the text it came."
+            description="Add the words of each segment's translation, with the model's confidence "
+            "in each word and the source words that it came from."
         ),
     ] = False
     alignments: Annotated[
-        bool, Field(description="Add the attention of each target piece to the source pieces.")
+        bool,
+        Field(description="Add the attention weights of each target piece on the source pieces."),
     ] = False
     token_log_probs: Annotated[
         bool, Field(description="Add the log-probability of each target piece.")
     ] = False
     warnings: Annotated[
-        bool, Field(description="Add signs that a translation may be wrong, where there are any.")
+        bool, Field(description="Add the signs that a translation may be wrong.")
     ] = False
 
     @property
     def texts(self) -> list[str]:
-        """The texts as a list, also when one came alone."""
+        """The texts as a list, also when the request has a single text."""
         return [self.text] if isinstance(self.text, str) else self.text
 
     def text_field(self, index: int) -> str:
-        """What an error calls the text at `index`."""
+        """The field name that errors use for the text at `index`."""
         return "text" if isinstance(self.text, str) else f"text[{index}]"
 
     @model_validator(mode="after")
-    def _ratios_in_order(self) -> "TranslateRequest":
+    def _check_ratios(self) -> "TranslateRequest":
         low, high = self.min_length_ratio, self.max_length_ratio
         if low is not None and high is not None and low > high:
-            raise ValueError("min_length_ratio is above max_length_ratio")
+            raise ValueError(
+                f"min_length_ratio ({low}) is above max_length_ratio ({high}); lower the minimum "
+                "or raise the maximum"
+            )
         return self
 
 
 class TextPair(_Body):
-    """A source text and a translation of it to be judged."""
+    """A source text and a translation of it to score."""
 
     source: str
     target: str
 
 
 class ScoreRequest(ModelChoice):
-    """Pairs to score. `source` and `target` beside `pairs` are languages, inside they are texts."""
+    """Pairs to score.
+
+    The request's `source` and `target` are languages; those of a pair are texts.
+    """
 
     pairs: Annotated[
         list[TextPair],
@@ -152,7 +183,7 @@ class UsedModel(BaseModel):
 
 
 class PivotBody(BaseModel):
-    """The third language that the texts went through, and the model that wrote it."""
+    """The pivot language between source and target, and the model that translated into it."""
 
     language: str
     model: UsedModel
@@ -167,13 +198,14 @@ class AlternativeBody(BaseModel):
 
 
 class SourceWordBody(BaseModel):
-    """A word of the text that a word of the translation came from."""
+    """A source word that a word of the translation came from."""
 
     text: str
-    start: Annotated[int, Field(description="In the text, in code points.")]
+    start: Annotated[int, Field(description="Position in the text, in code points.")]
     end: int
     weight: Annotated[
-        float, Field(description="Its part of the attention; those of one word sum to 1.")
+        float,
+        Field(description="Share of the attention; the weights of one target word sum to 1."),
     ]
 
 
@@ -181,24 +213,23 @@ class WordBody(BaseModel):
     """A word of the translation."""
 
     text: str
-    start: Annotated[int, Field(description="In the translation, in code points.")]
+    start: Annotated[int, Field(description="Position in the translation, in code points.")]
     end: int
     confidence: Annotated[
         float,
-        Field(
-            description="Probability of the word's pieces after all that stands before it, 0 to 1."
-        ),
+        Field(description="Probability of the word's pieces given all pieces before them, 0 to 1."),
     ]
     sources: Annotated[
         list[SourceWordBody] | None,
-        Field(description="Heaviest first; left out by models without attention."),
+        Field(description="Largest weight first; left out for models without attention."),
     ] = None
 
 
 class SegmentBody(BaseModel):
-    """A piece of the text that was translated as a whole, usually a line or a sentence.
+    """A part of the text that was translated at once, usually a line or a sentence.
 
-    One that the model can read nothing in, control characters for one, comes back as it is.
+    A segment without readable characters, such as one of control characters only, is returned
+    unchanged.
     """
 
     source: str
@@ -207,9 +238,9 @@ class SegmentBody(BaseModel):
     source_start: Annotated[
         int | None,
         Field(
-            description="With `offsets`, in Unicode code points. Between two segments, and before "
-            "and behind all, stands white space only: with it the segments make up text and "
-            "translation exactly."
+            description="With `offsets`: position in the text, in Unicode code points. Only white "
+            "space stands between segments, before the first and after the last; segments and "
+            "white space together are exactly the text and its translation."
         ),
     ] = None
     source_end: int | None = None
@@ -221,13 +252,14 @@ class SegmentBody(BaseModel):
     ] = None
     target_pieces: list[str] | None = None
     token_log_probs: Annotated[
-        list[float] | None, Field(description="Natural logarithms, one a target piece and the end.")
+        list[float] | None,
+        Field(description="Natural logarithms, one for each target piece and one for the end."),
     ] = None
     alignment: Annotated[
         list[list[float]] | None,
         Field(
-            description="One row a target piece and the end, one column a source piece and the "
-            "end; a row sums to 1."
+            description="One row for each target piece and one for the end; one column for each "
+            "source piece and one for the end. Each row sums to 1."
         ),
     ] = None
 
@@ -239,7 +271,7 @@ class TranslationBody(BaseModel):
     score: Annotated[float, Field(description="log_prob after the length penalty.")]
     log_prob: Annotated[float, Field(description="Natural logarithm; higher is better.")]
     truncated: Annotated[
-        bool, Field(description="The length limit ended a translation before the model did.")
+        bool, Field(description="Whether a segment's translation was cut off at the length limit.")
     ]
     source_tokens: int
     target_tokens: int
@@ -250,7 +282,7 @@ class TranslationBody(BaseModel):
     ] = None
     warnings: Annotated[
         list[Sign] | None,
-        Field(description="With `warnings`: signs of a bad translation, an empty list for none."),
+        Field(description="With `warnings`: signs of a bad translation; empty if there are none."),
     ] = None
 
 
@@ -261,16 +293,16 @@ class TranslateResponse(BaseModel):
     pivot: Annotated[
         PivotBody | None,
         Field(
-            description="Where no model goes directly and the service pivots: the language in "
-            "between and the first model; `model` is then the last. `log_prob` and `score` are "
-            "the sums of both models'."
+            description="The pivot language and the first model, for a translation by two models "
+            "through a third language. `model` is then the second model; `log_prob` and `score` "
+            "are the sums over both."
         ),
     ] = None
     translations: list[TranslationBody]
 
 
 class PairScore(BaseModel):
-    """How likely the model finds a given translation."""
+    """The model's score and log-probability of a given translation."""
 
     score: float
     log_prob: float
@@ -291,7 +323,7 @@ class ModelBody(BaseModel):
     name: str
     status: Annotated[
         Literal["loading", "ready", "failed", "stopped"],
-        Field(description="Only ready models answer; the log says why one failed."),
+        Field(description="Only ready models translate; the log says why a model failed."),
     ]
     source: str | None = None
     target: str | None = None
@@ -300,15 +332,16 @@ class ModelBody(BaseModel):
     exact: Annotated[
         bool | None,
         Field(
-            description="Whether a text gets the same translation in any batch on this machine, "
-            "to the last bit; tried out when the model was loaded."
+            description="Whether a text gets bit-identical results in any batch on this machine; "
+            "tested when the model was loaded."
         ),
     ] = None
     max_source_tokens: Annotated[
         int | None, Field(description="Longer texts are split at sentence ends.")
     ] = None
     beam_size: Annotated[
-        int | None, Field(description="The default; `alternatives` must be below it.")
+        int | None,
+        Field(description="The default beam size; `alternatives` must be below the beam size."),
     ] = None
     metrics: Annotated[
         dict[str, object] | None, Field(description="Scores and provenance from training.")
@@ -316,8 +349,8 @@ class ModelBody(BaseModel):
     replacement: Annotated[
         Literal["loading", "failed"] | None,
         Field(
-            description="A newer checkpoint of this name that does not serve yet; after `failed` "
-            "this one goes on, and the log says why."
+            description="State of a newer checkpoint of this name that does not serve yet. After "
+            "`failed` the current version keeps serving, and the log says why."
         ),
     ] = None
 
@@ -329,7 +362,7 @@ class ModelsResponse(BaseModel):
 
 
 class HealthResponse(BaseModel):
-    """Live: the process runs. Ready: every loaded model has translated a sentence."""
+    """The state of the process (`live`), or of the service and its models (`ready`)."""
 
     status: str
     models: dict[str, str] | None = None

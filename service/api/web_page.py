@@ -1,11 +1,12 @@
-"""The page at `/` for people: static files that talk to `/v1` as any other client does.
+"""Serves the web page at `/`: static files that call the service's APIs as any client does.
 
-The files are read once, when the router is made. Their paths carry a hash of all of them, so that
-browsers may keep them for ever, and modules that import each other by name stay of one version.
+The files are read once, when the router is made. Their paths contain a hash of all files, so that
+browsers can cache them for ever, and JavaScript modules only import modules of the same version.
 """
 
 import hashlib
 import html
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from string import Template
@@ -23,8 +24,8 @@ _MEDIA_TYPES = {
     ".svg": "image/svg+xml",
 }
 
-# Nothing but our own files, no inline script or style, and no way to turn a string into markup:
-# in browsers that know Trusted Types, innerHTML itself throws.
+# Allows our own files only, no inline script or style, and no way to turn a string into markup:
+# in browsers with Trusted Types even innerHTML throws.
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -42,17 +43,20 @@ _POLICY = "; ".join(
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",  # a link to a state holds its text
+    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-_FOR_EVER = "public, max-age=31536000, immutable"
-_ASK_AGAIN = "no-cache"
+# Comments in CSS or JavaScript that have whole lines to themselves.
+_COMMENT_LINES = re.compile(r"^[ \t]*(?://.*|/\*(?:(?!\*/)[\s\S])*\*/[ \t]*)$", re.MULTILINE)
+
+_IMMUTABLE = "public, max-age=31536000, immutable"
+_REVALIDATE = "no-cache"
 
 
 def page_router(settings: Settings) -> APIRouter:
     """Routes for `/` and the files it needs."""
     contents = {
-        path.name: path.read_bytes()
+        path.name: _delivered(path.name, path.read_bytes())
         for path in files("service").joinpath("page").iterdir()
         if _media_type(path.name)
     }
@@ -64,7 +68,7 @@ def page_router(settings: Settings) -> APIRouter:
     @router.head("/")
     @router.get("/")
     async def page(request: Request) -> Response:
-        headers = {**_HEADERS, "Cache-Control": _ASK_AGAIN, "ETag": etag}
+        headers = {**_HEADERS, "Cache-Control": _REVALIDATE, "ETag": etag}
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return Response(index, headers=headers, media_type=_media_type(_INDEX))
@@ -72,20 +76,20 @@ def page_router(settings: Settings) -> APIRouter:
     @router.head("/page/{asked_version}/{name}")
     @router.get("/page/{asked_version}/{name}")
     async def file(asked_version: str, name: str) -> Response:
-        # The name is looked up among those read at the start: it never becomes a path.
+        # The name is a key of the files read at the start; it never becomes a path.
         content = contents.get(name)
         if content is None:
             raise HTTPException(404)
-        # While replicas are being replaced, one may be asked for another's files.
-        kept = _FOR_EVER if asked_version == version else "no-store"
-        headers = {**_HEADERS, "Cache-Control": kept}
+        # During a rolling update, a replica may get requests for files of another version.
+        cache_control = _IMMUTABLE if asked_version == version else "no-store"
+        headers = {**_HEADERS, "Cache-Control": cache_control}
         return Response(content, headers=headers, media_type=_media_type(name))
 
     return router
 
 
 def _index(template: bytes, version: str, settings: Settings) -> bytes:
-    """The page itself, with the version of its files and the limits that it keeps to."""
+    """The HTML page, with the version of its files and the service's limits filled in."""
     values = {
         "version": version,
         "max_characters": str(settings.max_characters),
@@ -94,6 +98,17 @@ def _index(template: bytes, version: str, settings: Settings) -> bytes:
     }
     escaped = {name: html.escape(value) for name, value in values.items()}
     return Template(template.decode("utf-8")).substitute(escaped).encode("utf-8")
+
+
+def _delivered(name: str, content: bytes) -> bytes:
+    """The file as browsers get it: without comment lines, so that comments may be long.
+
+    The lines are emptied, not removed: line numbers in browsers' error messages stay right.
+    """
+    if not name.endswith((".css", ".js")):
+        return content
+    text = content.decode("utf-8")
+    return _COMMENT_LINES.sub(lambda match: "\n" * match[0].count("\n"), text).encode()
 
 
 def _version(contents: Mapping[str, bytes]) -> str:

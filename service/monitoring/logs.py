@@ -1,6 +1,6 @@
-"""Log lines on standard error: for people, or as JSON for a collector. Neither holds users' text.
+"""Writes log lines to standard error, as text or as JSON for a collector; never users' text.
 
-Of libraries, uvicorn too, only what is wrong is logged.
+Libraries, including uvicorn, log warnings and errors only.
 """
 
 import logging
@@ -17,7 +17,7 @@ def configure_logging(log_format: LogFormat) -> None:
     handler.setFormatter(formatter(log_format))
     logging.basicConfig(handlers=[handler])
     logging.getLogger("dragoman").setLevel(logging.INFO)
-    # It warns about every malformed form, which is a client's mistake, and quotes bytes of it.
+    # It would warn about every malformed form, a client's mistake, and quote bytes of the form.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 

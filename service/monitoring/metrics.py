@@ -1,8 +1,8 @@
-"""The numbers of GET /metrics, for Prometheus: the service's work and what it translates.
+"""Prometheus metrics of GET /metrics: load, latency, errors and statistics of translations.
 
-A label never holds text, a key, an address or a path as it was asked: only routes, models and
-numbers that are known beforehand, so there is a bounded number of series. Those of a version that
-was swapped out go with it.
+A label never holds text, a key, an address or a requested path: only routes, models, versions and
+values from fixed lists, so the number of series is bounded. When a model version is replaced, its
+series are removed.
 """
 
 import contextlib
@@ -58,13 +58,13 @@ class Metrics:
         self._all.register(_Cache(cache))
         self._requests = Counter(
             "dragoman_requests",
-            "Requests by route, method and status; gone: the client disconnected first.",
+            "Requests by route, method and status; gone: the client disconnected before an answer.",
             ("route", "method", "status"),
             registry=self._all,
         )
         self._seconds = Histogram(
             "dragoman_request_seconds",
-            "Time from the head of a request to the end of its answer.",
+            "Seconds from the head of a request to the end of its answer.",
             ("route",),
             buckets=_SECONDS,
             registry=self._all,
@@ -78,19 +78,21 @@ class Metrics:
         Gauge("dragoman_connections", "Open connections.", registry=self._all).set_function(
             lambda: lifecycle.num_connections
         )
-        Gauge("dragoman_max_connections", "Limit of open connections.", registry=self._all).set(
+        Gauge("dragoman_max_connections", "Limit on open connections.", registry=self._all).set(
             max_connections
         )
         self._cache_texts = Counter(
             "dragoman_cache_texts",
-            "Texts by source: remembered (hit), shared with a request in flight, new (miss).",
+            "Texts found in the cache or repeated in a request (hit), shared with an equal text in "
+            "flight (shared), or translated (miss).",
             ("result",),
             registry=self._all,
         )
         self._stages = Histogram(
             "dragoman_stage_seconds",
-            "Time of a stage. Of new texts, by model: queue until an engine gets the first text, "
-            "decode until the last is done. Of a request: detect languages, render the answer.",
+            "Seconds in each stage of a request. By model, for texts that are not in the cache: "
+            "queue, until an engine gets the first text; decode, until the last text is done. "
+            'With model "-": detect, detecting languages; render, writing the answer.',
             ("model", "stage"),
             buckets=_SECONDS,
             registry=self._all,
@@ -104,7 +106,7 @@ class Metrics:
         )
         self._warnings = Counter(
             "dragoman_warnings",
-            "Signs of a bad translation, by kind.",
+            "Translations with a sign that they may be wrong, by kind of sign.",
             (*_OF_MODEL, "warning"),
             registry=self._all,
         )
@@ -117,15 +119,15 @@ class Metrics:
         )
         self._log_prob = Histogram(
             "dragoman_log_prob_per_token",
-            "Mean log-probability of a text's target pieces: how sure the model was.",
+            "Mean log-probability of a text's target pieces; low where the model is unsure.",
             _OF_MODEL,
             buckets=_LOG_PROBS,
             registry=self._all,
         )
         self._pieces_per_word = Histogram(
             "dragoman_source_pieces_per_word",
-            "Source pieces for each blank-separated word: high where a text is foreign to a model; "
-            "none of languages without spaces between words.",
+            "Source pieces per word; high where texts differ from the training data. Not counted "
+            "for languages without spaces between words.",
             _OF_MODEL,
             buckets=(1.0, 1.2, 1.4, 1.7, 2.0, 3.0, 5.0, 10.0),
             registry=self._all,
@@ -135,7 +137,7 @@ class Metrics:
         reloader.when_closed.append(self._forget)
 
     def _forget(self, model: str, version: str | None) -> None:
-        """Drops the series of a version that is closed, so that reloads do not add up."""
+        """Removes the series of a closed version, so that reloads do not accumulate series."""
         current = self._registry.get(model)
         info = None if current is None else current.known_info
         if info is None or info.version != version:
@@ -167,15 +169,15 @@ class Metrics:
         self._refused.labels(reason).inc()
 
     def count_stage(self, stage: str, seconds: float) -> None:
-        """Notes the time of a stage of a request that no model works on."""
+        """Counts the time of a stage of a request that needs no model."""
         self._stages.labels("-", stage).observe(seconds)
 
     def count_cache(self, *, hit: int) -> None:
-        """Counts texts that were remembered, or equal to another text of their request."""
+        """Counts texts found in the cache, or equal to another text of their request."""
         self._cache_texts.labels("hit").inc(hit)
 
     def count_answer(self, served_model: ServedModel, answer: Answer) -> None:
-        """Counts the texts that a model translated for a request, and notes the time."""
+        """Counts the texts that a model translated for a request, and the time they took."""
         num_texts = len(answer.translations)
         self._cache_texts.labels("shared" if answer.shared else "miss").inc(num_texts)
         if not answer.shared:
@@ -212,15 +214,15 @@ class Metrics:
 
 
 def _remove(metric: Counter | Histogram, labels: Mapping[str, str]) -> None:
-    """Drops every series that has these labels among others."""
-    found = {
+    """Removes every series that has these labels, whatever its other labels are."""
+    matching = {
         tuple(value for name, value in sample.labels.items() if name != "le")  # in their order
         for family in metric.collect()
         for sample in family.samples
         if labels.items() <= sample.labels.items()
     }
-    for values in found:
-        with contextlib.suppress(KeyError):  # older libraries
+    for values in matching:
+        with contextlib.suppress(KeyError):  # raised by older versions of the library
             metric.remove(*values)
 
 
@@ -233,31 +235,37 @@ class _Models(Collector):
 
     def collect(self) -> Iterator[Metric]:
         state = GaugeMetricFamily(
-            "dragoman_model_state", "1 for the state a model is in.", labels=("model", "state")
+            "dragoman_model_state",
+            "1 for the current state of a model, 0 for the other states.",
+            labels=("model", "state"),
         )
         waiting = GaugeMetricFamily(
             "dragoman_waiting_texts", "Texts accepted and not yet answered.", labels=("model",)
         )
         characters = GaugeMetricFamily(
-            "dragoman_waiting_characters", "Characters of these texts.", labels=("model",)
+            "dragoman_waiting_characters",
+            "Characters of the texts accepted and not yet answered.",
+            labels=("model",),
         )
         seconds = GaugeMetricFamily(
             "dragoman_waiting_seconds",
-            "Estimated wait in the queue, large requests aside; 0 while the speed is unknown.",
+            "Estimated seconds until the waiting texts are done, without those of large requests; "
+            "0 while the speed is unknown.",
             labels=("model",),
         )
         slots = GaugeMetricFamily(
-            "dragoman_slots", "Segments that can be decoded at once.", labels=("model",)
+            "dragoman_slots", "Segments that can be decoded at the same time.", labels=("model",)
         )
         slots_busy = GaugeMetricFamily(
-            "dragoman_slots_busy", "Segments that are decoded now.", labels=("model",)
+            "dragoman_slots_busy", "Segments that are being decoded.", labels=("model",)
         )
         busy = CounterMetricFamily(
-            "dragoman_busy_seconds", "Time in which a model had something to do.", labels=("model",)
+            "dragoman_busy_seconds", "Seconds during which a model had work.", labels=("model",)
         )
         steps = SummaryMetricFamily(
             "dragoman_step_seconds",
-            "Steps of the engines, each of which makes one piece of every segment in a slot.",
+            "Seconds of the engines' decoding steps; a step decodes one piece of every segment in "
+            "a slot.",
             labels=("model",),
         )
         cancelled = CounterMetricFamily(
@@ -280,7 +288,9 @@ class _Models(Collector):
                 slots_busy.add_metric(of_model, usage.num_busy)
                 steps.add_metric(of_model, usage.num_steps, usage.step_s)
         swaps = CounterMetricFamily(
-            "dragoman_swaps", "Models exchanged while the service ran.", labels=("result",)
+            "dragoman_swaps",
+            "Models added, replaced or removed by a reload, or that failed to load, by result.",
+            labels=("result",),
         )
         for result in (
             ReloadResult.ADDED,
@@ -302,6 +312,6 @@ class _Cache(Collector):
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "dragoman_cache_characters",
-            "Size of the remembered translations, as cache_characters counts it.",
+            "Characters in the cache of translations, as the setting cache_characters counts them.",
             value=self._cache.num_characters,
         )

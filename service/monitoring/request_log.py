@@ -1,6 +1,6 @@
-"""ASGI middleware that writes one log line a request.
+"""ASGI middleware that writes one log line for each request.
 
-The line carries ids, lengths and times, never text: of the path only the route that matched.
+The line holds ids, lengths and times, never text; instead of the path it has the matched route.
 """
 
 import logging
@@ -16,7 +16,7 @@ logger = logging.getLogger("dragoman.request")
 
 
 class RequestLog:
-    """Logs and counts each request when it is over."""
+    """Logs and counts each request when it is finished."""
 
     def __init__(
         self,
@@ -24,7 +24,7 @@ class RequestLog:
         count: Callable[[RequestRecord], None],
         routes: Sequence[BaseRoute] = (),
     ) -> None:
-        """`count` gets the record of every finished request; `routes`: all of the service."""
+        """`count` gets the record of every finished request; `routes`: the service's routes."""
         self.app = app
         self._count = count
         self._routes = routes

@@ -1,7 +1,7 @@
-"""Spans of requests for OpenTelemetry; imported only where DRAGOMAN_TRACING is on.
+"""Traces requests with OpenTelemetry; imported only if DRAGOMAN_TRACING is on.
 
-A span holds what the log line of its request holds: route, status, model and sizes; never text,
-keys or addresses. OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT) say where it goes.
+A span holds the same as the log line of its request: route, status, model and sizes; never text,
+keys or addresses. OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT) set its destination.
 """
 
 import threading
@@ -31,22 +31,22 @@ except ImportError as error:
         "pip install 'dragoman[tracing]', or turn it off"
     ) from None
 
-# Probes and scrapers ask for these every few seconds; their traces are of no use.
+# Health probes and Prometheus request these every few seconds; their traces are not useful.
 _UNTRACED = ("/health/", "/metrics")
 
 
 class Tracing:
-    """Makes spans and sends them."""
+    """Makes spans of requests and sends them to the collector."""
 
     def __init__(self, processor: SpanProcessor | None = None) -> None:
         self._processor = processor or BatchSpanProcessor(OTLPSpanExporter())
-        # Its own shutdown takes up to half a minute where the collector hangs; `close` takes less.
+        # The provider's own shutdown takes up to 30 s if the collector hangs; `close` has a limit.
         provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         provider.add_span_processor(self._processor)
         self.tracer = provider.get_tracer("dragoman")
 
     def trace(self, app: Starlette) -> None:
-        """Traces the requests of an application, inside of the middleware that is added later."""
+        """Traces an application's requests, inside of all middleware that is added later."""
         app.add_middleware(TraceRequests, tracer=self.tracer)
 
     def close(self, timeout_s: float) -> None:
@@ -57,7 +57,7 @@ class Tracing:
 
 
 class TraceRequests:
-    """ASGI middleware that makes a span of each request and its stages. Outside of RequestLog."""
+    """ASGI middleware that makes a span for each request and its stages; outside of RequestLog."""
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
         self.app = app
@@ -68,7 +68,7 @@ class TraceRequests:
             await self.app(scope, receive, send)
             return
         context = context_of(scope)
-        # Only the ids: `tracestate` may hold anything.
+        # Only the ids are taken over: `tracestate` may hold any text.
         carrier = {"traceparent": Headers(scope=scope).get("traceparent", "")}
         caller = TraceContextTextMapPropagator().extract(carrier)
         span = self._tracer.start_span("request", context=caller, kind=SpanKind.SERVER)
@@ -95,7 +95,7 @@ class TraceRequests:
             span.end()
 
     def _trace_rendering(self, record: RequestRecord, inside: Context) -> None:
-        """Makes the span of the rendering of the answer, which ends now."""
+        """Makes the span of rendering the answer, which ends now."""
         if record.render_seconds > 0:
             now = time.time_ns()
             started = now - round(record.render_seconds * 1e9)
@@ -123,8 +123,8 @@ def _describe(span: Span, record: RequestRecord) -> None:
 
 
 def _resource() -> Resource:
-    """Our name and version, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES says otherwise."""
+    """Our name and version, which OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES can override."""
     ours = {"service.name": "dragoman"}
-    with suppress(PackageNotFoundError):  # run from its folder
+    with suppress(PackageNotFoundError):  # run from its source folder
         ours["service.version"] = version("dragoman")
     return Resource.create(ours).merge(OTELResourceDetector().detect())

@@ -1,19 +1,19 @@
-// The service's own API: models, languages and translations, and its refusals as sentences.
+// Calls the service's API, and turns its error answers into sentences for the reader.
 
 import { askForKey, currentKey } from "./key.js";
 
-const ASK_AGAIN_S = 5; // where the service does not say
+const RETRY_S = 5; // if the answer has no Retry-After
 const UNREACHABLE = "The service cannot be reached.";
-const DETECTED = 2000; // characters tell the language
-const LONGEST_PAUSE_S = 1e6; // that timers know
+const DETECT_CHARACTERS = 2000; // enough to detect a language
+const MAX_TIMER_S = 1e6; // timers of browsers overflow at 2.1e6
 
-/** Why there is no answer, as a sentence, and if trying again may help, in how long. */
+/** An error whose message is for the reader; `retryAfterS` is null if a retry does not help. */
 export class Problem extends Error {
   retryAfterS = null;
 
   constructor(sentence, details) {
     super(sentence);
-    Object.assign(this, details); // status, retryAfterS, wantsKey, isQuota
+    Object.assign(this, details); // status, retryAfterS, needsKey, isQuota
   }
 }
 
@@ -25,17 +25,17 @@ export function translate(body, signal) {
   return call("v1/translate", body, signal);
 }
 
-/** Pieces of HTML: with entities, without tags. LibreTranslate's route knows all entities. */
+/** Translates HTML without tags by LibreTranslate's route, which decodes all entities. */
 export async function translateHtml(q, languages, signal) {
   return (await call("translate", { q, ...languages, format: "html" }, signal)).translatedText;
 }
 
-/** `{ language, confidence }`, in percent, likeliest first; 0 is a guess. */
+/** A list of `{ language, confidence }`, most likely first, in percent; 0 means a guess. */
 export function detect(text, signal) {
-  return call("detect", { q: text.slice(0, DETECTED).toWellFormed() }, signal);
+  return call("detect", { q: text.slice(0, DETECT_CHARACTERS).toWellFormed() }, signal);
 }
 
-/** The same request for a shell; single quotes keep all else as it is. */
+/** The request as a curl command; in single quotes a shell changes nothing. */
 export function asCurl(body) {
   const url = new URL("v1/translate", document.baseURI);
   const json = JSON.stringify(body).replaceAll("'", "'\\''");
@@ -53,32 +53,33 @@ async function call(path, body, signal) {
     answer = await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    if (response && !response.ok) throw refusal(response, null);
-    throw new Problem(UNREACHABLE, { retryAfterS: ASK_AGAIN_S });
+    if (response && !response.ok) throw problemOf(response, null);
+    throw new Problem(UNREACHABLE, { retryAfterS: RETRY_S });
   }
-  if (!response.ok) throw refusal(response, answer);
+  if (!response.ok) throw problemOf(response, answer);
   return answer;
 }
 
-function refusal(response, answer) {
+function problemOf(response, answer) {
   const { status } = response;
-  const said = String(answer?.error?.message ?? answer?.error ?? `the server answered ${status}`);
-  const why = `${answer?.error?.code} ${said}`; // LibreTranslate's routes have no codes
-  const isRefused = answer && (status === 401 || status === 403); // not by a proxy
-  const isQuota = isRefused && /quota/.test(why);
-  const wantsKey = isRefused && !isQuota;
-  if (isRefused) askForKey(wantsKey);
-  const refused = currentKey() ? `The service refused the API key: ${said}.` : "The service wants an API key. Enter yours.";
-  const ofKey = isQuota ? `This is more than the API key has left: ${said}.` : refused;
+  const error = answer?.error;
+  const message = String(error?.message ?? error ?? `the server answered ${status}`);
+  const reason = `${error?.code} ${message}`; // LibreTranslate's routes send no codes
+  const isRefused = answer && (status === 401 || status === 403); // a proxy sends no JSON
+  const isQuota = isRefused && /quota/.test(reason);
+  const needsKey = isRefused && !isQuota;
+  if (isRefused) askForKey(needsKey);
+  const keyProblem = currentKey() ? `The service refused the API key: ${message}.` : "The service needs an API key. Enter yours.";
+  const refused = isQuota ? `This exceeds the quota of the API key: ${message}.` : keyProblem;
   const sentence = {
-    413: `This is too much for one request: ${said}.`,
-    429: /rate[_ ]/.test(why) ? "These were too many texts in a short time." : "The service is busy.",
+    413: `This is too much for one request: ${message}.`,
+    429: /rate[_ ]/.test(reason) ? "You sent too many texts in a short time." : "The service is busy.",
     502: UNREACHABLE,
-    503: `The service is not ready: ${said}.`,
+    503: `The service is not ready: ${message}.`,
     504: "This took too long. Try a shorter text, or send it as a file.",
-  }[status] ?? (isRefused ? ofKey : `Not translated: ${said}.`);
-  const asked = Number.parseInt(response.headers.get("Retry-After"), 10);
-  const wait = asked > 0 ? Math.min(asked, LONGEST_PAUSE_S) : ASK_AGAIN_S;
+  }[status] ?? (isRefused ? refused : `Not translated: ${message}.`);
+  const seconds = Number.parseInt(response.headers.get("Retry-After"), 10);
+  const wait = seconds > 0 ? Math.min(seconds, MAX_TIMER_S) : RETRY_S;
   const retryAfterS = [429, 502, 503].includes(status) ? wait : null;
-  return new Problem(sentence, { status, retryAfterS, wantsKey, isQuota });
+  return new Problem(sentence, { status, retryAfterS, needsKey, isQuota });
 }

@@ -1,4 +1,4 @@
-// The file tab: take a file, show how far it is, hand the translation back.
+// The file tab: reads a file, shows the progress, offers the translation for download.
 
 import { Problem } from "./api.js";
 import { count, ui } from "./dom.js";
@@ -6,12 +6,12 @@ import { KINDS } from "./file_kinds.js";
 import { nameOf } from "./languages.js";
 import { decode, TextFile } from "./text_file.js";
 
-const MANY = 10; // lines named
+const MAX_LINES_NAMED = 10;
 
 export function fileTab(languages, limits) {
   const { drop, file: input, download, stop } = ui;
   let running = null; // AbortController
-  let goOn;
+  let resume; // starts the job of the current file, or continues it
 
   input.onchange = () => {
     if (input.files.length > 0) start(input.files[0]);
@@ -24,17 +24,17 @@ export function fileTab(languages, limits) {
       if (type === "drop" && event.dataTransfer.files.length > 0) start(event.dataTransfer.files[0]);
     });
   }
-  stop.onclick = () => (running ? running.abort() : goOn());
+  stop.onclick = () => (running ? running.abort() : resume());
 
   function start(file) {
-    let text; // once it is read
+    let text; // a TextFile, once the file is read
     ui.job.hidden = false;
     ui["file-name"].textContent = file.name;
     ui.progress.value = 0;
-    goOn = async () => {
+    resume = async () => {
       running?.abort();
       const own = (running = new AbortController());
-      const told = (remark) => own === running && showProgress(text, remark);
+      const report = (remark) => own === running && showProgress(text, remark);
       stop.hidden = false;
       stop.textContent = "Stop";
       URL.revokeObjectURL(download.href);
@@ -42,20 +42,20 @@ export function fileTab(languages, limits) {
       try {
         text ??= await open(file);
         if (!languages.ready) throw new Problem("No model is ready yet.");
-        await text.translate({ languages, limits, signal: own.signal, told });
+        await text.translate({ languages, limits, signal: own.signal, report });
         if (own === running) ui["file-note"].textContent = summary(text);
       } catch (error) {
         const isKnown = error instanceof Problem || error.name === "AbortError";
-        told(!isKnown ? "The file could not be read." : own.signal.aborted ? "Stopped." : error.message);
+        report(!isKnown ? "The file could not be read." : own.signal.aborted ? "Stopped." : error.message);
         if (!isKnown) throw error;
       } finally {
         if (own === running) offer(file, text);
       }
     };
-    goOn();
+    resume();
   }
 
-  /** What there is now: the translation, or a part of it and to go on. */
+  /** Offers the translation, or its finished part and a button to continue. */
   function offer(file, text) {
     running = null;
     const { done, total, pair } = text ?? {};
@@ -64,12 +64,12 @@ export function fileTab(languages, limits) {
       const type = `${text.kind.type};charset=utf-8`;
       download.href = URL.createObjectURL(new Blob([text.result], { type }));
       download.download = file.name.replace(/(?=\.\w+$)/, `.${pair.target}${isWhole ? "" : ".part"}`);
-      download.textContent = isWhole ? "Download" : "Download this much";
+      download.textContent = isWhole ? "Download" : "Download the finished part";
       download.hidden = false;
     }
-    if (isWhole && document.activeElement === stop) download.focus(); // it would get lost
+    if (isWhole && document.activeElement === stop) download.focus(); // `stop` will be hidden
     stop.hidden = isWhole;
-    stop.textContent = pair ? `Continue into ${nameOf(pair.target)}` : "Continue"; // whatever is chosen by now
+    stop.textContent = pair ? `Continue into ${nameOf(pair.target)}` : "Continue"; // the job keeps its languages
   }
 }
 
@@ -91,14 +91,15 @@ function showProgress(text, remark) {
   ui["file-note"].textContent = [state, remark].filter(Boolean).join(". ");
 }
 
-function summary({ total, refused, kind, pair, heard, isDetected, encoding }) {
-  if (total === 0) return "There is no text in it.";
-  const detected = isDetected ? ` from ${nameOf(pair.source)}, ${heard[1] ? "detected" : "assumed"}` : "";
-  const sentences = [`Done: ${count(total - refused.length, kind.unit)}${detected}.`];
+function summary({ total, refused, kind, pair, detected, isAuto, encoding }) {
+  if (total === 0) return "The file has no text.";
+  const from = isAuto ? ` from ${nameOf(pair.source)}, ${detected[1] ? "detected" : "assumed"}` : "";
+  const sentences = [`Done: ${count(total - refused.length, kind.unit)}${from}.`];
   if (refused.length > 0) {
-    const more = refused.length > MANY ? ` and ${count(refused.length - MANY)} more` : "";
-    const lines = refused.slice(0, MANY).join(", ") + more;
-    sentences.push(`Could not be translated and was left as it is: line ${lines}.`);
+    const unnamed = refused.length - MAX_LINES_NAMED;
+    const more = unnamed > 0 ? ` and ${count(unnamed)} more` : "";
+    const lines = refused.slice(0, MAX_LINES_NAMED).join(", ") + more;
+    sentences.push(`Could not be translated, left unchanged: line ${lines}.`);
   }
   if (encoding !== "utf-8") sentences.push(`It was read as ${encoding}; the translation is UTF-8.`);
   return sentences.join(" ");

@@ -1,4 +1,5 @@
-// The API key: a field once the service wants one. It is kept as long as the tab, and in no link.
+// The API key: the field to enter it, shown once the service needs one. The key is kept until the
+// tab is closed, and is never part of a link.
 
 import { ui } from "./dom.js";
 import { keep, recall } from "./memory.js";
@@ -11,7 +12,7 @@ export function currentKey() {
   return key;
 }
 
-/** Back to the field from where it was just entered, if it was refused. */
+/** Shows the field; focuses it if the key that was just entered is refused. */
 export function askForKey(isRefused) {
   form.hidden = false;
   if (isNew && isRefused) form.elements.key.focus();
@@ -24,5 +25,5 @@ form.onsubmit = (event) => {
   form.reset();
   form.hidden = isNew = true;
   keep("sessionStorage", "api-key", key);
-  dispatchEvent(new Event("key")); // what was refused is tried again
+  dispatchEvent(new Event("key")); // listeners retry their refused requests
 };

@@ -1,4 +1,4 @@
-// The two language lists, filled with what is served, detection, and the swap between them.
+// The two lists of languages with the served models, the detected language, and the swap button.
 
 import { detect } from "./api.js";
 import { ui } from "./dom.js";
@@ -12,18 +12,18 @@ export class Languages {
   source = ui["source-language"];
   target = ui["target-language"];
   models = [];
-  wanted = recall("localStorage", REMEMBERED); // chosen here earlier, or by a link
-  heard = null; // the language found in the text; see `hear`
+  wanted = recall("localStorage", REMEMBERED); // chosen earlier in this browser, or by a link
+  detected = null; // the language of the text; see `showDetected`
 
   constructor(changed) {
     this.changed = changed;
     for (const list of [this.source, this.target]) {
       list.onchange = () => this.choose(this.source.value, this.target.value);
     }
-    addEventListener("tab", () => this.hear(this.heard, this.isSure));
+    addEventListener("tab", () => this.showDetected(this.detected, this.isSure));
   }
 
-  offer(models) {
+  setModels(models) {
     this.models = models.filter((model) => model.status === "ready");
     this.fill(this.wanted?.source, this.wanted?.target);
   }
@@ -39,29 +39,29 @@ export class Languages {
     const sources = unique(this.models.map((model) => model.source));
     list(this.source, sources.length > 1 ? [AUTO, ...sources] : sources, source);
     list(this.target, this.targetsOf(this.isAuto ? null : this.source.value), target);
-    this.wished = this.target.value; // detection may find a language that has no model to it
-    this.hear(this.heard, this.isSure);
+    this.chosenTarget = this.target.value; // the list may show another; see `showDetected`
+    this.showDetected(this.detected, this.isSure);
   }
 
   get isAuto() {
     return this.source.value === AUTO;
   }
 
-  /** What people chose: `auto`, too. */
+  /** The chosen languages; the source may be `auto`. */
   get choice() {
-    return { source: this.source.value, target: this.wished };
+    return { source: this.source.value, target: this.chosenTarget };
   }
 
-  /** What the service is asked for: the languages there are. */
+  /** The languages to translate between, with the detected source in place of `auto`. */
   get pair() {
-    return this.isAuto ? this.pairFrom(this.heard) : this.choice;
+    return this.isAuto ? this.pairFrom(this.detected) : this.choice;
   }
 
   get ready() {
     return this.models.length > 0;
   }
 
-  /** The first, as the service takes it. */
+  /** The first model between these languages, which is also the one that the service takes. */
   modelOf({ source, target }) {
     return this.models.find((model) => model.source === source && model.target === target);
   }
@@ -74,32 +74,36 @@ export class Languages {
     return this.modelOf({ source: this.pair.target, target: this.pair.source });
   }
 
-  /** The language of `text`, and whether that is sure. */
+  /** The language of `text`, and whether the detection is sure. */
   async detect(text, signal) {
     if (!this.isAuto || !text) return [this.pair.source, true];
     const [guess] = await detect(text, signal);
     const { language, confidence } = guess ?? {};
-    return [confidence > 0 ? language : this.pairFrom(this.heard).source, confidence >= SURE];
+    return [confidence > 0 ? language : this.pairFrom(this.detected).source, confidence >= SURE];
   }
 
-  /** Shows the language of a text; null for none. */
-  hear(source, isSure) {
-    Object.assign(this, { heard: source, isSure });
-    const found = this.isAuto && !ui["text-panel"].hidden && source; // a file has its own
-    const label = found && `${nameOf(source)}, ${isSure ? "detected" : "assumed"}`;
+  /**
+   * Shows the detected language of the text; null if there is none. If no model translates from it
+   * into the chosen target, the target list shows another target.
+   */
+  showDetected(source, isSure) {
+    Object.assign(this, { detected: source, isSure });
+    const isShown = this.isAuto && !ui["text-panel"].hidden && source; // not of a file
+    const label = isShown && `${nameOf(source)}, ${isSure ? "detected" : "assumed"}`;
     if (this.isAuto) {
       this.source.selectedOptions[0].textContent = label || nameOf(AUTO);
-      this.target.value = found ? this.pair.target : this.wished;
+      this.target.value = isShown ? this.pair.target : this.chosenTarget;
     }
-    ui.detected.textContent = found ? `${label}; into ${nameOf(this.pair.target)}` : "";
+    ui.detected.textContent = isShown ? `${label}; into ${nameOf(this.pair.target)}` : "";
     ui.swap.disabled = !this.canSwap;
   }
 
-  /** From `source`, or from any language, to the one wished for; else to one there is. */
+  /** From `source` (or any language, if null) into the chosen target, or another that is served. */
   pairFrom(source) {
-    const from = source ?? this.models.find((model) => model.target === this.wished)?.source;
+    const { chosenTarget } = this;
+    const from = source ?? this.models.find((model) => model.target === chosenTarget)?.source;
     const targets = this.targetsOf(from);
-    return { source: from, target: targets.includes(this.wished) ? this.wished : targets[0] ?? this.wished };
+    return { source: from, target: targets.includes(chosenTarget) ? chosenTarget : targets[0] ?? chosenTarget };
   }
 
   targetsOf(source) {
@@ -120,7 +124,7 @@ export function nameOf(code) {
   try {
     return new Intl.DisplayNames("en", { type: "language" }).of(code) ?? code;
   } catch {
-    return code; // no tag
+    return code; // not a language tag
   }
 }
 

@@ -1,14 +1,14 @@
-// What outlives the page: in the browser, on the clipboard, or in a link, behind the #, which
-// browsers never send.
+// Browser storage, the clipboard, and links whose state stands after the #, which browsers never
+// send to a server.
 
 import { element } from "./dom.js";
 
-/** `area` is a name: reading window.localStorage may throw, too. */
+/** `area` is a name, because even reading window.localStorage may throw. */
 export function recall(area, name) {
   try {
     return JSON.parse(window[area].getItem(name));
   } catch {
-    return null; // not ours, or switched off
+    return null; // storage is switched off, or holds no JSON
   }
 }
 
@@ -16,11 +16,11 @@ export function keep(area, name, value) {
   try {
     window[area].setItem(name, JSON.stringify(value));
   } catch {
-    // it lasts as long as the page
+    // storage is switched off: the value is lost with the page
   }
 }
 
-/** Also on pages without HTTPS, where browsers hide their clipboard. */
+/** Copies `text`, also on pages without HTTPS, where navigator.clipboard is missing. */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -42,7 +42,7 @@ export function linkedState() {
   return { source: "", target: "", text: "", ...Object.fromEntries(given) };
 }
 
-/** Puts a link to `state` into the address bar, without a step back, or takes it out. */
+/** Puts `state` (null: nothing) after the # in the address bar, without an entry in the history. */
 export function showLink(state) {
   const link = state ? `#${new URLSearchParams(state)}` : location.pathname + location.search;
   history.replaceState(null, "", link);

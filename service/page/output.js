@@ -1,10 +1,10 @@
-// The translation as words to point at: what each came from, and how sure the model was.
+// The translation as selectable words: the source words of each, and the model's confidence in it.
 
 import { element, percent, ui } from "./dom.js";
 
-const SHOWN_FROM = 0.05; // less attention is noise to a reader
-const MOST_NAMED = 3; // words that a warning names
-const NUMBER_FROM = 0.1; // smaller shares are only coloured; a screen reader gets all
+const MIN_SHOWN = 0.05; // attention below is noise to a reader
+const MAX_NAMED = 3; // words that a warning names
+const MIN_NUMBER = 0.1; // smaller shares are coloured without a number, except for screen readers
 
 const SIGNS = {
   copied: "it is your text, unchanged",
@@ -15,26 +15,28 @@ const SIGNS = {
   numbers: "its numbers are not those of your text",
 };
 
-/** The signs of a bad translation as a sentence; `doubted` are the words that `unsure` is about. */
-export function warningOf(signs, doubted) {
-  const reasons = signs.map((sign) => (sign === "unsure" ? unsureOf(doubted) : (SIGNS[sign] ?? sign)));
-  return signs.length > 0 ? `Worth a second look: ${reasons.join("; ")}.` : "";
+/** The signs of a bad translation as a sentence; the sign `unsure` names `unsureWords`. */
+export function warningOf(signs, unsureWords) {
+  const reasons = signs.map((sign) => (sign === "unsure" ? reasonOf(unsureWords) : (SIGNS[sign] ?? sign)));
+  return signs.length > 0 ? `Check this translation: ${reasons.join("; ")}.` : "";
 }
 
-function unsureOf(doubted) {
-  const named = doubted.slice(0, MOST_NAMED).map(({ text }) => `“${text}”`);
-  if (named.length === 0) return "the model was unsure of a word"; // words of long texts are not known
-  return `the model was unsure of ${named.join(", ")}${doubted.length > MOST_NAMED ? " and more" : ""}`;
+function reasonOf(unsureWords) {
+  const named = unsureWords.slice(0, MAX_NAMED).map(quoted);
+  if (named.length === 0) return "the model was unsure of a word"; // of a long text, without words
+  return `the model was unsure of ${named.join(", ")}${unsureWords.length > MAX_NAMED ? " and more" : ""}`;
 }
+
+const quoted = ({ text }) => `“${text}”`;
 
 export class Output {
   box = ui.output;
   words = [];
-  doubted = []; // those that a warning is about
+  unsureWords = []; // those that a warning names
   source = null; // the text that `words` translate
   chosen = null;
 
-  /** `explain` tells in words what colours show. */
+  /** `explain` shows a sentence about a word; `segmentChosen` gets the segment of a chosen word. */
   constructor(explain, segmentChosen) {
     Object.assign(this, { explain, segmentChosen });
     this.box.onkeydown = (event) => this.move(event);
@@ -46,11 +48,11 @@ export class Output {
   show(text, segments, source) {
     this.source = source;
     this.chosen = null;
-    this.doubted = [];
+    this.unsureWords = [];
     this.words = segments.flatMap((segment) =>
       segment.targets.map((word) => ({ ...word, segment, element: wordElement(word) })),
     );
-    this.box.replaceChildren(...among(text, this.words));
+    this.box.replaceChildren(...withElements(text, this.words));
     if (this.words.length > 0) this.words[0].element.tabIndex = 0;
     const spoken = text.trim();
     if (ui.spoken.textContent !== spoken) ui.spoken.textContent = spoken; // not read twice
@@ -58,24 +60,26 @@ export class Output {
     this.explain("");
   }
 
-  /** Marks the words below the model's bound of confidence, or else the one it was least sure of. */
-  doubt(bound = 0) {
+  /** Marks the words whose confidence is below `bound`, and the one with the lowest. */
+  markUnsure(bound = 0) {
     const known = this.words.filter(({ confidence }) => confidence !== null);
-    const least = known.reduce((smallest, { confidence }) => Math.min(smallest, confidence), 1);
-    this.doubted = known.filter(({ confidence }) => confidence < bound || confidence === least);
-    for (const { element } of this.doubted) element.classList.add("doubted");
+    const least = Math.min(...known.map(({ confidence }) => confidence));
+    this.unsureWords = known.filter(({ confidence }) => confidence < bound || confidence === least);
+    for (const { element } of this.unsureWords) element.classList.add("doubted");
   }
 
-  doubts() {
-    const doubted = this.words.filter(({ confidence }) => confidence !== null && level(confidence) !== "sure");
-    if (this.words.every(({ confidence }) => confidence === null)) return "There is no confidence for this text.";
-    if (doubted.length === 0) return "The model was sure of every word.";
-    const named = doubted.slice(0, 12).map((word) => `“${word.text}” ${percent(word.confidence)}`);
-    return `Less sure: ${named.join(", ")}${doubted[12] ? " …" : "."}`;
+  /** A sentence that names the words with low confidence. */
+  confidenceSentence() {
+    const known = this.words.filter(({ confidence }) => confidence !== null);
+    const unsure = known.filter(({ confidence }) => level(confidence) !== "sure");
+    if (known.length === 0) return "There is no confidence for this text.";
+    if (unsure.length === 0) return "The model was sure of every word.";
+    const named = unsure.slice(0, 12).map((word) => `${quoted(word)} ${percent(word.confidence)}`);
+    return `Less sure: ${named.join(", ")}${unsure[12] ? " …" : "."}`;
   }
 
-  /** The source changed: what is marked in it is no longer true. */
-  forget() {
+  /** Removes the marks in the source, which has changed. */
+  clearMarks() {
     this.chosen?.classList.remove("chosen");
     this.chosen = null;
     this.source = null;
@@ -109,7 +113,7 @@ export class Output {
     return this.words.find((word) => word.element === target);
   }
 
-  /** Paints where `word` came from on the mirror behind the text area. */
+  /** Highlights the source words of `word` in the copy of the text behind the text area. */
   mark(word) {
     if (this.source === null) return;
     const origins = originsOf(word).map((origin) => {
@@ -117,12 +121,12 @@ export class Output {
       mark.style.setProperty("--weight", origin.weight);
       return { ...origin, element: mark };
     });
-    ui.marks.replaceChildren(...among(this.source, origins), "\n"); // else an empty last line has no height
+    ui.marks.replaceChildren(...withElements(this.source, origins), "\n"); // gives an empty last line its height
   }
 }
 
-/** `text` with elements in the places of their words. */
-function among(text, words) {
+/** The nodes of `text`, with each word's element in place of the word. */
+function withElements(text, words) {
   let end = 0;
   const nodes = words.flatMap((word) => {
     const before = text.slice(end, word.start);
@@ -147,17 +151,17 @@ function originsOf(word) {
   if (!word?.weights) return [];
   return word.segment.sources
     .map((source, index) => ({ ...source, weight: word.weights[index] }))
-    .filter(({ weight }) => weight >= SHOWN_FROM);
+    .filter(({ weight }) => weight >= MIN_SHOWN);
 }
 
 function sentence(word) {
   const origins = originsOf(word)
     .sort((a, b) => b.weight - a.weight)
     .slice(0, 4)
-    .map((origin) => `“${origin.text}” ${percent(origin.weight)}`);
+    .map((origin) => `${quoted(origin)} ${percent(origin.weight)}`);
   const from = `comes from ${origins.join(", ") || "no word in particular"}`;
   const sure = word.confidence === null ? "" : ` Confidence ${percent(word.confidence)}.`;
-  return `“${word.text}” ${word.weights ? from : "is shown without its origin"}.${sure}`;
+  return `${quoted(word)} ${word.weights ? from : "is shown without its origin"}.${sure}`;
 }
 
 export function heatmap({ sources, targets }) {
@@ -185,7 +189,7 @@ function header(text, scope) {
 function cell(weight) {
   const box = element("td", { title: percent(weight) });
   box.style.setProperty("--weight", weight);
-  const className = weight < NUMBER_FROM ? "unseen" : "";
+  const className = weight < MIN_NUMBER ? "unseen" : "";
   box.append(element("span", { textContent: Math.round(weight * 100), className }));
   return box;
 }

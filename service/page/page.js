@@ -1,4 +1,4 @@
-// Joins the parts of the page: what is typed goes to the service, what comes back is shown.
+// Connects the parts of the page: sends the typed text to the service and shows the answer.
 
 import { asCurl, listModels, Problem, translate } from "./api.js";
 import { count, duration, element, numCharacters, ui } from "./dom.js";
@@ -12,21 +12,21 @@ import { wordsOf } from "./words.js";
 
 const TYPING_MS = 150; // without a keystroke before the text is sent
 const LONG_TYPING_MS = 600;
-const PAID_TYPING_MS = 1200; // with an API key: it pays for what is cancelled, too
-const MAX_DETAILED = 3000; // characters; attention grows with their square
+const PAID_TYPING_MS = 1200; // with an API key, whose quota is charged for cancelled requests too
+const MAX_DETAILED = 3000; // characters; the size of the attention grows with their square
 const MAX_ALTERNATIVES = 3;
-const SOON_S = 120; // longer waits are left to people
-const LOADING_MS = 2000;
+const MAX_RETRY_S = 120; // after longer waits the page does not retry by itself
+const LOADING_MS = 2000; // between requests for the models while some are loading
 
 const limits = JSON.parse(document.documentElement.dataset.limits);
 const { source, result, problem, attention, call, live } = ui;
 let last = {}; // the last request: `question`, `abort`, `answer`
-let timer; // of the next request
-let looking; // timer of the next look
-let notBefore = 0; // after a failure: the service may have asked for a pause
-let tooMuch = Infinity; // characters: more than the key's quota has left
-let shown = ""; // the translation
-let segmentShown;
+let timer; // of the next request to translate
+let modelsTimer; // of the next request for the models
+let notBefore = 0; // time of the next request after a failure, as Retry-After says
+let refusedLength = Infinity; // characters of a text that exceeded the key's quota
+let shown = ""; // the translation on the page
+let segmentShown; // in the attention map
 
 const output = new Output(note, showAttention);
 const languages = new Languages(() => edited(0));
@@ -38,7 +38,7 @@ function question() {
 function edited(delayMs) {
   clearTimeout(timer);
   if (location.hash) showLink();
-  output.forget();
+  output.clearMarks();
   const number = showSource();
   showCall();
   if (last.question === question()) return showAnswer();
@@ -50,9 +50,9 @@ function edited(delayMs) {
   }
   const pauseMs = currentKey() ? PAID_TYPING_MS : number > MAX_DETAILED ? LONG_TYPING_MS : TYPING_MS;
   const restMs = text ? notBefore - Date.now() : 0;
-  if (restMs > 0 || number >= tooMuch) describe(null);
+  if (restMs > 0 || number >= refusedLength) describe(null);
   else result.ariaBusy = "true";
-  if (number < tooMuch) timer = setTimeout(run, Math.max(delayMs ?? pauseMs, restMs));
+  if (number < refusedLength) timer = setTimeout(run, Math.max(delayMs ?? pauseMs, restMs));
 }
 
 function drop() {
@@ -63,37 +63,37 @@ function drop() {
 
 async function run() {
   clearTimeout(timer);
-  if (!languages.ready) return refreshModels(); // which comes back here
+  if (!languages.ready) return refreshModels(); // it calls `run` when a model is ready
   if (last.question === question()) return showAnswer();
   drop();
   const text = source.value.trim();
   if (!text) {
-    languages.hear(null);
+    languages.showDetected(null);
     return show({ text });
   }
   if (numCharacters(source.value) > limits.maxCharacters) {
     const limit = count(limits.maxCharacters);
-    return complain(new Problem(`The text is longer than ${limit} characters. Shorten it, or translate it as a file.`));
+    return showProblem(new Problem(`The text is longer than ${limit} characters. Shorten it, or translate it as a file.`));
   }
   const own = (last = new AbortController());
   own.question = question();
   result.ariaBusy = "true";
   try {
-    const heard = await languages.detect(text, own.signal);
+    const detected = await languages.detect(text, own.signal);
     if (own !== last) return;
-    languages.hear(...heard);
+    languages.showDetected(...detected);
     showCall();
     const { translations } = await translate(requestFor(text), own.signal);
     if (own !== last) return;
-    own.answer = { ...translations[0], heard };
-    if (notBefore) refreshModels(); // it may serve others by now
+    own.answer = { ...translations[0], detected };
+    if (notBefore) refreshModels(); // after a failure the service may have other models
     notBefore = 0;
-    tooMuch = Infinity;
+    refusedLength = Infinity;
     showAnswer();
   } catch (error) {
     if (error.name === "AbortError" || own !== last) return;
     last = {};
-    complain(error, run);
+    showProblem(error, run);
   }
 }
 
@@ -112,7 +112,7 @@ function requestFor(text) {
 
 function showAnswer() {
   if (!last.answer) return;
-  languages.hear(...last.answer.heard);
+  languages.showDetected(...last.answer.detected);
   show(last.answer);
 }
 
@@ -120,71 +120,72 @@ function show(translation) {
   const text = source.value;
   const words = text.trim();
   shown = words && text.replace(words, () => translation.text);
-  const { pair, wished } = languages;
+  const { pair, chosenTarget } = languages;
   const segments = wordsOf(text, { ...translation, text: shown });
   ui.output.lang = ui.spoken.lang = pair.target;
   problem.hidden = true;
   output.show(shown, segments, text);
-  if (translation.warnings?.includes("unsure")) output.doubt(languages.model?.metrics?.calibration?.unsure_below);
+  if (translation.warnings?.includes("unsure")) output.markUnsure(languages.model?.metrics?.calibration?.unsure_below);
   ui.copy.disabled = ui.share.disabled = shown === "";
   if (shown && numCharacters(words) > MAX_DETAILED) {
-    note(`Words are explained in texts of up to ${count(MAX_DETAILED)} characters.`);
+    note(`Details of words are shown for texts of up to ${count(MAX_DETAILED)} characters.`);
   }
-  if (languages.wanted && pair.target !== wished) {
-    const [from, into, other] = [pair.source, wished, pair.target].map(nameOf);
+  if (languages.wanted && pair.target !== chosenTarget) {
+    const [from, into, other] = [pair.source, chosenTarget, pair.target].map(nameOf);
     note(`There is no model from ${from} into ${into}; ${other} is shown.`);
   }
-  describe(translation, segments[0], output.doubts());
+  describe(translation, segments[0], output.confidenceSentence());
 }
 
-/** What there is to say about a translation; of one to an earlier text (null) only that. */
+/** Shows alternatives, warnings and attention; null: the translation is of an earlier text. */
 function describe(translation, segment, doubts = "") {
   const { alternatives = [], warnings = [], text } = translation ?? {};
   const isStale = !translation && shown !== "";
   result.ariaBusy = null;
   result.classList.toggle("stale", isStale);
   ui.stale.hidden = !isStale;
-  const others = new Set(alternatives.map((other) => other.text).filter((other) => other !== text));
+  const others = new Set(alternatives.map((other) => other.text));
+  others.delete(text);
   const { lang } = ui.output;
   ui["alternatives-list"].replaceChildren(
     ...[...others].map((textContent) => element("li", { textContent, lang, dir: "auto" })),
   );
   ui.alternatives.hidden = others.size === 0;
-  ui.warnings.textContent = warningOf(warnings, output.doubted);
+  ui.warnings.textContent = warningOf(warnings, output.unsureWords);
   ui.doubts.textContent = doubts;
   showDoubts();
   showAttention(segment);
 }
 
-/** Tells what went wrong; tries again by itself where that may help. */
-function complain(error, retry) {
+/** Shows an error; calls `retry` after a while if that may help. */
+function showProblem(error, retry) {
   if (!(error instanceof Problem)) throw error;
   describe(null);
   const { retryAfterS: wait } = error;
   notBefore = Date.now() + wait * 1000;
-  tooMuch = error.isQuota ? numCharacters(source.value) : Infinity;
-  const soon = retry && wait !== null && wait <= SOON_S;
+  refusedLength = error.isQuota ? numCharacters(source.value) : Infinity;
+  const willRetry = retry && wait !== null && wait <= MAX_RETRY_S;
   const kept = source.value ? " Your text is kept." : "";
   const at = new Date(notBefore).toLocaleTimeString();
-  const next = soon ? ` Trying again at ${at}.` : ` Try again in ${duration(wait)}.`;
+  const next = willRetry ? ` Trying again at ${at}.` : ` Try again in ${duration(wait)}.`;
   problem.textContent = error.message + kept + (wait === null ? "" : next);
   problem.hidden = false;
-  if (soon) timer = setTimeout(retry, wait * 1000);
+  if (willRetry) timer = setTimeout(retry, wait * 1000);
 }
 
 async function refreshModels() {
-  clearTimeout(looking);
+  clearTimeout(modelsTimer);
   try {
     const models = await listModels();
     const before = languages.model?.name;
-    languages.offer(models);
+    languages.setModels(models);
     const loading = models.some((model) => model.status === "loading");
-    if (loading) looking = setTimeout(refreshModels, LOADING_MS);
+    if (loading) modelsTimer = setTimeout(refreshModels, LOADING_MS);
     const why = loading ? "The models are still loading." : "No model could be loaded; see the service's log.";
     if (!languages.ready) throw new Problem(why);
-    if (languages.model?.name !== before) run(); // one that loads meanwhile changes nothing
+    if (languages.model?.name !== before) run(); // other models do not concern this text
   } catch (error) {
-    if (!languages.ready) complain(error, refreshModels);
+    if (!languages.ready) showProblem(error, refreshModels);
   }
 }
 
@@ -237,12 +238,12 @@ function openLink() {
   if (languages.ready) run();
 }
 
-/** As if it were typed, which can be undone. */
+/** Sets the text as if it were typed, so that it can be undone. */
 function setSource(text) {
   const before = document.activeElement;
   source.focus();
   source.select();
-  if (document.activeElement !== source) source.value = text; // it is hidden
+  if (document.activeElement !== source) source.value = text; // the text tab is hidden
   else document.execCommand(text ? "insertText" : "delete", false, text);
   before.focus();
 }
@@ -262,9 +263,9 @@ const clicked = {
   },
   share() {
     const link = showLink({ ...languages.choice, target: languages.pair.target, text: source.value });
-    copyAndSay(link, "Link copied. Who has it can read the text.");
+    copyAndSay(link, "Link copied. Anyone with the link can read the text.");
   },
-  copy: () => copyAndSay(shown, ui.stale.hidden ? "Copied." : "Copied; it is of an earlier text."),
+  copy: () => copyAndSay(shown, ui.stale.hidden ? "Copied." : "Copied the translation of an earlier text."),
   "copy-curl": () => copyAndSay(ui.curl.textContent, "Command copied."),
   confidence({ currentTarget }) {
     currentTarget.ariaPressed = currentTarget.ariaPressed !== "true";

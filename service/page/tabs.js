@@ -1,4 +1,4 @@
-// Tabs by mouse and arrow keys, as the ARIA practices describe them.
+// Switches tabs by mouse and arrow keys, as the ARIA practices describe.
 
 import { ui } from "./dom.js";
 

@@ -1,13 +1,13 @@
-// A file translated portion by portion.
+// Translates a file in portions; each portion is one request.
 
 import { Problem, translate, translateHtml } from "./api.js";
 import { duration, numCharacters } from "./dom.js";
 import { cut, fill } from "./file_kinds.js";
 
-const MAX_PASSAGES = 64; // of a request: small enough that progress is seen and no deadline is met
+const MAX_PASSAGES = 64; // of a portion: few, to show progress and to stay within the deadline
 const MAX_CHARACTERS = 4000;
-const BYTES_A_CHARACTER = 8; // at most: six as JSON, and a share of what is around the texts
-const LONGEST_PAUSE_S = 600; // more is left to people
+const BYTES_PER_CHARACTER = 8; // at most: six if escaped in JSON, and a share of the body's rest
+const MAX_WAIT_S = 600; // after longer waits the reader has to continue the job
 
 /** A file's text and its encoding: UTF-8 unless a mark or bad UTF-8 says otherwise. */
 export function decode(bytes) {
@@ -21,7 +21,7 @@ export function decode(bytes) {
   }
 }
 
-/** After a stop or an error `translate` goes on with what is not done. */
+/** A file's job; after a stop or an error `translate` continues with the rest of the passages. */
 export class TextFile {
   done = 0; // passages
 
@@ -30,23 +30,23 @@ export class TextFile {
     this.total = this.passages.length;
   }
 
-  /** `told(reason)` hears of progress, or why it waits. */
-  async translate({ languages, limits, signal, told }) {
-    told();
-    this.isDetected ??= languages.isAuto;
+  /** Calls `report()` after each portion, and `report(reason)` while it waits. */
+  async translate({ languages, limits, signal, report }) {
+    report();
+    this.isAuto ??= languages.isAuto;
     const sample = this.passages.slice(0, MAX_PASSAGES).map(({ text }) => text).join(" ");
-    this.heard ??= await patiently(() => languages.detect(sample, signal), signal, told);
-    this.pair ??= languages.pairFrom(this.heard[0]);
+    this.detected ??= await withRetries(() => languages.detect(sample, signal), signal, report);
+    this.pair ??= languages.pairFrom(this.detected[0]);
     for (const portion of portions(this.passages.slice(this.done), limits)) {
-      await this.translatePortion(portion, signal, told);
+      await this.translatePortion(portion, signal, report);
     }
   }
 
-  /** Halves what is refused, so that one bad passage costs only itself. */
-  async translatePortion(portion, signal, told) {
+  /** Splits a refused portion in halves, so that one bad passage does not stop the others. */
+  async translatePortion(portion, signal, report) {
     const texts = portion.map(({ text }) => text);
     try {
-      const translated = await patiently(() => this.send(texts, signal), signal, told);
+      const translated = await withRetries(() => this.send(texts, signal), signal, report);
       translated.forEach((text, place) => {
         portion[place].translation = text;
       });
@@ -54,12 +54,12 @@ export class TextFile {
       if (![400, 413, 422, 504, 500].includes(problem.status)) throw problem;
       if (portion.length > 1) {
         const middle = portion.length >> 1;
-        await this.translatePortion(portion.slice(0, middle), signal, told);
-        return this.translatePortion(portion.slice(middle), signal, told);
+        await this.translatePortion(portion.slice(0, middle), signal, report);
+        return this.translatePortion(portion.slice(middle), signal, report);
       }
     }
     this.done += portion.length;
-    told();
+    report();
   }
 
   async send(texts, signal) {
@@ -72,7 +72,7 @@ export class TextFile {
     return fill(this.text, this.passages, this.kind);
   }
 
-  /** The lines of passages that stay as they were. */
+  /** The line numbers of the passages that could not be translated. */
   get refused() {
     return this.passages
       .slice(0, this.done)
@@ -83,7 +83,7 @@ export class TextFile {
 
 function* portions(passages, { maxTexts, maxCharacters, maxBodyBytes }) {
   const most = Math.min(MAX_PASSAGES, maxTexts);
-  const mostCharacters = Math.min(MAX_CHARACTERS, maxCharacters, maxBodyBytes / BYTES_A_CHARACTER);
+  const mostCharacters = Math.min(MAX_CHARACTERS, maxCharacters, maxBodyBytes / BYTES_PER_CHARACTER);
   let [from, size] = [0, 0];
   for (const [index, { text }] of passages.entries()) {
     const length = numCharacters(text) + 1;
@@ -96,23 +96,23 @@ function* portions(passages, { maxTexts, maxCharacters, maxBodyBytes }) {
   if (from < passages.length) yield passages.slice(from);
 }
 
-/** The answer to `request`, if need be after waiting for the service, the network or a key. */
-async function patiently(request, signal, told) {
+/** The answer to `request`; retries it while the service is busy, unreachable or needs a key. */
+async function withRetries(request, signal, report) {
   for (;;) {
     try {
       return await request();
     } catch (problem) {
-      const { message, retryAfterS: wait, wantsKey } = problem;
-      if (!(problem instanceof Problem) || (wait === null && !wantsKey)) throw problem;
-      if (wait > LONGEST_PAUSE_S) throw new Problem(`${message} Try again in ${duration(wait)}.`);
-      told(`${message} The file goes on by itself.`);
-      await pause(wait ?? LONGEST_PAUSE_S, signal);
-      told();
+      const { message, retryAfterS: wait, needsKey } = problem;
+      if (!(problem instanceof Problem) || (wait === null && !needsKey)) throw problem;
+      if (wait > MAX_WAIT_S) throw new Problem(`${message} Try again in ${duration(wait)}.`);
+      report(`${message} The file continues by itself.`);
+      await pause(wait ?? MAX_WAIT_S, signal);
+      report();
     }
   }
 }
 
-/** Waits so long, or until there is a new key. */
+/** Waits for `seconds`, or until a new key is entered. */
 function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
     setTimeout(resolve, seconds * 1000);

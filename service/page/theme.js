@@ -1,4 +1,5 @@
-// Light or dark, as chosen here earlier or as the system is. No module: those run after first paint.
+// Light or dark colours: the choice stored in this browser, or else the system's. Not a module,
+// because modules run after the first paint.
 (() => {
   const { style } = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
@@ -6,7 +7,7 @@
   try {
     style.colorScheme = localStorage.getItem("theme");
   } catch {
-    // storage is switched off: the system decides
+    // storage is switched off: follow the system
   }
   addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
@@ -14,7 +15,7 @@
     button.onclick = () => {
       style.colorScheme = isDark() ? "light" : "dark";
       show();
-      localStorage.setItem("theme", style.colorScheme); // last: it may throw, as above
+      localStorage.setItem("theme", style.colorScheme); // last, because it may throw
     };
     system.onchange = show;
     show();

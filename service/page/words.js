@@ -1,11 +1,12 @@
-// From the network's pieces to a reader's words, with their attention and probabilities.
+// Converts the network's pieces into words, with their attention and confidence.
 
 const BYTE = /^<0x[0-9A-F]{2}>$/;
-const WORDS = new Intl.Segmenter("en", { granularity: "word" }); // it goes by the letters
+const WORDS = new Intl.Segmenter("en", { granularity: "word" }); // works for any script
 
 /**
- * For each segment `{ sources, targets }`, lists of `{ text, start, end }` in the whole text,
- * targets also with `confidence` (0 to 1) and `weights` (of the source words and the end; sum 1).
+ * For each segment `{ sources, targets }`: lists of words `{ text, start, end }`, with positions in
+ * the whole text. Targets also have `confidence` (0 to 1) and `weights` (one for each source word
+ * and one for the end; they sum to 1). Both are null if unknown.
  */
 export function wordsOf(source, translation) {
   let [sourceEnd, targetEnd] = [0, 0];
@@ -24,7 +25,7 @@ export function wordsOf(source, translation) {
   return result;
 }
 
-/** Words and punctuation marks of `text`, which begins at `offset`. */
+/** The words and punctuation marks of `text`, which begins at `offset` of the whole text. */
 function split(text, offset) {
   const words = [];
   let wasMark = false;
@@ -33,7 +34,7 @@ function split(text, offset) {
     const start = offset + index;
     const end = start + segment.length;
     if (isMark && wasMark) {
-      const last = words.at(-1); // "..." and "?!" are one
+      const last = words.at(-1); // adjacent marks such as "..." and "?!" are joined
       Object.assign(last, { text: last.text + segment, end });
     } else if (isMark || isWordLike) words.push({ text: segment, start, end });
     wasMark = isMark;
@@ -67,8 +68,9 @@ function addAttention(segment, sources, targets) {
 }
 
 /**
- * For every piece the words it covers, as [index, share]; shares of a piece sum to 1. Letters are
- * counted as in pieces, normalised (ﬁ is two); where counts still differ, positions are stretched.
+ * For every piece the words that it covers, as [index, share]; the shares of a piece sum to 1.
+ * Pieces and words are matched by counting letters, in words after normalisation as in pieces
+ * (the ligature ﬁ is two letters). If the counts still differ, positions are scaled.
  */
 function shares(pieces, words) {
   if (words.length === 0) return pieces.map(() => []);
@@ -81,7 +83,7 @@ function shares(pieces, words) {
     const start = (index > 0 ? pieceEnds[index - 1] : 0) * stretch;
     while (word < words.length - 1 && wordEnds[word] <= start) word += 1;
     if (end <= start) {
-      // a lone ▁ belongs to the word that follows, a byte after the first to the letter before it
+      // ▁ alone belongs to the next word; a letter's later bytes belong to the letter's word
       const isByte = BYTE.test(pieces[index]);
       return [[isByte && word > 0 && wordEnds[word - 1] >= end ? word - 1 : word, 1]];
     }
@@ -106,5 +108,5 @@ function numLetters(text) {
 
 function numLettersOfPiece(piece) {
   if (!BYTE.test(piece)) return numLetters(piece.replaceAll("▁", ""));
-  return /^<0x[89AB]/.test(piece) ? 0 : 1; // of a letter's UTF-8 bytes the first counts
+  return /^<0x[89AB]/.test(piece) ? 0 : 1; // only the first UTF-8 byte of a letter counts
 }

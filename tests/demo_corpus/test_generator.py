@@ -337,7 +337,7 @@ EXPECTED: list[tuple[Callable[[Choose], Sentence], tuple[object, ...], str, str]
 @pytest.mark.parametrize(
     ("family", "choices", "en", "de"), EXPECTED, ids=[case[2] for case in EXPECTED]
 )
-def test_german_is_what_a_german_would_write(
+def test_generated_pairs_are_grammatical(
     family: Callable[[Choose], Sentence], choices: tuple[object, ...], en: str, de: str
 ) -> None:
     script = Script(*choices)

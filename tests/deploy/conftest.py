@@ -1,3 +1,3 @@
-"""The application over fakes, for what has to agree with it."""
+"""The application with fake models, for tests that compare deployment files with it."""
 
 from tests.service.conftest import serving as serving

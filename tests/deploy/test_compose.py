@@ -17,7 +17,7 @@ def test_the_specification_allows_it() -> None:
     subprocess.run([sys.executable, *command, str(DEPLOY / "compose.yaml")], check=True, timeout=60)
 
 
-def test_it_runs_what_the_dockerfile_builds() -> None:
+def test_it_runs_the_image_that_the_dockerfile_builds() -> None:
     service, image = read_yaml("compose.yaml")["services"]["dragoman"], dockerfile()
     assert service["image"] == f"dragoman:{VERSION}"
     assert (DEPLOY / service["build"]["context"]).resolve() == ROOT
@@ -33,7 +33,7 @@ def test_it_runs_what_the_dockerfile_builds() -> None:
         assert str(check[name.replace("-", "_")]) == value
 
 
-def test_it_can_write_nothing_and_become_nobody_else() -> None:
+def test_the_container_has_no_write_access_and_no_privileges() -> None:
     service = read_yaml("compose.yaml")["services"]["dragoman"]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]

@@ -95,7 +95,9 @@ def test_all_select_the_same_pods(pod: dict[str, Any]) -> None:
     assert pod["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"] == LABEL
 
 
-def test_it_runs_what_the_dockerfile_builds(pod: dict[str, Any], container: dict[str, Any]) -> None:
+def test_it_runs_the_image_that_the_dockerfile_builds(
+    pod: dict[str, Any], container: dict[str, Any]
+) -> None:
     image, context = dockerfile(), pod["securityContext"]
     assert f"{context['runAsUser']}:{context['runAsGroup']}" == image["USER"]
     assert [str(port["containerPort"]) for port in container["ports"]] == [image["EXPOSE"]]
@@ -106,7 +108,7 @@ def test_it_runs_what_the_dockerfile_builds(pod: dict[str, Any], container: dict
     assert claim == manifest("models")["metadata"]["name"]
 
 
-def test_it_can_write_nothing_and_become_nobody_else(
+def test_the_container_has_no_write_access_and_no_privileges(
     pod: dict[str, Any], container: dict[str, Any]
 ) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -125,7 +127,7 @@ def test_ports_and_paths_exist(container: dict[str, Any]) -> None:
         asked = container[probe]["httpGet"]
         assert "get" in routes[asked["path"]]
         assert asked["port"] in ports
-    # Only readiness may look at the models: restarting a pod that loads or drains helps nobody.
+    # Only readiness may look at the models: restarting a pod that loads or drains does not help.
     assert container["readinessProbe"]["httpGet"]["path"] == "/health/ready"
     assert container["livenessProbe"]["httpGet"]["path"] == "/health/live"
     [port] = manifest("service")["spec"]["ports"]

@@ -1,4 +1,4 @@
-"""Dashboard, alerts and adapter: every expression parses and asks for what /metrics tells."""
+"""Dashboard, alerts and adapter: every expression parses and uses metrics of /metrics."""
 
 import json
 import re
@@ -42,9 +42,9 @@ async def known(serving: Serving) -> Known:
         body = {"source": "en", "target": "de", "text": ["one two three", "ABC"]}  # one is copied
         assert (await client.post("/v1/translate", json=body)).status_code == 200
         assert (await client.post("/v1/translate", json={})).status_code == 422
-        told = (await client.get("/metrics")).text
+        metrics_text = (await client.get("/metrics")).text
     labels: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(told):
+    for family in text_string_to_metric_families(metrics_text):
         if family.name.endswith("_created"):  # the client library's own, beside every counter
             continue
         found = {label for sample in family.samples for label in sample.labels} - {"le"}
@@ -82,7 +82,9 @@ EXPRESSIONS = [*dashboard_expressions(), *alert_expressions(), *adapter_expressi
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-async def test_it_asks_for_what_is_there(expression: str, known: Known) -> None:
+async def test_dashboards_and_alerts_use_existing_metrics_and_labels(
+    expression: str, known: Known
+) -> None:
     selectors = selectors_of(promql_parser.parse(expression))
     assert selectors
     for name, matched, grouped in selectors:

@@ -1,4 +1,4 @@
-"""Each load test for a moment against a real service, and the command line."""
+"""Runs each load test briefly against a real service, and tests the command line."""
 
 import asyncio
 import contextlib

@@ -89,7 +89,7 @@ def test_a_refusal_names_the_choice_and_its_value(
         assert culprit in str(refusal.value)
 
 
-def test_heads_share_the_width_of_the_kind_that_is_used() -> None:
+def test_heads_must_only_divide_the_width_of_the_chosen_attention() -> None:
     # attention_size belongs to additive attention alone, so others do not care about it
     ModelConfig(**{**SMALL, "attention": "dot", "attention_size": 7, "attention_heads": 4})
 

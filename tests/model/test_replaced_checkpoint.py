@@ -88,7 +88,7 @@ def test_foreign_files_in_a_checkpoint_are_not_lost(name: str, folder: Path) -> 
     with pytest.raises(CheckpointError, match=f"'{name}'.*lost"):
         check_replaceable(folder)
     assert (folder / name).read_bytes() == b"mine"
-    load_checkpoint(folder)  # a file that is nobody's does no harm
+    load_checkpoint(folder)  # a file that belongs to no checkpoint does no harm
 
 
 @pytest.mark.parametrize("failing", ["save_file", "file_hash", "_write"])

@@ -1,4 +1,4 @@
-"""A translator without a network: the incremental face, in steps that a test can hold and count."""
+"""A translator without a network: the incremental API, in steps that a test can pause and count."""
 
 import threading
 import time

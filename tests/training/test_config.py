@@ -124,7 +124,7 @@ def test_a_wrong_setting_is_named_in_the_error(override: str, said: str, tmp_pat
     assert str(path) in text
 
 
-def test_all_mistakes_are_in_one_error(tmp_path: Path) -> None:
+def test_all_invalid_settings_are_in_one_error(tmp_path: Path) -> None:
     text = refusal(recipe(tmp_path), "seed=x", "model.cell=y", "colour=z")
     assert all(key in text for key in ("seed:", "model.cell:", "colour:"))
 

@@ -1,4 +1,4 @@
-"""How both versions of Azure's API are recognised, and how they word errors."""
+"""Recognises the requests of both versions of Azure's API, and formats their errors."""
 
 from http import HTTPStatus
 
@@ -11,7 +11,7 @@ PREFIX = "/translator/text"
 VERSION = "api-version"
 VERSION_3, VERSION_2026 = "3.0", "2026-06-06"
 
-# At the root a request is of Azure's API if its query names a version: other APIs share the paths.
+# Other APIs use these paths too: a request for one is Azure's if its query names an api-version.
 _PATHS = frozenset(
     {
         "/breaksentence",
@@ -24,7 +24,7 @@ _PATHS = frozenset(
     }
 )
 
-# Azure's codes are its status and three more digits: zeros, unless one of these fields is wrong.
+# Azure's error codes are the status and three digits: 000, unless one of these fields is wrong.
 _FIELD_CODES = {
     "api-version": 400021,
     "category": 400002,
@@ -70,7 +70,7 @@ AZURE_3 = Dialect(
     statuses=_STATUSES,
     translation_paths=frozenset({"/translate", f"{PREFIX}/v{VERSION_3}/translate"}),
 )
-# Also of requests for a version that is not served; AZURE_3 is asked first.
+# Also takes requests for versions that are not served, since AZURE_3 is matched first.
 AZURE = Dialect(
     "Azure Translator 2026-06-06",
     speaks=_speaks,

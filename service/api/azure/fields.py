@@ -1,4 +1,4 @@
-"""Fields that both versions of Azure's API have, and how those that are not for us are refused."""
+"""Field types of both versions of Azure's API; unsupported options are refused by name."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 
 def _named(*values: str) -> BeforeValidator:
-    """Takes each of these words in any case, as Azure does."""
+    """Accepts these values in upper or lower case, as Azure does."""
     by_lower = {value.lower(): value for value in values}
     return BeforeValidator(
         lambda given: by_lower.get(given.lower(), given) if isinstance(given, str) else given
@@ -31,7 +31,7 @@ def _unsupported(info: ValidationInfo) -> ValueError:
 Unsupported = Annotated[None, BeforeValidator(_refuse)]
 Off = Annotated[bool, AfterValidator(_refuse_true)]
 TextType = Annotated[Literal["plain", "html"], _named("plain", "html")]
-# What is neither marked nor deleted needs no marker.
+# The only supported action changes nothing, so the marker has no effect.
 ProfanityAction = Annotated[Literal["NoAction"], _named("NoAction")]
 ProfanityMarker = Annotated[Literal["Asterisk", "Tag"], _named("Asterisk", "Tag")]
 General = Annotated[Literal["general"], _named("general")]

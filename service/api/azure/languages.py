@@ -1,4 +1,4 @@
-"""Lists of languages: their entries, the language of the names, and caching by the client."""
+"""Azure's lists of languages: entries, names in the client's language, and ETags for caching."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 def all_languages(
     multilingual: MultilingualTranslator, request: Request
 ) -> dict[str, dict[str, Any]]:
-    """All languages by their codes."""
+    """The served languages by code, named in the first language of `Accept-Language`."""
     first, _, _ = request.headers.get("accept-language", "").partition(",")
     wanted = first.partition(";")[0].strip()
     in_language = wanted if _LANGUAGE_TAG.fullmatch(wanted) else "en"
@@ -33,7 +33,7 @@ def all_languages(
 
 
 def in_scope(groups: dict[str, Any], scope: str | None) -> dict[str, Any]:
-    """The groups that a client asks for; all groups if it asks for none."""
+    """The groups that `scope` lists, separated by commas; all groups if it is None."""
     if scope is None:
         return groups
     names = [name.strip().lower() for name in scope.split(",")]
@@ -43,7 +43,10 @@ def in_scope(groups: dict[str, Any], scope: str | None) -> dict[str, Any]:
 
 
 def unless_known(request: Request, content: dict[str, Any]) -> Response:
-    """The answer; only its status where the client has the same answer, or accepts no other."""
+    """The answer with an ETag, or 304 without a body if the client already has this answer.
+
+    Raises HTTPException 412 if the client sends `If-Match` with another answer's ETag.
+    """
     body = json.dumps(content, ensure_ascii=False).encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
     headers = {"ETag": etag, "Vary": "Accept-Language"}

@@ -1,4 +1,4 @@
-"""Both versions of Azure's API, each under all its addresses."""
+"""Joins both versions of Azure's API, each at the root and under its long prefix."""
 
 from typing import Any
 
@@ -11,18 +11,19 @@ from service.api.multilingual import MultilingualTranslator
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": 'Refused: `{"error": {"code": 400036, "message": "..."}}`'},
-    "5XX": {"description": "Not possible now, or failed; the same body; see Retry-After"},
+    "5XX": {"description": "Failed or not possible now; same body as 4XX; see Retry-After"},
 }
 
 
 def azure_router(multilingual: MultilingualTranslator) -> APIRouter:
-    """Azure's routes, at the root as its clients expect them and under their long names."""
+    """Azure's routes, at the root as its clients expect them and under /translator/text."""
     router = APIRouter(tags=["as Azure Translator"], responses=_ERRORS)
     for version, routes in (
         (VERSION_3, router_3(multilingual)),
         (VERSION_2026, router_2026(multilingual)),
     ):
-        # At the root the documentation's paths are taken: it knows no query strings.
+        # Not documented at the root: OpenAPI does not tell apart routes by their query strings,
+        # and other APIs have the same paths there.
         router.include_router(routes, include_in_schema=False)
         router.include_router(routes, prefix=f"{PREFIX}/v{version}")
     return router

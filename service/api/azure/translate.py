@@ -1,4 +1,4 @@
-"""Many texts into many languages at once, as either version of Azure's API asks for them."""
+"""Translates many texts into many languages in one request, for both versions of Azure's API."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from fastapi import Request
 from service.api.multilingual import Interpretation, MultilingualTranslator, Order
 from service.text.markup import plain_document, tagged_document
 
-USAGE = "X-Metered-Usage"  # characters translated, times the languages they went into
+USAGE = "X-Metered-Usage"  # response header; its value is computed by `usage`
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ async def interpret(
     kinds: Sequence[Sequence[Kind]],
     name_of: Callable[[int], str],
 ) -> list[list[Interpretation]]:
-    """For each text, one interpretation for each of its kinds."""
+    """Translates each text once for each of its kinds; results in the same order."""
     multilingual.translation_service.limits.check_answer(usage(texts, kinds))
     wanted: dict[Kind, dict[int, None]] = {}  # as sets that keep their order
     for index, of_text in enumerate(kinds):
@@ -37,16 +37,18 @@ async def interpret(
             wanted.setdefault(kind, {})[index] = None
     orders = [_order(kind, texts, list(indices), name_of) for kind, indices in wanted.items()]
     answers = await multilingual.translate_all(request, orders)
-    found = {
+    by_kind_and_text = {
         (kind, index): result
         for (kind, indices), results in zip(wanted.items(), answers, strict=True)
         for index, result in zip(indices, results, strict=True)
     }
-    return [[found[kind, index] for kind in of_text] for index, of_text in enumerate(kinds)]
+    return [
+        [by_kind_and_text[kind, index] for kind in of_text] for index, of_text in enumerate(kinds)
+    ]
 
 
 def usage(texts: Sequence[str], kinds: Sequence[Sequence[Kind]]) -> int:
-    """Characters, times the languages that each text goes into."""
+    """The number of characters; each text counts once for each of its target languages."""
     return sum(len(text) * len(of_text) for text, of_text in zip(texts, kinds, strict=True))
 
 
@@ -66,7 +68,7 @@ def _order(
 def translated(
     results: Sequence[Interpretation], kinds: Sequence[Kind], name: str
 ) -> dict[str, Any]:
-    """One text's answer; `name` is what the API's version calls a language translated into."""
+    """The answer for one text; `name` is the field for the target language in this version."""
     translations = [
         {"text": result.text, name: kind.target}
         for result, kind in zip(results, kinds, strict=True)

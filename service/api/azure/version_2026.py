@@ -28,7 +28,7 @@ class _Query(Fields):
 
 
 class LanguagesQuery(_Query):
-    """Which kinds of languages are asked for."""
+    """The groups of languages to list."""
 
     scope: Annotated[str | None, Field(examples=["translation"])] = None
 
@@ -38,7 +38,7 @@ class Target(Fields):
 
     language: Annotated[LanguageCode, Field(examples=["de"])]
     deploymentName: General = "general"
-    allowFallback: Annotated[bool, Field(description="Changes nothing: all is general.")] = True
+    allowFallback: Annotated[bool, Field(description="No effect: every model is general.")] = True
     profanityAction: ProfanityAction = "NoAction"
     profanityMarker: ProfanityMarker = "Asterisk"
     referenceTextPairs: Annotated[list[object] | None, Field(max_length=0)] = None
@@ -50,7 +50,7 @@ class Target(Fields):
 
 
 class Input(Fields):
-    """A text, and what to make of it."""
+    """A text, its options and its target languages."""
 
     text: Annotated[str, Field(examples=["Good morning."])]
     language: LanguageCode | None = None
@@ -60,7 +60,7 @@ class Input(Fields):
 
 
 class TranslateBody(Fields):
-    """Texts."""
+    """Texts to translate."""
 
     inputs: Annotated[list[Input], Field(min_length=1)]
 
@@ -71,6 +71,7 @@ class _Route(VersionRoute):
 
 
 def router_2026(multilingual: MultilingualTranslator) -> APIRouter:
+    """Routes of version 2026-06-06, without a prefix."""
     router = APIRouter(route_class=_Route)
     limits = multilingual.translation_service.limits
 
@@ -80,7 +81,7 @@ def router_2026(multilingual: MultilingualTranslator) -> APIRouter:
     async def translate(
         request: Request, response: Response, body: TranslateBody
     ) -> dict[str, Any]:
-        """Answers as Azure does, also at `/translate?api-version=2026-06-06`.
+        """Translates as Azure does; also served at `/translate?api-version=2026-06-06`.
 
         In this version the code of an error is a string.
         """
@@ -112,7 +113,7 @@ def router_2026(multilingual: MultilingualTranslator) -> APIRouter:
         openapi_extra=documented_query(LanguagesQuery),
     )
     async def languages(request: Request) -> Response:
-        """Answers all languages with their names, in the language of `Accept-Language`."""
+        """Returns all languages with their names, in the language of `Accept-Language`."""
         query = validated(LanguagesQuery, read_query(request, limits))
         listed = all_languages(multilingual, request)
         groups = {

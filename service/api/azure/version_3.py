@@ -30,20 +30,21 @@ class _Query(Fields):
 
 
 class TranslateQuery(_Query):
-    """What to make of the texts."""
+    """Options for the texts, in the query."""
 
     to: Annotated[
         Annotated[list[LanguageCode], Field(min_length=1)],
         BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
-        Field(examples=[["de"]], description="May come several times."),
+        Field(examples=[["de"]], description="Target language; may be repeated."),
     ]
     source: Annotated[LanguageCode | None, Field(alias="from")] = None
     suggestedFrom: Annotated[
-        LanguageCode | None, Field(description="The language of a text that does not tell its own.")
+        LanguageCode | None,
+        Field(description="Source language of a text whose language cannot be detected."),
     ] = None
     textType: TextType = "plain"
     category: General = "general"
-    allowFallback: Annotated[bool, Field(description="Changes nothing: all is general.")] = True
+    allowFallback: Annotated[bool, Field(description="No effect: every model is general.")] = True
     profanityAction: ProfanityAction = "NoAction"
     profanityMarker: ProfanityMarker = "Asterisk"
     includeAlignment: Off = False
@@ -53,13 +54,13 @@ class TranslateQuery(_Query):
 
 
 class LanguagesQuery(_Query):
-    """Query of GET /languages: `scope` lists kinds of languages, separated by commas."""
+    """The groups of languages to list."""
 
     scope: Annotated[str | None, Field(examples=["translation"])] = None
 
 
 class InputText(Fields):
-    """A text."""
+    """A text to translate, or whose language to detect."""
 
     text: Annotated[str, Field(validation_alias=AliasChoices("text", "Text"))]
 
@@ -73,6 +74,7 @@ class _Route(VersionRoute):
 
 
 def router_3(multilingual: MultilingualTranslator) -> APIRouter:
+    """Routes of version 3.0, without a prefix."""
     router = APIRouter(route_class=_Route)
     limits = multilingual.translation_service.limits
 
@@ -80,7 +82,7 @@ def router_3(multilingual: MultilingualTranslator) -> APIRouter:
         "/translate", summary="Translate (3.0)", openapi_extra=documented_query(TranslateQuery)
     )
     async def translate(request: Request, response: Response, body: Texts) -> list[dict[str, Any]]:
-        """Answers as Azure does, also at `/translate?api-version=3.0`."""
+        """Translates as Azure does; also served at `/translate?api-version=3.0`."""
         query = validated(TranslateQuery, read_query(request, limits))
         texts = [item.text for item in body]
         kinds = [
@@ -101,13 +103,13 @@ def router_3(multilingual: MultilingualTranslator) -> APIRouter:
         "/detect", summary="Detect languages (3.0)", openapi_extra=documented_query(_Query)
     )
     async def detect(request: Request, body: Texts) -> list[dict[str, Any]]:
-        """Answers the languages that each text may be in, likeliest first."""
+        """Returns the possible languages of each text, most likely first."""
         validated(_Query, read_query(request, limits))
         texts = [item.text for item in body]
         guesses = await multilingual.detect(request, texts, lambda index: f"body[{index}]")
         return [
-            {**_detection(likeliest), "alternatives": [_detection(guess) for guess in others]}
-            for likeliest, *others in guesses
+            {**_detection(first), "alternatives": [_detection(guess) for guess in less_likely]}
+            for first, *less_likely in guesses
         ]
 
     @router.get(
@@ -116,7 +118,7 @@ def router_3(multilingual: MultilingualTranslator) -> APIRouter:
         openapi_extra=documented_query(LanguagesQuery),
     )
     async def languages(request: Request) -> Response:
-        """Answers all languages with their names, in the language of `Accept-Language`."""
+        """Returns all languages with their names, in the language of `Accept-Language`."""
         query = validated(LanguagesQuery, read_query(request, limits))
         groups = {
             "translation": all_languages(multilingual, request),

@@ -73,7 +73,7 @@ def check_products(precision: ProductPrecision) -> None:
 def check_network(
     network: Seq2Seq, precision: ProductPrecision, vocab: int, *, shortlist: bool
 ) -> None:
-    """Requests alone and with others, which come and are cancelled at any step."""
+    """Runs requests alone and in batches where requests arrive and are cancelled at any step."""
     packed = PackedNetwork(network, precision)
     if not packed.exact:
         assert precision == "bf16", f"{precision} must be exact everywhere: {network.config}"
@@ -123,7 +123,7 @@ def random_requests(randomly: random.Random, num: int, vocab: int = VOCAB) -> li
 def run_with_random_arrivals(
     engine: Engine, requests: list[SegmentRequest], randomly: random.Random
 ) -> dict[int, tuple[Hypothesis, ...]]:
-    """Requests come in any order, at any step; some others are cancelled on the way."""
+    """Adds the requests in any order at any step, with other requests that are cancelled."""
     coming = list(requests)
     randomly.shuffle(coming)
     others = [dataclasses.replace(r, request_id=1000 + r.request_id) for r in coming[::4]]

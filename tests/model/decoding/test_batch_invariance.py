@@ -27,7 +27,7 @@ def two_threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("two_threads")
 def test_bit_equal_with_two_threads() -> None:
-    # Few and short: threads wait for each other whenever somebody else uses the cores.
+    # Few and short: threads wait for each other when other processes use the cores.
     network = network_of(NETWORKS[0], wide=True)
     randomly = random.Random(5)
     requests = [

@@ -7,7 +7,7 @@ from tests.model.decoding.engines import engine_of, run
 from tests.model.decoding.reference_search import TableNetwork
 
 
-def test_a_short_sentence_passes_a_long_one_but_not_for_ever() -> None:
+def test_a_short_sentence_overtakes_a_long_one_but_not_for_ever() -> None:
     network = TableNetwork(vocab_size=9, end_bias=-100.0)
     engine = Engine(network, max_slots=1)
 
@@ -31,7 +31,7 @@ def test_a_short_sentence_passes_a_long_one_but_not_for_ever() -> None:
     assert order.index(199) < min(latecomers)
 
 
-def test_bulk_requests_come_after_all_others() -> None:
+def test_bulk_requests_come_after_all_other_requests() -> None:
     engine = Engine(TableNetwork(vocab_size=9, end_bias=-100.0), max_slots=1)
     settings = SearchConfig(beam_size=1, max_length_ratio=0.0, max_length_extra=1)
     for number in range(200):  # more than are encoded ahead

@@ -30,11 +30,11 @@ def assert_pieces_are_independent() -> None:
         assert torch.equal(few, scores[4:7, first:last])
 
 
-def test_a_piece_scores_the_same_among_any_others() -> None:
+def test_a_piece_has_the_same_score_among_any_pieces() -> None:
     assert_pieces_are_independent()
 
 
-def test_where_the_width_matters_parts_of_one_width_are_taken(
+def test_if_the_width_changes_results_parts_of_one_width_are_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     widths = set()
@@ -53,7 +53,9 @@ def test_where_the_width_matters_parts_of_one_width_are_taken(
     assert widths == {256, 1024}  # 1,024 was tried
 
 
-def test_where_a_place_matters_narrower_parts_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_the_position_changes_results_narrower_parts_are_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class ByPlace(FloatProduct):
         def _multiply(self, inputs: torch.Tensor) -> torch.Tensor:
             outputs = super()._multiply(inputs)

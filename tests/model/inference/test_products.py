@@ -1,4 +1,4 @@
-"""Products in every number format: right, and independent of company."""
+"""Products in every number format are right, and a row is independent of the other rows."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_int8_without_bias_and_with_rows_of_zeros() -> None:
 
 
 @needs_int8
-def test_int8_cuts_off_what_is_beyond_its_range() -> None:
+def test_int8_clips_inputs_beyond_its_range() -> None:
     product = Int8Product(torch.eye(4), None, bound=1.0, clip=True)
     found = product(torch.tensor([[5.0, -5.0, 1.0, 0.5]]))
     torch.testing.assert_close(found, torch.tensor([[1.0, -1.0, 1.0, 0.5]]), atol=0.01, rtol=0)
@@ -60,7 +60,7 @@ def test_int8_cuts_off_what_is_beyond_its_range() -> None:
 
 @needs_int8
 @pytest.mark.parametrize("size", [(512, 384), (36, 20)], ids=str)
-def test_an_int8_row_does_not_depend_on_its_company(size: tuple[int, int]) -> None:
+def test_an_int8_row_does_not_depend_on_the_other_rows(size: tuple[int, int]) -> None:
     product = Int8Product(numbers(*size), numbers(1, size[0])[0])
     inputs = numbers(80, size[1], seed=3)
     together = product(inputs)
@@ -89,7 +89,7 @@ def test_a_machine_whose_products_are_wrong_has_no_int8(monkeypatch: pytest.Monk
         ({"fp32": 1.0}, "8-bit products overflow", "fp32"),
     ],
 )
-def test_int8_is_taken_where_it_is_clearly_faster(
+def test_int8_is_chosen_if_it_is_clearly_faster(
     seconds: dict[str, float], failure: str | None, fastest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "_seconds", lambda precision: seconds[precision])

@@ -53,20 +53,20 @@ def test_calls_of_row_counts_that_agree(
         assert torch.equal(alone, together[50 : 50 + rows])
 
 
-def test_a_row_count_that_is_met_later_is_tried_then() -> None:
+def test_a_new_row_count_is_tested_on_first_use() -> None:
     multiply = product(lambda rows: 0.1 if rows == 200 else 0.0)
     counts = RowCounts(multiply, SIZE)
     assert counts.calls(199, multiply) == (199,)
     assert counts.calls(200, multiply) == (64, 64, 64, 8)
 
 
-def test_where_places_differ_a_row_is_multiplied_alone() -> None:
+def test_if_positions_differ_rows_are_multiplied_one_by_one() -> None:
     counts = RowCounts(positional, SIZE)
     assert counts.exact
     assert counts.calls(3, positional) == (1, 1, 1)
 
 
-def test_what_would_be_too_slow_is_not_exact() -> None:
+def test_products_that_agree_only_in_too_small_calls_are_not_exact() -> None:
     counts = RowCounts(positional, SIZE, smallest_block=8)
     assert not counts.exact
     assert counts.calls(3, positional) == (3,)

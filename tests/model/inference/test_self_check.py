@@ -40,7 +40,7 @@ def test_a_product_that_cannot_be_exact_is_found(monkeypatch: pytest.MonkeyPatch
     assert not packed.exact
 
 
-def test_networks_of_one_shape_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_of_one_shape_are_tested_once(monkeypatch: pytest.MonkeyPatch) -> None:
     network = network_of(NETWORKS[0])
     assert is_batch_invariant(PackedNetwork(network, "fp32"))
     second = PackedNetwork(network, "fp32")
@@ -52,7 +52,7 @@ def test_networks_of_one_shape_are_tried_once(monkeypatch: pytest.MonkeyPatch) -
     assert is_batch_invariant(second)
 
 
-def test_every_number_of_threads_is_tried() -> None:
+def test_every_number_of_threads_is_tested() -> None:
     packed = PackedNetwork(network_of(NETWORKS[0]), "fp32")
     before = torch.get_num_threads()
     try:

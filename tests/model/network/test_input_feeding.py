@@ -174,7 +174,7 @@ def test_in_bf16_it_is_no_further_from_fp32_than_the_plain_loop(cell: str, atten
     assert errors[1] < 0.1 * scale
 
 
-def test_without_gradient_it_is_the_same() -> None:
+def test_without_gradients_the_values_are_the_same() -> None:
     decoder = decoder_of({"cell": "gru", "attention": "additive"})
     inputs = Inputs(decoder)
     with_gradient = fast(decoder, inputs.words, inputs.state, None)
@@ -185,7 +185,7 @@ def test_without_gradient_it_is_the_same() -> None:
     assert not without.contexts.requires_grad
 
 
-def test_nothing_is_left_in_memory() -> None:
+def test_no_tensors_stay_in_memory_after_the_backward_pass() -> None:
     """No cycle of references that would keep a batch until Python looks for such cycles."""
     decoder = decoder_of({"cell": "lstm", "attention": "general"})
 

@@ -44,7 +44,7 @@ def test_a_file_appears_with_its_content(tmp_path: Path) -> None:
     with replaced_file(tmp_path / "a") as temporary:
         temporary.write_bytes(b"new")
         assert not (tmp_path / "a").exists()
-        assert temporary.name.startswith(".")  # nobody takes it for finished
+        assert temporary.name.startswith(".")  # hidden, so that it is not taken for a finished file
     assert (tmp_path / "a").read_bytes() == b"new"
     assert names(tmp_path) == ["a"]
 

@@ -122,7 +122,7 @@ def test_nothing_is_lost_when_fits_is_not_monotone(text: str, limit: int) -> Non
     assert all(fits(segment.text) for segment in found.segments)
 
 
-def test_what_fits_is_not_split() -> None:
+def test_a_text_that_fits_is_not_split() -> None:
     text = "One. Two! Three?\r\n\r\n  Four: five.\n"
     found = split(text, language="en", fits=at_most(100))
     assert [(s.before, s.text) for s in found.segments] == [
@@ -298,7 +298,7 @@ def test_latin_words_stay_apart_in_chinese() -> None:
     assert join(found, ["视窗", "11"], target_language="zh").text == "视窗11"
 
 
-def test_join_wants_one_translation_per_segment() -> None:
+def test_join_needs_one_translation_per_segment() -> None:
     found = split("a b", language="en", fits=at_most(1))
     with pytest.raises(ValueError, match="shorter"):
         join(found, ["x"], target_language="de")

@@ -76,14 +76,16 @@ def _check_round_trip(tokenizer: Tokenizer, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HARD_TEXTS)
-def test_hard_texts_come_back(tokenizers: list[Tokenizer], text: str) -> None:
+def test_difficult_texts_survive_encoding_and_decoding(
+    tokenizers: list[Tokenizer], text: str
+) -> None:
     for tokenizer in tokenizers:
         _check_round_trip(tokenizer, text)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text() | st.lists(st.sampled_from([*"".join(HARD_TEXTS)])).map("".join))
-def test_any_unicode_comes_back(tokenizers: list[Tokenizer], text: str) -> None:
+def test_any_unicode_survives_encoding_and_decoding(tokenizers: list[Tokenizer], text: str) -> None:
     for tokenizer in tokenizers:
         _check_round_trip(tokenizer, text)
 
@@ -147,7 +149,7 @@ def test_a_saved_tokenizer_is_the_same_when_loaded(
 
 
 @pytest.mark.parametrize("joint", [True, False])
-def test_pair_comes_back(tmp_path: Path, joint: bool) -> None:
+def test_a_saved_tokenizer_pair_can_be_loaded(tmp_path: Path, joint: bool) -> None:
     pair = _fit(tmp_path, joint=joint, normalization="identity")
     names = ["joint.model"] if joint else ["source.model", "target.model"]
     assert pair.joint is joint
@@ -182,7 +184,7 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\0" * 100, b"\x0a\xff\xff\xff\xff\x0f"])
-def test_foreign_bytes_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "joint.model"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"joint\.model is damaged"):
@@ -205,7 +207,7 @@ def test_truncated_model_is_refused(folder: Path, tokenizers: list[Tokenizer]) -
         ({"pad_id": -1, "unk_id": 0, "bos_id": 1, "eos_id": 2}, "special ids"),
     ],
 )
-def test_models_of_other_makes_are_refused(
+def test_models_of_other_kinds_are_refused(
     tmp_path: Path, option: dict[str, Any], message: str
 ) -> None:
     ours: dict[str, Any] = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}

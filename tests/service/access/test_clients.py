@@ -1,4 +1,4 @@
-"""Official clients with keys: each tells its own exception for a bad key and a used-up quota."""
+"""Official clients with keys: each raises its own exception for a bad key and a used-up quota."""
 
 import time
 from collections.abc import Iterator

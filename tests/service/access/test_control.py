@@ -1,4 +1,4 @@
-"""Keys as clients of each API meet them."""
+"""API keys in each API: valid, missing and wrong keys, scopes, and routes open without a key."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ SHAPES = {"native": "error", "libre": "error", "deepl": "message", "google": "er
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_key_opens_and_others_do_not(
+async def test_a_valid_key_is_accepted_and_other_keys_are_refused(
     place: str, serving: Serving, keys_file: Path, add_key: AddKey
 ) -> None:
     send, missing_status, wrong_status = PLACES[place]
@@ -49,7 +49,7 @@ async def test_a_key_opens_and_others_do_not(
             assert WRONG not in answer.text
             assert "website" not in answer.text
         assert ("www-authenticate" in missing.headers) == (missing_status == 401)
-        # The owner's name is no key, and does not tell whether there is one.
+        # The owner's name is no key; the answer does not show whether such an owner exists.
         assert (await send(client, "website")).text == wrong.text
 
 
@@ -64,7 +64,9 @@ async def test_a_key_opens_and_others_do_not(
         ("/translate_file", 403), ("/v2/languages", 403), (f"{GOOGLE}/languages", 403),
     ],
 )  # fmt: skip
-async def test_what_is_open(serving: Serving, keys_file: Path, path: str, status: int) -> None:
+async def test_routes_that_are_open_without_a_key(
+    serving: Serving, keys_file: Path, path: str, status: int
+) -> None:
     settings = Settings(keys_file=keys_file)
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         url = httpx.URL("http://test").copy_with(raw_path=path.encode())
@@ -73,10 +75,8 @@ async def test_what_is_open(serving: Serving, keys_file: Path, path: str, status
         assert answer.status_code == status
 
 
-async def test_every_route_is_behind_the_guard_or_listed_here(
-    serving: Serving, keys_file: Path
-) -> None:
-    """A route that somebody adds is closed; this says so for those there are."""
+async def test_every_route_needs_a_key_or_is_listed_here(serving: Serving, keys_file: Path) -> None:
+    """A new route needs a key by default; this checks all routes that exist."""
     settings = Settings(keys_file=keys_file)
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         document = (await client.get("/openapi.json")).json()
@@ -157,7 +157,7 @@ async def test_an_admin_route(serving: Serving, keys_file: Path, add_key: AddKey
     admin, other = add_key("ops", Scope.ADMIN), add_key("site")
     for settings, expected in (
         (Settings(keys_file=keys_file), {admin: 200, other: 403, None: 401}),
-        (Settings(), {admin: 403, other: 403, None: 403}),  # without keys nobody is an admin
+        (Settings(), {admin: 403, other: 403, None: 403}),  # a service without keys has no admin
     ):
         app = create_app(fake_registry(settings, "en-de"), settings)
 
@@ -173,7 +173,7 @@ async def test_an_admin_route(serving: Serving, keys_file: Path, add_key: AddKey
         app.access.close()
 
 
-async def test_a_wrong_key_is_told_before_the_texts_are_looked_at(
+async def test_a_wrong_key_is_refused_before_the_body_is_checked(
     serving: Serving, keys_file: Path
 ) -> None:
     settings = Settings(keys_file=keys_file)
@@ -190,7 +190,9 @@ async def test_a_wrong_key_is_told_before_the_texts_are_looked_at(
     ("value", "status"),
     [(5, 403), (True, 403), ([WRONG], 403), ({"a": 1}, 403), ("", 403), (None, 403), (0, 403)],
 )
-async def test_what_is_no_key(serving: Serving, keys_file: Path, value: Any, status: int) -> None:
+async def test_a_value_that_is_not_a_key_is_refused(
+    serving: Serving, keys_file: Path, value: Any, status: int
+) -> None:
     settings = Settings(keys_file=keys_file)
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         answer = await client.post("/translate", json={**ASKED, "api_key": value})
@@ -222,16 +224,16 @@ async def test_hostile_keys(serving: Serving, keys_file: Path, add_key: AddKey) 
                 assert MARK not in answer.text
 
 
-async def test_libretranslate_is_told_that_it_needs_a_key(
+async def test_libretranslates_settings_say_that_a_key_is_needed(
     serving: Serving, keys_file: Path
 ) -> None:
     for settings, needed in ((Settings(), False), (Settings(keys_file=keys_file), True)):
         async with serving(fake_registry(settings, "en-de"), settings) as client:
-            told = (await client.get("/frontend/settings")).json()
-            assert (told["apiKeys"], told["keyRequired"]) == (needed, needed)
+            frontend = (await client.get("/frontend/settings")).json()
+            assert (frontend["apiKeys"], frontend["keyRequired"]) == (needed, needed)
 
 
-async def test_keys_are_nowhere(
+async def test_keys_appear_in_no_output(
     serving: Serving,
     keys_file: Path,
     add_key: AddKey,
@@ -244,18 +246,18 @@ async def test_keys_are_nowhere(
     caplog.set_level(logging.INFO)
     key, metrics = add_key("website", rate="100/hour"), add_key("prometheus", Scope.METRICS)
     settings = Settings(keys_file=keys_file)
-    told = ""
+    output = ""
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         for _ in range(10):
             for send, *_ in PLACES.values():
                 for presented in (key, WRONG):
-                    told += (await send(client, presented)).text
-        told += (await client.get(f"/{key}?key={key}", headers={"X-Request-ID": "a"})).text
-        told += (await client.get("/metrics", headers=bearer(metrics))).text
+                    output += (await send(client, presented)).text
+        output += (await client.get(f"/{key}?key={key}", headers={"X-Request-ID": "a"})).text
+        output += (await client.get("/metrics", headers=bearer(metrics))).text
         add_key("later")  # the file is read again, which is logged
-        told += (await client.get("/metrics", headers=bearer(metrics))).text
+        output += (await client.get("/metrics", headers=bearer(metrics))).text
     captured = capfd.readouterr()
-    for text in (caplog.text, told, captured.out, captured.err):
+    for text in (caplog.text, output, captured.out, captured.err):
         for secret in (key, metrics, WRONG, keys_file.read_text().split('"sha256": "')[1][:64]):
             assert secret not in text
     assert "key=website" in caplog.text  # names are the operator's own

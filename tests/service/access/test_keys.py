@@ -1,4 +1,4 @@
-"""The keys file: what it may hold, how it is written, and when a running service reads it again."""
+"""The keys file: its format, how it is written, and when a running service reloads it."""
 
 import asyncio
 import hashlib
@@ -36,7 +36,7 @@ def test_rates(rate: str) -> None:
 @pytest.mark.parametrize(
     "rate", ["", "600", "x/minute", "600/fortnight", "1/second; 5/minute", "0/minute", "-1/minute"]
 )
-def test_what_is_no_rate(rate: str) -> None:
+def test_a_malformed_rate_is_refused(rate: str) -> None:
     with pytest.raises(ValueError, match="600/minute"):
         parse_rate(rate)
 
@@ -78,7 +78,7 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, content: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_names_and_hashes_are_there_once(tmp_path: Path) -> None:
+def test_names_and_hashes_are_unique(tmp_path: Path) -> None:
     one = {"name": "a", "sha256": "0" * 64}
     path = tmp_path / "keys.json"
     for other, words in (
@@ -90,7 +90,7 @@ def test_names_and_hashes_are_there_once(tmp_path: Path) -> None:
             read_keys(path)
 
 
-def test_written_for_the_owner_alone_and_read_back(tmp_path: Path) -> None:
+def test_the_keys_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     entry = Key(
         name="a",
@@ -147,8 +147,8 @@ def test_expired_keys_are_marked(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert old == "old  translate  expires=2020-01-01T00:00:00Z  EXPIRED"
     assert new == "new  translate  expires=2999-01-01T00:00:00Z"
     assert run(["keys", "list", path, "--json"]) == 0
-    told = map(json.loads, capsys.readouterr().out.splitlines())
-    assert [key["expired"] for key in told] == [True, False]
+    listed = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [key["expired"] for key in listed] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_expired_keys_are_marked(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (("list", "FILE.other"), "dragoman keys add"),
     ],
 )
-def test_what_the_commands_refuse(
+def test_the_keys_commands_refuse_bad_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
 ) -> None:
     path = tmp_path / "keys.json"
@@ -223,7 +223,7 @@ def test_a_broken_file_leaves_the_old_keys_and_one_line(
     assert find(keyring, key) == "first"
 
 
-def test_an_expired_key_opens_nothing(keys_file: Path, add_key: AddKey) -> None:
+def test_an_expired_key_is_refused(keys_file: Path, add_key: AddKey) -> None:
     now = datetime.now(UTC)
     late = add_key("late", expires=now)
     valid = add_key("valid", expires=now + timedelta(hours=1))
@@ -256,7 +256,7 @@ def test_a_missing_file_at_the_start_is_an_error(tmp_path: Path) -> None:
         Keyring(tmp_path / "keys.json")
 
 
-def test_a_file_that_is_not_ours_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_gives_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object, **_options: object) -> None:
         raise PermissionError(13, "Permission denied")
 

@@ -90,7 +90,7 @@ async def test_a_rate_counts_texts_and_is_exact(serving: Serving) -> None:
         assert (await client.get("/health/live")).status_code == 200
 
 
-async def test_what_is_refused_costs_no_rate(serving: Serving) -> None:
+async def test_refused_requests_are_not_charged_to_the_rate(serving: Serving) -> None:
     settings = Settings(rate_limit="2/hour")
     registry = fake_registry(settings, "en-de")
     async with serving(registry, settings) as client:
@@ -101,14 +101,14 @@ async def test_what_is_refused_costs_no_rate(serving: Serving) -> None:
 
         assert 429 not in await statuses(target="xx")
         (model,) = registry.served_models
-        model.queue_limits.num_texts += settings.max_queue_texts  # there is no room
+        model.queue_limits.num_texts += settings.max_queue_texts  # the queue is full
         full = await client.post("/v1/translate", json=NATIVE)
         assert full.json()["error"]["code"] == "queue_full"
         model.queue_limits.num_texts -= settings.max_queue_texts
         assert await statuses() == [200, 200, 429, 429]
 
 
-async def test_markup_counts_as_the_text_it_is(serving: Serving) -> None:
+async def test_a_text_with_markup_counts_as_one_text(serving: Serving) -> None:
     settings = Settings(rate_limit="2/minute")
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         html = {**ASKED, "q": "<p>a</p><p>b</p><p>c</p>", "format": "html"}
@@ -161,7 +161,7 @@ async def test_forwarded_addresses(proxies: str | None, address: str, expected: 
     assert passed == expected
 
 
-async def test_what_a_trusted_proxy_was_told_is_not_believed() -> None:
+async def test_forwarded_addresses_from_before_a_trusted_proxy_are_ignored() -> None:
     settings = Settings(rate_limit="30/hour", trusted_proxies="10.0.0.0/8")
     registry = fake_registry(settings, "en-de")
     app = create_app(registry, settings)

@@ -77,7 +77,7 @@ def test_the_text_after_the_last_is_refused(allowance: QuotaTracker, clock: Cloc
     allowance.take_texts(rate, "a", 100)
 
 
-def test_more_at_once_than_ever_allowed_is_not_told_to_wait(allowance: QuotaTracker) -> None:
+def test_more_texts_than_the_rate_allows_at_all_get_no_retry_time(allowance: QuotaTracker) -> None:
     with pytest.raises(RequestTooLarge, match="100 in 2 minutes"):
         allowance.take_texts(parse_rate("100/2 minutes"), "a", 101)
 
@@ -108,7 +108,7 @@ def test_no_count_is_below_zero() -> None:
     storage.close()
 
 
-def test_quotas_are_of_the_calendar(allowance: QuotaTracker, clock: Clock) -> None:
+def test_quotas_follow_calendar_days_and_months(allowance: QuotaTracker, clock: Clock) -> None:
     allowance.take_characters(KEY, 60)
     with pytest.raises(QuotaExceeded, match=r"60 characters a day has 0 left.*2027-02-01"):
         allowance.take_characters(KEY, 1)
@@ -148,14 +148,14 @@ def test_the_usage_file_survives_a_restart(tmp_path: Path, clock: Clock) -> None
         allowance.close()
 
 
-def test_a_usage_file_that_cannot_be(tmp_path: Path) -> None:
+def test_an_unusable_usage_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is no database" * 100)
     for path in (tmp_path / "no" / "usage.sqlite", tmp_path / "text", tmp_path):
         with pytest.raises(ConfigError, match="DRAGOMAN_USAGE_FILE"):
             QuotaTracker(path)
 
 
-def test_a_full_disk_stops_no_translation(
+def test_a_full_disk_does_not_stop_translations(
     allowance: QuotaTracker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> int:
@@ -167,9 +167,7 @@ def test_a_full_disk_stops_no_translation(
     assert len(caplog.records) == 1
 
 
-def test_a_file_that_somebody_holds_is_not_waited_for(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_locked_file_is_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     allowance = QuotaTracker(tmp_path / "usage.sqlite")
     charge = allowance.take_characters(KEY, 1)
     assert charge is not None

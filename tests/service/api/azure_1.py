@@ -1,4 +1,4 @@
-"""Calls methods of azure-ai-translation-text 1.x and tells what came of each, as JSON on a line.
+"""Calls methods of azure-ai-translation-text 1.x and prints each result as a line of JSON.
 
 Run by itself, with the folder that the client is installed in on PYTHONPATH: 2.x, which has the
 same name, is what the tests beside it import. Arguments: the server's URL, and the calls as JSON
@@ -22,15 +22,15 @@ def main() -> None:
             try:
                 result = getattr(client, method)(*arguments, **named)
                 plain = [dict(item) for item in result] if isinstance(result, list) else result
-                told = {"result": plain}
+                reply = {"result": plain}
             except HttpResponseError as error:
-                told = {
+                reply = {
                     "error": type(error).__name__,
                     "status": error.status_code,
                     "code": error.error and error.error.code,
                     "message": error.message,
                 }
-            print(json.dumps(told, default=dict))
+            print(json.dumps(reply, default=dict))
 
 
 if __name__ == "__main__":

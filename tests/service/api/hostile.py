@@ -1,4 +1,4 @@
-"""What nobody should send, written by hand: texts, JSON values, bodies, heads and paths.
+"""Hostile requests, written by hand: texts, JSON values, bodies, heads and paths.
 
 `ZQXJ` marks what a refusal must not repeat. Nothing here is made by multiplying: each entry is a
 case of its own.

@@ -1,4 +1,4 @@
-"""The admin route: what becomes of each model, how long it waits, who may ask."""
+"""The admin route: the result for each model, how long it waits, and the scope it needs."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ def admin(keys_file: Path, add_key: AddKey) -> Admin:
     return Settings(keys_file=keys_file), {"Authorization": f"Bearer {key}"}
 
 
-async def test_the_admin_route_answers_with_what_became_of_each(
+async def test_the_admin_route_answers_with_the_result_for_each_model(
     serving: Serving, admin: Admin
 ) -> None:
     settings, key = admin
@@ -54,7 +54,9 @@ async def test_the_admin_route_answers_with_what_became_of_each(
         assert answer.json()["problem"] == "models cannot be read"
 
 
-async def test_the_admin_route_waits_as_long_as_it_is_told(serving: Serving, admin: Admin) -> None:
+async def test_the_admin_route_waits_as_long_as_its_header_says(
+    serving: Serving, admin: Admin
+) -> None:
     settings, key = admin
     folder = FakeFolder({"en-de": "1"})
     lifecycle = Lifecycle()
@@ -82,7 +84,9 @@ async def test_the_admin_route_waits_as_long_as_it_is_told(serving: Serving, adm
         folder.loading.set()
 
 
-async def test_the_admin_route_tells_what_is_still_loading(serving: Serving, admin: Admin) -> None:
+async def test_the_admin_route_reports_models_that_still_load(
+    serving: Serving, admin: Admin
+) -> None:
     settings, key = admin
     folder = FakeFolder({"en-de": "1"}, hanging={"2": threading.Event()})
     async with serving(impatient(folder.reloader()), settings) as client:

@@ -1,4 +1,4 @@
-"""Apertium's face, asked as OmegaT asks."""
+"""Apertium's API, with requests as OmegaT sends them."""
 
 import pytest
 

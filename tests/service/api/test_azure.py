@@ -1,4 +1,4 @@
-"""Azure's face beyond its Python clients: shared paths, plain HTTP, and what the docs say of it."""
+"""Azure's API beyond its Python clients: shared paths, plain HTTP and its OpenAPI document."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ async def ask(serving: Serving, method: str, url: str, body: object = None) -> h
         return await client.request(method, url, json=body) if body else await client.get(url)
 
 
-async def test_the_version_tells_apart_who_shares_a_path(serving: Serving) -> None:
+async def test_the_api_version_selects_azure_on_shared_paths(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         libretranslate = {"q": "a", "source": "en", "target": "de"}
         plain = (await client.post("/translate", json=libretranslate)).json()
@@ -77,7 +77,7 @@ async def test_refusals(
     assert words in error["message"]
 
 
-async def test_bodies_that_are_none(serving: Serving) -> None:
+async def test_malformed_bodies_are_refused(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         broken = await client.post(
             f"/translate?{V3}&to=de", content=b"[", headers={"Content-Type": "application/json"}
@@ -114,7 +114,7 @@ async def test_many_targets_count_before_they_are_read(serving: Serving) -> None
     assert answer.json()["error"]["message"].startswith("body holds 6 items, the limit is 4")
 
 
-async def test_tags_do_not_come_back_a_hundredfold(serving: Serving) -> None:
+async def test_tags_do_not_multiply_the_size_of_the_answer(serving: Serving) -> None:
     settings = Settings(max_body_bytes=4096)
     targets = "&".join(["to=de"] * 100)
     url = f"/translate?{V3}&{targets}&from=en&textType=html"

@@ -15,8 +15,8 @@ SCRIPT = Path(__file__).with_name("azure_1.py")
 TIMEOUT_S = 120
 
 Call = tuple[str, list[Any], dict[str, Any]]
-Told = list[dict[str, Any]]
-Tell = Callable[..., Told]
+Replies = list[dict[str, Any]]
+Tell = Callable[..., Replies]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def tell(tmp_path_factory: pytest.TempPathFactory) -> Tell:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         pytest.skip("azure-ai-translation-text 1.x could not be fetched")
 
-    def call(address: str, *calls: Call) -> Told:
+    def call(address: str, *calls: Call) -> Replies:
         done = subprocess.run(
             [sys.executable, str(SCRIPT), address, json.dumps(calls)],
             env={**os.environ, "PYTHONPATH": str(folder)},
@@ -126,9 +126,9 @@ def test_options(tell: Tell, address: str) -> None:
         *(translate(["a"], ["de"], **option) for option, _ in options),
     )
     assert plain["result"][0]["translations"][0]["text"] == "A"
-    for told, (_, name) in zip(refused, options, strict=True):
-        assert (told["error"], told["status"]) == ("HttpResponseError", 400), name
-        assert name in told["message"]
+    for reply, (_, name) in zip(refused, options, strict=True):
+        assert (reply["error"], reply["status"]) == ("HttpResponseError", 400), name
+        assert name in reply["message"]
 
 
 def test_errors(tell: Tell, address: str) -> None:
@@ -146,8 +146,8 @@ def test_errors(tell: Tell, address: str) -> None:
         (("transliterate", [["a"]], {"language": "ja", "from_script": "a", "to_script": "b"}),
          404, 404000, "no such path"),
     ]  # fmt: skip
-    told = tell(address, *(call for call, *_ in cases))
-    for answer, (_, status, code, words) in zip(told, cases, strict=True):
+    replies = tell(address, *(call for call, *_ in cases))
+    for answer, (_, status, code, words) in zip(replies, cases, strict=True):
         assert (answer["status"], answer["code"]) == (status, code)
         assert words in answer["message"]
         assert "secret" not in answer["message"]
@@ -157,16 +157,16 @@ def test_errors(tell: Tell, address: str) -> None:
 
 
 def test_a_full_queue(tell: Tell, full: str) -> None:
-    (told,) = tell(full, translate(["b"], ["de"]))
-    assert (told["status"], told["code"]) == (429, 429000)
+    (reply,) = tell(full, translate(["b"], ["de"]))
+    assert (reply["status"], reply["code"]) == (429, 429000)
 
 
 def test_while_loading(tell: Tell, loading: str) -> None:
-    (told,) = tell(loading, translate(["a"], ["de"]))
-    assert (told["status"], told["code"]) == (503, 503000)
-    assert "loading" in told["message"]
+    (reply,) = tell(loading, translate(["a"], ["de"]))
+    assert (reply["status"], reply["code"]) == (503, 503000)
+    assert "loading" in reply["message"]
 
 
 def test_a_deadline(tell: Tell, slow: str) -> None:
-    (told,) = tell(slow, translate(["w " * 100], ["de"]))
-    assert (told["status"], told["code"]) == (504, 504000)
+    (reply,) = tell(slow, translate(["w " * 100], ["de"]))
+    assert (reply["status"], reply["code"]) == (504, 504000)

@@ -71,7 +71,7 @@ def test_fifty_texts_in_order(client: TextTranslationClient) -> None:
     assert [item.translations[0].text for item in items] == [text.upper() for text in texts]
 
 
-def test_texts_with_languages_and_forms_of_their_own(client: TextTranslationClient) -> None:
+def test_texts_with_different_languages_and_formats(client: TextTranslationClient) -> None:
     german, portuguese = TranslationTarget(language="de"), TranslationTarget(language="pt-BR")
     english = TranslationTarget(language="en")
     items = client.translate(
@@ -128,7 +128,7 @@ def test_languages_of_one_kind_with_names_in_another_language(
     assert code_of(caught.value) == "400001"
 
 
-def test_languages_that_the_client_has_already(client: TextTranslationClient) -> None:
+def test_a_client_with_the_same_list_gets_304(client: TextTranslationClient) -> None:
     etags: list[str] = []
     client.get_supported_languages(
         cls=lambda response, _result, _headers: etags.append(response.http_response.headers["etag"])
@@ -141,17 +141,17 @@ def test_languages_that_the_client_has_already(client: TextTranslationClient) ->
         client.get_supported_languages(etag='"other"', match_condition=unmodified)
 
 
-def test_usage_is_told_with_each_answer(client: TextTranslationClient) -> None:
-    told: list[str] = []
+def test_each_answer_has_the_usage_header(client: TextTranslationClient) -> None:
+    usages: list[str] = []
     client.translate(
         ["abc", "de"],
         to_language=["de", "pt"],
         from_language="en",
-        raw_response_hook=lambda response: told.append(
+        raw_response_hook=lambda response: usages.append(
             response.http_response.headers["x-metered-usage"]
         ),
     )
-    assert told == ["10"]
+    assert usages == ["10"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,9 @@ def test_options_that_are_not_supported_are_refused(
     assert "secret" not in str(caught.value)
 
 
-def test_options_that_ask_for_what_is_done_anyway(keyless: TextTranslationClient) -> None:
+def test_options_that_ask_for_the_normal_behaviour_are_accepted(
+    keyless: TextTranslationClient,
+) -> None:
     wanted = TranslationTarget(
         language="de",
         profanity_action="NoAction",
@@ -224,7 +226,7 @@ def test_unknown_languages(
         ([], ["de"], 400, "inputs: list should have at least 1 item"),
     ],
 )
-def test_what_cannot_be_done(
+def test_requests_that_fail_raise_the_clients_error(
     keyless: TextTranslationClient, texts: list[str], targets: list[str], status: int, words: str
 ) -> None:
     with pytest.raises(HttpResponseError, match=words) as caught:

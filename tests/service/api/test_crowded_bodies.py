@@ -1,4 +1,4 @@
-"""Bodies of a million values: refused in the words of each API before anything is made of them."""
+"""Bodies of a million values: refused in each API's error format before objects are made."""
 
 import json
 import time
@@ -48,7 +48,7 @@ MANY = {
 }
 
 
-def told(body: Any) -> str:
+def message_of(body: Any) -> str:
     """The message of an error, in whichever API's words."""
     if "message" in body:
         return str(body["message"])
@@ -76,7 +76,7 @@ async def test_json(
         )
         assert time.process_time() - started < 1
     assert answer.status_code == 413, answer.text
-    assert "max_texts" in told(answer.json())
+    assert "max_texts" in message_of(answer.json())
 
 
 @pytest.mark.parametrize("path", ["/translate", "/v2/translate", "/language/translate/v2"])
@@ -92,10 +92,10 @@ async def test_forms(serving: Serving, path: str, form: str) -> None:
         answer = await client.post(path, content=content, headers={"Content-Type": kind})
         assert time.process_time() - started < 1
     assert answer.status_code == 413, answer.text
-    assert "max_texts" in told(answer.json())
+    assert "max_texts" in message_of(answer.json())
 
 
-async def test_where_a_key_is_looked_for(
+async def test_a_key_is_found_in_each_place(
     serving: Serving, add_key: AddKey, keys_file: Path
 ) -> None:
     add_key("website")
@@ -103,21 +103,21 @@ async def test_where_a_key_is_looked_for(
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         answer = await client.post("/translate", json={"q": [{}] * NUM})
     assert answer.status_code == 413
-    assert "max_texts" in told(answer.json())
+    assert "max_texts" in message_of(answer.json())
 
 
 @pytest.mark.parametrize(
     "body",
     ["[" * NUM, '["' + '\\"' * NUM, '{"a":' * NUM, '"' * NUM, ',"' * NUM + "\\", ",\\" * NUM],
 )
-def test_broken_ones(body: str) -> None:
+def test_broken_bodies_are_refused(body: str) -> None:
     started = time.process_time()
     with pytest.raises((MalformedBody, RequestTooLarge)):
         parse_json(body.encode(), Limits(Settings()))
     assert time.process_time() - started < 1
 
 
-def test_no_memory_is_taken_for_them() -> None:
+def test_refused_bodies_take_no_memory() -> None:
     body = f"[{MANY['objects']}]".encode()
     tracemalloc.start()
     try:
@@ -177,7 +177,7 @@ LARGEST: list[tuple[str, Callable[[list[str]], object]]] = [
 
 
 @pytest.mark.parametrize(("path", "body_of"), LARGEST)
-async def test_the_largest_request_works_and_one_more_text_is_too_many(
+async def test_the_largest_request_works_and_one_more_text_is_refused(
     serving: Serving, path: str, body_of: Callable[[list[str]], object]
 ) -> None:
     settings = Settings(max_texts=len(TEXTS))
@@ -186,10 +186,10 @@ async def test_the_largest_request_works_and_one_more_text_is_too_many(
         assert answer.status_code == 200, answer.text
         refused = await client.post(path, json=body_of([*TEXTS, "one more"]))
     assert refused.status_code == 413
-    assert f"holds {len(TEXTS) + 1} items, the limit is {len(TEXTS)}" in told(refused.json())
+    assert f"holds {len(TEXTS) + 1} items, the limit is {len(TEXTS)}" in message_of(refused.json())
 
 
-def test_a_text_may_hold_what_it_likes() -> None:
+def test_a_text_may_contain_anything() -> None:
     text = ",[{\\\"'\n" * 20_000
     limits = Limits(Settings(max_texts=1))
     assert parse_json(json.dumps([text]).encode(), limits) == [text]
@@ -223,7 +223,7 @@ async def test_tags(
             path, json=body_of(text), headers={"Authorization": "DeepL-Auth-Key any"}
         )
         assert time.process_time() - started < 0.5
-        assert (answer.status_code, words in told(answer.json())) == (413, True), answer.text
+        assert (answer.status_code, words in message_of(answer.json())) == (413, True), answer.text
         long = "<i>" * 20_000 + "a" + "<b>" * 20_000  # read in a thread
         answer = await client.post(
             path, json=body_of(long), headers={"Authorization": "DeepL-Auth-Key any"}

@@ -35,7 +35,7 @@ def azure(text: str) -> dict[str, Any]:
     return {"inputs": [{"text": text, "language": "en", "targets": [{"language": "de"}]}]}
 
 
-FACES: list[Any] = [
+REQUESTS: list[Any] = [
     lambda text: {"url": "/v1/translate", "json": {**PAIR, "text": ["short", text]}},
     lambda text: {"url": "/translate", "json": {**PAIR, "q": ["short", text]}},
     lambda text: {"url": "/translate", "json": {"q": text, "source": "auto", "target": "de"}},
@@ -66,23 +66,25 @@ FACES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("face", FACES)
-async def test_every_face_says_so(serving: Serving, face: Any) -> None:
+@pytest.mark.parametrize("request_of", REQUESTS)
+async def test_every_api_reports_a_cut_translation_in_the_header(
+    serving: Serving, request_of: Any
+) -> None:
     async with serving(models("en-de"), Settings(cors_origins="*")) as client:
         for _ in range(2):  # the second time it is remembered
             answer = await client.request(
-                **{"method": "POST", **face("a long one")},
+                **{"method": "POST", **request_of("a long one")},
                 headers={"Origin": "https://example.org"},
             )
             assert answer.status_code == 200, answer.text
             assert answer.headers[HEADER] == "cut"
             assert HEADER in answer.headers["Access-Control-Expose-Headers"]
-        whole = await client.request(**{"method": "POST", **face("another one")})
+        whole = await client.request(**{"method": "POST", **request_of("another one")})
     assert whole.status_code == 200
     assert HEADER not in whole.headers
 
 
-async def test_a_cut_on_the_way_counts(serving: Serving) -> None:
+async def test_a_cut_by_the_first_model_of_a_pivot_is_reported(serving: Serving) -> None:
     settings = Settings(pivot=True)
     async with serving(models("fr-en", "en-de"), settings) as client:
         body = {"q": "a long one", "source": "fr", "target": "de"}

@@ -1,4 +1,4 @@
-"""DeepL's face beyond the Python client: deepl-node's forms, and refusals before any route."""
+"""DeepL's API beyond the Python client: deepl-node's forms, and errors before any route."""
 
 import re
 
@@ -28,7 +28,7 @@ async def test_a_form_as_deepl_node_sends_it(serving: Serving) -> None:
     assert languages.json() == [{"language": "DE", "name": "German", "supports_formality": False}]
 
 
-async def test_text_is_translated_between_variants_where_there_is_a_model(serving: Serving) -> None:
+async def test_text_is_translated_between_variants_that_a_model_serves(serving: Serving) -> None:
     body = {"text": ["我想去火车站。"], "target_lang": "ZH-HANT"}
     async with serving(fake_registry(SETTINGS, "zh-zh_Hant"), SETTINGS) as client:
         answer = await client.post("/v2/translate", json={**body, "text": ["火车站 abc"]})
@@ -65,7 +65,7 @@ async def test_split_sentences(serving: Serving, asked: dict[str, str], used: st
         ("POST", "/v2/write/rephrase"),
     ],
 )
-async def test_what_deepl_has_besides_is_refused_in_words(
+async def test_unsupported_routes_of_deepl_are_refused_with_a_message(
     serving: Serving, method: str, path: str
 ) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
@@ -80,7 +80,7 @@ async def test_what_deepl_has_besides_is_refused_in_words(
     assert "SECRET" not in routes
 
 
-async def test_every_refusal_is_a_message(serving: Serving) -> None:
+async def test_every_error_is_a_message(serving: Serving) -> None:
     body = {"text": ["a"], "target_lang": "DE"}
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         answers = {

@@ -87,7 +87,7 @@ def test_usage_counts_what_was_translated(client: deepl.DeepLClient) -> None:
     assert not after.any_limit_reached
 
 
-def test_options_that_ask_for_what_is_done_anyway(client: deepl.DeepLClient) -> None:
+def test_options_that_ask_for_the_normal_behaviour_are_accepted(client: deepl.DeepLClient) -> None:
     result = client.translate_text(
         "a",
         source_lang="EN",
@@ -155,7 +155,7 @@ def test_unknown_languages(
     assert caught.value.http_status_code == 400
 
 
-def test_a_key_sent_in_another_way(client: deepl.DeepLClient) -> None:
+def test_a_key_in_another_form_is_refused(client: deepl.DeepLClient) -> None:
     client.headers["Authorization"] = "Bearer abc"
     for ask in (client.get_usage, client.get_source_languages, client.get_target_languages):
         with pytest.raises(deepl.AuthorizationException, match="DeepL-Auth-Key"):
@@ -187,7 +187,7 @@ def test_what_is_not_there(client: deepl.DeepLClient) -> None:
         assert not caught.value.should_retry
 
 
-def test_too_much_and_a_fault_of_ours(client: deepl.DeepLClient) -> None:
+def test_a_too_large_request_and_a_server_error(client: deepl.DeepLClient) -> None:
     with pytest.raises(deepl.DeepLException, match="max_texts") as caught:
         client.translate_text(["a"] * 61, source_lang="EN", target_lang="DE")
     assert caught.value.http_status_code == 413
@@ -284,5 +284,5 @@ def test_the_command(address: str) -> None:
 
 def test_a_glossary_that_is_not_there(client: deepl.DeepLClient) -> None:
     for ask in (client.get_glossary, client.get_multilingual_glossary, client.delete_glossary):
-        with pytest.raises(deepl.GlossaryNotFoundException, match="this service has none"):
+        with pytest.raises(deepl.GlossaryNotFoundException, match="no glossary with this id"):
             ask("0a1b")

@@ -13,8 +13,8 @@ VERSION = "1.28.0"
 SCRIPT = Path(__file__).with_name("deepl_node.js")
 TIMEOUT_S = 120
 
-Told = list[dict[str, Any]]
-Tell = Callable[..., Told]
+Replies = list[dict[str, Any]]
+Tell = Callable[..., Replies]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def tell(tmp_path_factory: pytest.TempPathFactory) -> Tell:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         pytest.skip("deepl-node could not be fetched")
 
-    def call(address: str, *calls: tuple[str, list[Any]], key: str = "any-key") -> Told:
+    def call(address: str, *calls: tuple[str, list[Any]], key: str = "any-key") -> Replies:
         done = subprocess.run(
             [node, str(SCRIPT), str(folder), address, key, json.dumps(calls)],
             check=True, capture_output=True, timeout=TIMEOUT_S, encoding="utf-8",
@@ -78,8 +78,8 @@ def test_languages_and_usage(tell: Tell, address: str) -> None:
     counts = [usage["result"]["character"]["count"] for usage in (before, after)]
     assert counts[1] == counts[0] + 5
     for code in codes:
-        (told,) = tell(address, ("translateText", ["a", "de" if "en" in code else "en", code]))
-        assert told["result"]["text"] == "A"
+        (reply,) = tell(address, ("translateText", ["a", "de" if "en" in code else "en", code]))
+        assert reply["result"]["text"] == "A"
 
 
 def test_options(tell: Tell, address: str) -> None:
@@ -108,10 +108,10 @@ def test_options(tell: Tell, address: str) -> None:
         *("formality", "context", "glossary_id", "splitting_tags"),
         *("custom_instructions", "colour"),
     )
-    for told, name in zip(refused, names, strict=True):
-        assert told["error"] == "DeepLError", name
-        assert name in told["message"]
-        assert "a letter" not in told["message"]
+    for reply, name in zip(refused, names, strict=True):
+        assert reply["error"] == "DeepLError", name
+        assert name in reply["message"]
+        assert "a letter" not in reply["message"]
 
 
 def test_errors(tell: Tell, address: str) -> None:
@@ -121,20 +121,20 @@ def test_errors(tell: Tell, address: str) -> None:
         (("translateText", ["a", "fr", "pt-PT"]), "DeepLError", "translation from French"),
         (("translateText", [["a"] * 61, "en", "de"]), "DeepLError", "max_texts"),
         (("translateText", ["CRASH-ADD secret", "en", "de"]), "DeepLError", "failed on text[0]"),
-        (("getGlossary", ["0a1b"]), "GlossaryNotFoundError", "this service has none"),
+        (("getGlossary", ["0a1b"]), "GlossaryNotFoundError", "no glossary with this id"),
     ]
-    for told, (_, kind, words) in zip(
+    for reply, (_, kind, words) in zip(
         tell(address, *(call for call, _, _ in cases)), cases, strict=True
     ):
-        assert told["error"] == kind
-        assert words in told["message"]
-        assert "secret" not in told["message"]
+        assert reply["error"] == kind
+        assert words in reply["message"]
+        assert "secret" not in reply["message"]
 
 
 def test_a_full_queue(tell: Tell, full: str) -> None:
-    (told,) = tell(full, ("translateText", ["b", "en", "de"]))
-    assert told["error"] == "TooManyRequestsError"
-    assert "max_queue_texts" in told["message"]
+    (reply,) = tell(full, ("translateText", ["b", "en", "de"]))
+    assert reply["error"] == "TooManyRequestsError"
+    assert "max_queue_texts" in reply["message"]
 
 
 def test_a_bad_key_and_a_used_up_quota_and_rate(tell: Tell, limited: tuple[str, str]) -> None:
@@ -142,22 +142,22 @@ def test_a_bad_key_and_a_used_up_quota_and_rate(tell: Tell, limited: tuple[str, 
     (refused,) = tell(address, ("translateText", ["a", "en", "de"]), key="dgm_wrong")
     assert refused["error"] == "AuthorizationError"
     texts = ["good morning"] * 3 + ["a"] * 2
-    told = tell(address, *(("translateText", [text, "en", "de"]) for text in texts), key=key)
-    assert [each.get("error") for each in told] == [
+    replies = tell(address, *(("translateText", [text, "en", "de"]) for text in texts), key=key)
+    assert [each.get("error") for each in replies] == [
         *(None, None, "QuotaExceededError"),
         *(None, "TooManyRequestsError"),
     ]
-    assert "hour" in told[4]["message"]
+    assert "hour" in replies[4]["message"]
 
 
 def test_while_loading(tell: Tell, loading: str) -> None:
-    (told,) = tell(loading, ("translateText", ["a", "en", "de"]))
-    assert told["error"] == "DeepLError"
-    assert "Service unavailable" in told["message"]
-    assert "loading" in told["message"]
+    (reply,) = tell(loading, ("translateText", ["a", "en", "de"]))
+    assert reply["error"] == "DeepLError"
+    assert "Service unavailable" in reply["message"]
+    assert "loading" in reply["message"]
 
 
 def test_a_deadline(tell: Tell, slow: str) -> None:
-    (told,) = tell(slow, ("translateText", ["w " * 100, "en", "de"]))
-    assert told["error"] == "DeepLError"
-    assert "deadline_s" in told["message"]
+    (reply,) = tell(slow, ("translateText", ["w " * 100, "en", "de"]))
+    assert reply["error"] == "DeepLError"
+    assert "deadline_s" in reply["message"]

@@ -77,7 +77,9 @@ async def test_deadline(serving: Serving, held: Held, asking: dict[str, Any], by
 
 
 @pytest.mark.parametrize("asking", ASKING)
-async def test_a_bound_for_what_waits(serving: Serving, held: Held, asking: dict[str, Any]) -> None:
+async def test_texts_waiting_for_detection_are_bounded(
+    serving: Serving, held: Held, asking: dict[str, Any]
+) -> None:
     headers = {"Authorization": "DeepL-Auth-Key any"}
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         many = {"q": ["a"] * 4}
@@ -93,7 +95,7 @@ async def test_a_bound_for_what_waits(serving: Serving, held: Held, asking: dict
     assert held.threads == {"detection_0"}
 
 
-async def test_who_leaves_gives_back_what_waited(held: Held) -> None:
+async def test_a_cancelled_detection_frees_its_place_in_the_queue(held: Held) -> None:
     detector = Detector(4)
     first, second = (
         asyncio.create_task(detector.detect([text, text], ["en"])) for text in ("a", "b")
@@ -110,7 +112,7 @@ async def test_who_leaves_gives_back_what_waited(held: Held) -> None:
     detector.close()
 
 
-async def test_one_request_is_let_in_however_large_it_is() -> None:
+async def test_a_single_request_is_accepted_however_large_it_is() -> None:
     detector = Detector(2)
     assert len(await detector.detect(["a"] * 9, ["en"])) == 9
     detector.close()

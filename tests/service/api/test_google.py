@@ -1,4 +1,4 @@
-"""Google's face, asked as google-cloud-translate's requests were recorded."""
+"""Google's API, with requests as recorded from google-cloud-translate."""
 
 from typing import Any
 

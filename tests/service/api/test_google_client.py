@@ -55,7 +55,7 @@ def test_fifty_texts_in_order(client: Client) -> None:
     assert [result["translatedText"] for result in results] == [text.upper() for text in texts]
 
 
-def test_html_unless_told_otherwise(client: Client) -> None:
+def test_texts_are_html_unless_format_is_text(client: Client) -> None:
     html = client.translate("<b>one</b> &lt;", target_language="de", source_language="en")
     text = client.translate(
         "a <b", target_language="de", source_language="en", format_="text", model="nmt"

@@ -130,7 +130,7 @@ def azure_requests(path: str, *fields: tuple[str, ...]) -> Iterator[dict[str, An
         if in_target:
             yield asked(params, json.dumps({**good, "targets": [{**target, in_target: text}]}))
     for value in hostile.JSON_VALUES:
-        if MARK not in value:  # a short plain name of a field is told
+        if MARK not in value:  # errors quote short plain names of fields
             yield asked(params, value)
         yield asked(params, f'{{"text": {value}}}')
     for body in hostile.BODIES:
@@ -154,7 +154,9 @@ def check(answer: httpx.Response, request: object) -> None:
 
 
 @pytest.mark.parametrize("route", [*ROUTES, *AZURE])
-async def test_no_request_is_a_fault_or_comes_back(route: str, serving: Serving) -> None:
+async def test_no_hostile_request_is_a_server_error_or_is_echoed(
+    route: str, serving: Serving
+) -> None:
     method, path = route.split()
     settings = Settings(max_body_bytes=65_536)
     count = 0
@@ -187,7 +189,7 @@ def test_routes_that_share_requests_have_all_of_them() -> None:
     assert len(UNREAD) >= 2 * SHARES
 
 
-async def test_paths_by_themselves(serving: Serving) -> None:
+async def test_hostile_paths(serving: Serving) -> None:
     settings = Settings()
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         for path in hostile.PATHS:
@@ -198,13 +200,13 @@ async def test_paths_by_themselves(serving: Serving) -> None:
                 check(answer, path)
 
 
-def test_they_are_written_by_hand() -> None:
+def test_requests_of_this_file_are_written_by_hand() -> None:
     assert hostile.NUM_WRITTEN >= 300
     for written in (hostile.TEXTS, hostile.JSON_VALUES, hostile.BODIES, hostile.PATHS):
         assert len(set(written)) == len(written)
 
 
-async def test_an_answer_to_nothing_is_fast(serving: Serving) -> None:
+async def test_a_too_large_body_gets_the_error_of_its_api(serving: Serving) -> None:
     settings = Settings(max_body_bytes=4096)
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         answer: httpx.Response = await client.post("/translate", content=b"x" * 100_000)

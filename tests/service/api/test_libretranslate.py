@@ -1,4 +1,4 @@
-"""LibreTranslate's face as its applications use it: every kind of body, lists, and refusals."""
+"""LibreTranslate's API as its applications use it: every kind of body, lists, and errors."""
 
 import json
 import logging
@@ -38,7 +38,9 @@ def multipart(fields: dict[str, str]) -> dict[str, Any]:
         {"json": {**ASKED, "source": "EN-us", "target": "de_AT"}},
     ],
 )
-async def test_fields_wherever_they_are(serving: Serving, request_parts: dict[str, Any]) -> None:
+async def test_fields_in_query_form_or_json(
+    serving: Serving, request_parts: dict[str, Any]
+) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         answer = await client.post("/translate", **request_parts)
     assert (answer.status_code, answer.json()) == (200, {"translatedText": "A B"})
@@ -70,7 +72,7 @@ async def test_a_list_gets_lists(serving: Serving) -> None:
     assert none == {"translatedText": [], "detectedLanguage": [], "alternatives": []}
 
 
-async def test_a_lone_text_gets_plain_values(serving: Serving) -> None:
+async def test_a_single_text_gets_plain_values(serving: Serving) -> None:
     body = {"q": "Where is the station?", "source": "auto", "target": "de", "alternatives": "1"}
     async with serving(fake_registry(SETTINGS, "en-de", "fr-de"), SETTINGS) as client:
         answer = (await client.post("/translate", data=body)).json()
@@ -92,7 +94,7 @@ async def test_more_alternatives_than_the_models_own_beam(serving: Serving) -> N
     assert "max_beam_size" in refused.json()["error"]
 
 
-async def test_text_in_the_target_language_comes_back_as_it_is(serving: Serving) -> None:
+async def test_text_in_the_target_language_is_returned_unchanged(serving: Serving) -> None:
     body = {"q": "Wo ist der Bahnhof, bitte?", "source": "auto", "target": "de-AT"}
     async with serving(fake_registry(SETTINGS, "en-de", "de-en"), SETTINGS) as client:
         answer = (await client.post("/translate", json=body)).json()
@@ -100,7 +102,7 @@ async def test_text_in_the_target_language_comes_back_as_it_is(serving: Serving)
     assert answer["detectedLanguage"]["language"] == "de"
 
 
-async def test_a_text_that_tells_nothing_is_translated_all_the_same(serving: Serving) -> None:
+async def test_a_text_without_letters_is_translated_anyway(serving: Serving) -> None:
     body = {"q": "12:30", "source": "auto", "target": "fr"}
     async with serving(fake_registry(SETTINGS, "en-de", "it-fr"), SETTINGS) as client:
         answer = (await client.post("/translate", json=body)).json()
@@ -201,7 +203,7 @@ async def test_a_field_in_two_places_is_refused(serving: Serving) -> None:
     check(answer, 400, "source is both")
 
 
-async def test_what_the_framework_refuses_is_worded_alike(serving: Serving) -> None:
+async def test_errors_of_the_framework_have_the_apis_error_body(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         check(await client.put("/translate"), 405, "method")
         check(await client.post("/translate_file"), 404, "no such path")
@@ -263,7 +265,7 @@ async def test_one_failing_language_ends_the_work_of_the_other(serving: Serving)
     assert not held.waiting
 
 
-async def test_log_lines_tell_models_and_sizes_but_no_text(
+async def test_log_lines_have_models_and_sizes_but_no_text(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="dragoman")

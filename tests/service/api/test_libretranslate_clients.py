@@ -52,7 +52,7 @@ def test_libretranslatepy_detects(client: LibreTranslateAPI) -> None:
         ("REFUSE secret", "en", "de", 400, "q: this cannot be cut into segments"),
     ],
 )
-def test_libretranslatepy_is_told_of_errors(
+def test_libretranslatepy_reports_errors(
     address: str, text: str, source: str, target: str, status: int, words: str
 ) -> None:
     with pytest.raises(HTTPError) as caught:
@@ -81,7 +81,7 @@ def test_deep_translator_translates_a_batch_in_order(address: str) -> None:
     assert translator(address).translate_batch(texts) == [text.upper() for text in texts]
 
 
-def test_deep_translator_is_told_of_errors(address: str) -> None:
+def test_deep_translator_reports_errors(address: str) -> None:
     with pytest.raises(ServerException, match="BAD_REQUEST"):
         translator(address, "fr", "pt").translate("a")
     with pytest.raises(ServerException, match="INTERNAL"):

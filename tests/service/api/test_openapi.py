@@ -70,10 +70,10 @@ def test_made_up_requests(
     answer = case.call(base_url=address, session=session, timeout=20)
     case.validate_response(answer, checks=CHECKS)
     if answer.status_code >= 400:
-        told = answer.text
+        error_text = answer.text
         for text in strings((case.query, case.body, case.headers)):
             if len(text) >= _LEAST_ECHO and text not in DOCUMENTED:
-                assert text not in told
+                assert text not in error_text
 
 
 def strings(value: object) -> Iterator[str]:
@@ -82,7 +82,7 @@ def strings(value: object) -> Iterator[str]:
         yield value
     elif isinstance(value, dict):
         for name, each in value.items():
-            if plain_name(name) is None:  # what looks like a field's name may be told as one
+            if plain_name(name) is None:  # errors may quote names that look like a field's
                 yield str(name)
             yield from strings(each)
     elif isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Through a third language over HTTP: the native face and all others, over fake models."""
+"""Translation through a third language over HTTP: every API, with fake models."""
 
 import asyncio
 import logging
@@ -59,7 +59,7 @@ async def translate(client: httpx.AsyncClient, **body: Any) -> Any:
     return answer.json()
 
 
-async def test_the_answer_says_which_way_it_went(serving: Serving) -> None:
+async def test_the_answer_names_the_pivot_language(serving: Serving) -> None:
     async with serving(registry(), SETTINGS) as client:
         answer = await translate(client, text=["one", " \n", "two", "one"])
     texts = [each["text"] for each in answer["translations"]]
@@ -79,7 +79,7 @@ async def test_the_answer_says_which_way_it_went(serving: Serving) -> None:
     assert (first["source_tokens"], first["target_tokens"]) == (2, 3)
 
 
-async def test_a_direct_model_says_nothing_of_a_pivot(serving: Serving) -> None:
+async def test_a_direct_translation_has_no_pivot_field(serving: Serving) -> None:
     async with serving(registry("fr-en", "en-de", "fr-de"), SETTINGS) as client:
         answer = await client.post("/v1/translate", json={**PAIR, "text": "a"})
     assert answer.json()["translations"][0]["text"] == "a fr-de"
@@ -87,7 +87,7 @@ async def test_a_direct_model_says_nothing_of_a_pivot(serving: Serving) -> None:
     assert "X-Pivot-Language" not in answer.headers
 
 
-async def test_off_by_default(serving: Serving) -> None:
+async def test_pivots_are_off_by_default(serving: Serving) -> None:
     async with serving(registry(), Settings()) as client:
         answer = await client.post("/v1/translate", json={**PAIR, "text": "a"})
         assert answer.status_code == 404
@@ -99,7 +99,7 @@ async def test_off_by_default(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("name", ["alignments", "offsets", "token_log_probs", "words"])
-async def test_what_two_models_cannot_tell_is_refused(serving: Serving, name: str) -> None:
+async def test_details_of_one_model_are_refused_with_a_pivot(serving: Serving, name: str) -> None:
     async with serving(registry(), SETTINGS) as client:
         answer = await client.post("/v1/translate", json={**PAIR, "text": "a", name: True})
         error = answer.json()["error"]
@@ -109,13 +109,13 @@ async def test_what_two_models_cannot_tell_is_refused(serving: Serving, name: st
         assert (await client.post("/v1/translate", json=body)).status_code == 200
 
 
-async def test_scores_are_one_models(serving: Serving) -> None:
+async def test_scores_come_from_one_model_not_from_a_pivot(serving: Serving) -> None:
     async with serving(registry(), SETTINGS) as client:
         body = {**PAIR, "pairs": [{"source": "a", "target": "b"}]}
         assert (await client.post("/v1/score", json=body)).status_code == 404
 
 
-async def test_each_searches_as_it_does_alone_and_the_last_gives_alternatives(
+async def test_each_model_of_a_pivot_searches_as_alone_and_only_the_last_gives_alternatives(
     serving: Serving,
 ) -> None:
     models = Registry([telling("fr-en", beam_size=2), telling("en-de", beam_size=7)])
@@ -132,13 +132,13 @@ async def test_each_searches_as_it_does_alone_and_the_last_gives_alternatives(
         assert refused.json()["error"]["field"] == "alternatives"
 
 
-async def test_signs_of_a_bad_translation_are_those_of_the_whole_way(serving: Serving) -> None:
+async def test_warnings_of_a_translation_by_two_models_are_returned(serving: Serving) -> None:
     async with serving(registry(), SETTINGS) as client:
         answer = await translate(client, text="x " * 8 + "1234", warnings=True)
     assert answer["translations"][0]["warnings"] == ["loop"]
 
 
-async def test_one_deadline_for_both(serving: Serving) -> None:
+async def test_both_models_of_a_pivot_share_one_deadline(serving: Serving) -> None:
     # Each takes 0.2 s, which would be soon enough for one of them.
     models = Registry([telling("fr-en", delay_s=0.04), telling("en-de", delay_s=0.04)])
     async with serving(models, SETTINGS) as client:
@@ -173,7 +173,7 @@ async def test_errors_of_either_leg_name_the_text(serving: Serving) -> None:
             assert "secret" not in answer.text
 
 
-async def test_each_leg_remembers_for_itself(serving: Serving) -> None:
+async def test_each_model_of_a_pivot_has_its_own_cache_entries(serving: Serving) -> None:
     async with serving(registry(), SETTINGS) as client:
         await translate(client, text="a")
         await client.post("/v1/translate", json={"text": "b fr-en", "model": "en-de"})
@@ -184,7 +184,7 @@ async def test_each_leg_remembers_for_itself(serving: Serving) -> None:
     assert 'dragoman_texts_total{model="fr-en",version="fr-en 1"} 2.0' in metrics
 
 
-async def test_a_leg_that_is_replaced_meanwhile_answers_still(serving: Serving) -> None:
+async def test_a_pivot_model_replaced_during_a_request_still_answers(serving: Serving) -> None:
     held = FakeTranslator(answer=lambda *asked: replace(translated(*asked), text="between"))
     old = [telling("fr-en"), telling("en-de")]
     old[0]._load = lambda: LoadedModel(held, fake_info("fr", "en"))  # type: ignore[arg-type]
@@ -230,7 +230,7 @@ def log_lines() -> Iterator[list[str]]:
         logger.setLevel(level)
 
 
-FACES: list[tuple[str, dict[str, Any], str]] = [
+REQUESTS: list[tuple[str, dict[str, Any], str]] = [
     ("POST", {"url": "/v1/translate", "json": {**PAIR, "text": "a"}}, "a fr-en en-de"),
     ("POST", {"url": "/translate", "json": {**PAIR, "q": "a"}}, "a fr-en en-de"),
     (
@@ -273,8 +273,8 @@ FACES: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "asked", "expected"), FACES)
-async def test_every_face(
+@pytest.mark.parametrize(("method", "asked", "expected"), REQUESTS)
+async def test_every_api_translates_by_a_pivot(
     serving: Serving, method: str, asked: dict[str, Any], expected: str
 ) -> None:
     async with serving(registry(), SETTINGS) as client:
@@ -287,7 +287,7 @@ async def test_every_face(
     assert "model=fr-en,en-de " in line
 
 
-async def test_every_face_lists_what_can_be_reached(serving: Serving) -> None:
+async def test_every_api_lists_the_pairs_reached_by_a_pivot(serving: Serving) -> None:
     async with serving(registry("fr-en", "en-de", "cs-sv"), SETTINGS) as client:
 
         async def get(url: str) -> Any:
@@ -305,7 +305,7 @@ async def test_every_face_lists_what_can_be_reached(serving: Serving) -> None:
         assert set(azure) == {"fr", "en", "de", "cs", "sv"}
 
 
-async def test_texts_of_one_request_go_their_own_ways(serving: Serving) -> None:
+async def test_texts_of_one_request_take_routes_by_their_language(serving: Serving) -> None:
     texts = ["Où est la gare, s'il vous plaît ?", "Where is the train station, please?", GERMAN]
     async with serving(registry("fr-en", "en-de", "de-en"), SETTINGS) as client:
         with log_lines() as lines:

@@ -144,7 +144,9 @@ async def test_score_refuses(serving: Serving, pairs: Any, field: str) -> None:
         (b'{"a": 1, "%s": 2, "%s": 3}' % (MARK.encode(), MARK.encode()), "twice"),
     ],
 )
-async def test_what_is_no_json_is_refused(serving: Serving, content: bytes, words: str) -> None:
+async def test_a_body_that_is_not_json_is_refused(
+    serving: Serving, content: bytes, words: str
+) -> None:
     settings = Settings(max_body_bytes=1_000_000)
     async with serving(fake_registry(settings, "en-de"), settings) as client:
         for path in ("/v1/translate", "/v1/score"):
@@ -154,7 +156,7 @@ async def test_what_is_no_json_is_refused(serving: Serving, content: bytes, word
             assert words in check(answer, 400, "malformed_body")
 
 
-async def test_byte_order_mark_is_no_error(serving: Serving) -> None:
+async def test_a_byte_order_mark_is_accepted(serving: Serving) -> None:
     content = b"\xef\xbb\xbf" + json.dumps({**PAIR, "text": "a"}).encode()
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         headers = {"content-type": "application/json; charset=UTF-8"}
@@ -180,7 +182,7 @@ async def test_other_content_types_are_refused(serving: Serving, headers: dict[s
     check(answer, 415, "unsupported_media_type")
 
 
-async def test_what_the_framework_refuses_is_json_too(serving: Serving) -> None:
+async def test_errors_of_the_framework_are_json(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         check(await client.get(f"/{MARK}"), 404, "not_found")
         check(await client.get("/v1/models/"), 404, "not_found")
@@ -199,14 +201,14 @@ async def test_a_large_body_is_refused(serving: Serving) -> None:
         assert answer.headers["connection"] == "close"
 
 
-async def test_many_problems_are_told_by_a_few(serving: Serving) -> None:
+async def test_an_error_lists_only_a_few_of_many_problems(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         answer = await client.post("/v1/translate", json={**PAIR, "text": [1] * 500})
     message = check(answer, 422, "invalid_request", "text[0]")
     assert message.endswith("and 497 more problems")
 
 
-async def test_request_ids_go_in_and_out(serving: Serving) -> None:
+async def test_request_ids_are_taken_over_and_returned(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         given = await client.get("/health/live", headers={"X-Request-ID": "abc-123"})
         forged = await client.get("/health/live", headers={"X-Request-ID": "a b\x1b[2J"})
@@ -216,7 +218,7 @@ async def test_request_ids_go_in_and_out(serving: Serving) -> None:
     assert refused.headers["x-request-id"] == "abc-124"
 
 
-async def test_one_log_line_a_request_without_text(
+async def test_each_request_has_one_log_line_without_text(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="dragoman")

@@ -1,4 +1,4 @@
-"""POST /v1/translate and /v1/score over fake models: what a well-meant request gets."""
+"""POST /v1/translate and /v1/score with fake models: answers to valid requests."""
 
 import asyncio
 from typing import Any
@@ -49,13 +49,13 @@ async def test_list_keeps_its_order_though_the_short_ones_finish_first(serving: 
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["  \n\t "], ["", "word", "\n"]])
-async def test_blank_texts_come_back_as_they_are(serving: Serving, texts: list[str]) -> None:
+async def test_blank_texts_are_returned_unchanged(serving: Serving, texts: list[str]) -> None:
     async with serving(fake_registry(SETTINGS, "en-de")) as client:
         answer = await translate(client, text=texts)
     assert [t["text"] for t in answer["translations"]] == [text.upper() for text in texts]
 
 
-async def test_requests_with_other_settings_share_the_steps(serving: Serving) -> None:
+async def test_requests_with_different_settings_share_decoding_steps(serving: Serving) -> None:
     translator = FakeTranslator(delay_s=0.001)
     registry = Registry([fake_model("en-de", SETTINGS, translator=translator)])
     async with serving(registry) as client:

@@ -1,4 +1,4 @@
-"""CPU time and memory of this process and of others."""
+"""CPU time and memory of this process and of other processes."""
 
 import subprocess
 import sys

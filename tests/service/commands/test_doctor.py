@@ -1,4 +1,4 @@
-"""What the doctor finds, and that one bad finding keeps no other from being made."""
+"""The findings of `doctor`; one failed check does not stop the other checks."""
 
 import json
 import shutil
@@ -20,7 +20,9 @@ def examined(models: Path, port: int = 0) -> dict[str, tuple[bool, str]]:
     }
 
 
-def test_all_is_well(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_good_configuration_has_no_findings(
+    tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.run(["doctor", str(tiny_checkpoint), "--port", "0"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("ok    ") for line in lines)
@@ -36,7 +38,7 @@ def test_all_is_well(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) 
     assert "exact: true" in lines[-1]
 
 
-def test_every_failure_is_told_with_its_remedy(
+def test_every_failure_is_reported_with_a_remedy(
     tiny_checkpoint: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -52,15 +54,15 @@ def test_every_failure_is_told_with_its_remedy(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert cli.run(["doctor", str(tmp_path), "--port", str(port), "--json"]) == 1
-    told = {row["check"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
-    assert {check for check, row in told.items() if not row["ok"]} == {
+    rows = {row["check"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert {check for check, row in rows.items() if not row["ok"]} == {
         "settings",
         "port",
         "checkpoint flipped",
     }
-    assert "DRAGOMAN_MAX_SLOTS" in told["settings"]["detail"]
-    assert "choose another --port" in told["port"]["detail"]
-    assert "weights.safetensors" in told["checkpoint flipped"]["detail"]
+    assert "DRAGOMAN_MAX_SLOTS" in rows["settings"]["detail"]
+    assert "choose another --port" in rows["port"]["detail"]
+    assert "weights.safetensors" in rows["checkpoint flipped"]["detail"]
 
 
 def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_changed_settings_are_named(tiny_checkpoint: Path, monkeypatch: pytest.M
     assert found["device and precision"][1].startswith("cpu, bf16")
 
 
-def test_what_nobody_expected_is_a_finding_too(
+def test_an_unexpected_error_of_a_check_is_reported(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(package: str) -> str:
@@ -91,7 +93,7 @@ def test_what_nobody_expected_is_a_finding_too(
     assert "torch is broken; reinstall" in detail
 
 
-def test_the_keys_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_keys_file_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "keys.json"
     monkeypatch.setenv("DRAGOMAN_KEYS_FILE", str(path))
     ok, detail = examined(tmp_path)["keys"]
@@ -102,7 +104,7 @@ def test_the_keys_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert examined(tmp_path)["keys"] == (True, f"{path}: 1 in force, 1 expired")
 
 
-def test_the_usage_file_is_looked_at_and_left_as_it_is(
+def test_the_usage_file_is_checked_and_not_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "kept" / "usage.db"
@@ -139,15 +141,15 @@ def test_the_usage_file_is_looked_at_and_left_as_it_is(
     assert not usage()[0]
 
 
-def test_folders_that_are_no_checkpoints_are_mentioned(
+def test_folders_without_a_checkpoint_are_reported(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(tiny_checkpoint, tmp_path / "en-de")
     (tmp_path / "zh-en").mkdir()
     assert cli.run(["doctor", str(tmp_path), "--port", "0"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        f"ok    folder zh-en: {tmp_path / 'zh-en'} is not served: it holds no config.json" in told
+        f"ok    folder zh-en: {tmp_path / 'zh-en'} is not served: it holds no config.json" in output
     )
 
 
@@ -160,9 +162,9 @@ def test_a_wrong_device_or_precision_is_found_at_the_start(
         (["--device", "cuda:99"], "device 'cuda:99' was asked for, but torch sees"),
     ):
         assert cli.run(["serve", str(tiny_checkpoint), "--port", "0", *options]) == 1
-        told = capsys.readouterr().err
-        assert words in told
-        assert "no model could be loaded" not in told
+        output = capsys.readouterr().err
+        assert words in output
+        assert "no model could be loaded" not in output
     monkeypatch.setenv("DRAGOMAN_DEVICE", "gpu")
     ok, detail = examined(tiny_checkpoint)["settings"]
     assert not ok

@@ -1,4 +1,4 @@
-"""Settings from the environment and from flags, and what is said of wrong ones."""
+"""Settings from the environment and from flags, and the errors for wrong ones."""
 
 from typing import get_args
 
@@ -47,7 +47,7 @@ def test_wrong_environment_is_one_sentence(
         load_settings()
 
 
-def test_as_many_engines_as_cores_and_some_more_may_be_wished(
+def test_engines_are_limited_to_four_per_core(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("service.settings.num_cores", lambda: 2)
@@ -56,11 +56,11 @@ def test_as_many_engines_as_cores_and_some_more_may_be_wished(
         Settings(threads_per_model=9)
 
 
-def test_precisions_are_those_of_the_models() -> None:
+def test_the_setting_precision_accepts_the_models_precisions() -> None:
     assert get_args(Settings.model_fields["precision"].annotation) == get_args(Precision)
 
 
-def test_what_kubernetes_sets_beside_a_service_is_no_setting(
+def test_variables_that_kubernetes_sets_are_not_read_as_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DRAGOMAN_PORT", "tcp://10.0.0.1:80")

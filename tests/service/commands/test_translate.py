@@ -57,7 +57,7 @@ def test_a_pipe_into_a_file(
     assert (tmp_path / "out.txt").read_bytes() == b"eno\nowt\n"
 
 
-def test_ctrl_c_says_how_to_go_on(
+def test_ctrl_c_prints_how_to_resume(
     echo: EchoModel,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -102,7 +102,7 @@ def echo_process(*arguments: str) -> list[str]:
     return [sys.executable, "-c", ECHO_PROCESS, *arguments]
 
 
-def test_a_reader_that_goes_away_ends_the_command_silently(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_command_silently(tmp_path: Path) -> None:
     source = tmp_path / "in.txt"
     source.write_bytes(b"line\n" * 100_000)
     command = echo_process("translate", "ckpt", str(source))
@@ -114,7 +114,7 @@ def test_a_reader_that_goes_away_ends_the_command_silently(tmp_path: Path) -> No
         assert process.stderr.read() == b""
 
 
-def test_a_slow_writer_gets_each_answer_at_once() -> None:
+def test_lines_written_slowly_are_each_answered_at_once() -> None:
     with subprocess.Popen(
         echo_process("translate", "ckpt"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -192,7 +192,7 @@ def test_lines_are_cut_into_sentences_when_asked(
     assert found == {"sentence": ["Two pears.", "Ten apples."], "line": whole, "none": whole}
 
 
-def test_a_job_goes_on_only_with_the_segmentation_it_began_with(
+def test_a_job_is_resumed_only_with_its_segmentation(
     echo: EchoModel,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -236,7 +236,7 @@ def test_alignments_and_alternatives(
             assert sum(weights) == pytest.approx(1, abs=0.01)
 
 
-def test_impossible_search_settings_are_one_line(
+def test_impossible_search_settings_give_a_one_line_error(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["translate", str(tiny_checkpoint), str(lines_of(tmp_path, 1))]

@@ -1,4 +1,4 @@
-"""Files to translate, and what becomes of them."""
+"""Input lines for file jobs, and the output that the echo translator gives for them."""
 
 import random
 from pathlib import Path
@@ -25,7 +25,7 @@ ODD_LINES = [
 
 
 def long_lines() -> list[str]:
-    """500 of up to 29 characters, always the same."""
+    """500 random lines of up to 29 characters, the same in every call."""
     generator = random.Random(7)
     return ["".join(generator.choices("abc défg", k=generator.randrange(30))) for _ in range(500)]
 

@@ -162,7 +162,7 @@ def test_a_job_without_its_part_file_starts_over(long_file: Path, tmp_path: Path
     assert output.read_bytes() == translated(list(read_lines(long_file)))
 
 
-def test_files_of_others_are_left_alone(long_file: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_of_a_job_are_not_overwritten(long_file: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.txt"
     part, journal = job_paths(output)
     part.write_bytes(b"a download\n")

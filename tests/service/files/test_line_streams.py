@@ -1,4 +1,4 @@
-"""Lines that come and go by pipes: in order, each as soon as it can be."""
+"""Lines from and to pipes: answered in order, each as soon as possible."""
 
 import gzip
 import os

@@ -102,7 +102,7 @@ def metrics(port: int) -> dict[str, float]:
     return {line.split(" ")[0]: float(line.split(" ")[1]) for line in lines if line[0] != "#"}
 
 
-def test_what_is_no_request_is_counted_and_logged(
+def test_connections_without_a_valid_request_are_counted_and_logged(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="dragoman")
@@ -120,12 +120,12 @@ def test_what_is_no_request_is_counted_and_logged(
         )
         assert (crowded.status_code, crowded.headers["x-request-id"]) == (503, "mine")
     end = time.monotonic() + 10
-    while (told := metrics(port))["dragoman_connections"] > 1 and time.monotonic() < end:
+    while (values := metrics(port))["dragoman_connections"] > 1 and time.monotonic() < end:
         time.sleep(0.05)
     for reason in ("malformed_request", "head_too_slow", "too_many_connections"):
-        assert told[f'dragoman_refused_total{{reason="{reason}"}}'] == 1
-    assert told["dragoman_connections"] == 1
-    assert told["dragoman_max_connections"] == 2
+        assert values[f'dragoman_refused_total{{reason="{reason}"}}'] == 1
+    assert values["dragoman_connections"] == 1
+    assert values["dragoman_max_connections"] == 2
     lines = [line for line in caplog.messages if "rejected" in line or "refusal=too" in line]
     assert lines[:2] == [
         "connection rejected: malformed_request (400)",
@@ -170,7 +170,7 @@ def test_a_slow_head_on_a_connection_that_was_used_before(start: Start) -> None:
         assert time.monotonic() - started < 4
 
 
-def test_a_request_slower_than_its_head_may_be(start: Start) -> None:
+def test_a_body_may_take_longer_than_the_head_timeout(start: Start) -> None:
     port = start(head_timeout_s=0.3)
     body = b'{"text": "a", "source": "en", "target": "de"}'
     with connect(port) as connection:
@@ -349,7 +349,7 @@ def test_packed_bodies_are_refused_unread_in_every_dialect(http_port: int) -> No
             assert json.loads(body).keys() & {"error", "message"}
 
 
-def test_forwarded_addresses_mean_nothing_to_the_server() -> None:
+def test_the_server_ignores_forwarded_addresses() -> None:
     settings = Settings()
     app = create_app(fake_registry(settings, "en-de"), settings)
     app.access.close()

@@ -1,4 +1,4 @@
-"""What a browser asks before a page or an extension may use the service, and what it is told."""
+"""CORS: preflight requests of browsers for pages and extensions, and the service's answers."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ async def preflight(
     return await client.options(url, headers=asked)
 
 
-async def test_none_unless_set(serving: Serving) -> None:
+async def test_no_origin_is_allowed_unless_set(serving: Serving) -> None:
     async with serving(fake_registry(Settings(), "en-de")) as client:
         answers = [
             await preflight(client, PAGE),
@@ -73,16 +73,16 @@ async def test_answers_and_errors_of_every_layer_can_be_read(
 
         answers = [
             await post(json={**BODY, "api_key": key}),
-            await post(json=BODY),  # the guard's
-            await post(content=b"x" * 2000),  # the body limit's
-            await post(json={**BODY, "api_key": key, "target": "zz"}),  # the application's
+            await post(json=BODY),  # refused by the authentication middleware
+            await post(content=b"x" * 2000),  # by the body limit
+            await post(json={**BODY, "api_key": key, "target": "zz"}),  # by the API
         ]
 
         def broken(*_: object, **__: object) -> None:
             raise LookupError
 
         monkeypatch.setattr(TranslationService, "served", broken)
-        answers.append(await post(json={**BODY, "api_key": key}))  # nobody's
+        answers.append(await post(json={**BODY, "api_key": key}))  # an unexpected error
     assert [answer.status_code for answer in answers] == [200, 403, 413, 400, 500]
     for answer in answers:
         assert answer.headers["Access-Control-Allow-Origin"] == PAGE
@@ -102,7 +102,9 @@ Asking = Callable[[httpx.AsyncClient, str], Awaitable[httpx.Response]]
 @pytest.mark.parametrize(
     "origin", ["https://example.org", "https://example.org:84430", "null", "https://evil.example"]
 )
-async def test_strangers(serving: Serving, ask: Asking, origin: str) -> None:
+async def test_an_origin_that_is_not_allowed_gets_no_cors_headers(
+    serving: Serving, ask: Asking, origin: str
+) -> None:
     async with serving(fake_registry(OURS, "en-de"), OURS) as client:
         answer = await ask(client, origin)
     assert "Access-Control-Allow-Origin" not in answer.headers

@@ -107,7 +107,7 @@ async def test_translations_are_refused_while_the_queue_of_every_model_is_full(
 
 
 @pytest.mark.anyio
-async def test_a_service_that_shuts_down_says_so_even_when_its_queues_are_full(
+async def test_a_service_that_shuts_down_answers_503_even_when_its_queues_are_full(
     serving: Serving,
 ) -> None:
     model = fake_model("en-de", SETTINGS)
@@ -134,7 +134,7 @@ async def test_a_full_queue_lets_requests_wait_for_a_moment(serving: Serving) ->
     assert answer.status_code == 200
 
 
-def test_many_requests_at_once_fill_the_queue_and_no_more() -> None:
+def test_simultaneous_requests_do_not_exceed_the_queue() -> None:
     translator = FakeTranslator()
     model = fake_model("en-de", SETTINGS, translator=translator)
     with running(model) as port, ExitStack() as stack:
@@ -175,7 +175,7 @@ def test_a_refused_body_is_read_and_dropped_or_the_connection_closed() -> None:
         empty(model)
 
 
-def test_a_slow_body_takes_no_space() -> None:
+def test_a_slow_body_takes_no_place_in_the_queue() -> None:
     model = fake_model("en-de", SETTINGS)
     with running(model, body_timeout_s=5.0) as port, ExitStack() as stack:
         for _ in range(5):
@@ -187,7 +187,7 @@ def test_a_slow_body_takes_no_space() -> None:
         assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_slow_body_does_not_outlast_the_service() -> None:
+def test_a_slow_body_does_not_delay_the_shutdown() -> None:
     lifecycle = Lifecycle()
     with ExitStack() as service:
         model = fake_model("en-de", SETTINGS)

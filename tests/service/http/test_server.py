@@ -111,7 +111,7 @@ def test_readiness_turns_red_before_the_socket_closes(start: Start) -> None:
     assert process.wait(20) == 0
 
 
-def test_a_second_signal_leaves_at_once(start: Start) -> None:
+def test_a_second_signal_exits_at_once(start: Start) -> None:
     process, address = start(step_s=0.05)
     wait_ready(address)
     connections = [send(address, "w " * 300) for _ in range(3)]
@@ -128,7 +128,7 @@ def test_a_second_signal_leaves_at_once(start: Start) -> None:
             assert receive(connection) == b""
 
 
-def test_a_hangup_is_survived_but_not_that_of_its_own_terminal(start: Start) -> None:
+def test_sighup_does_not_end_the_service_unless_its_terminal_closes(start: Start) -> None:
     process, address = start()
     wait_ready(address)
     process.send_signal(signal.SIGHUP)
@@ -138,7 +138,9 @@ def test_a_hangup_is_survived_but_not_that_of_its_own_terminal(start: Start) -> 
 
     def take_terminal() -> None:
         fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever whoever runs the tests thinks of it
+        signal.signal(
+            signal.SIGHUP, signal.SIG_DFL
+        )  # the default, whatever the parent process has set
 
     process, address = start(start_new_session=True, preexec_fn=take_terminal)
     wait_ready(address)
@@ -147,7 +149,7 @@ def test_a_hangup_is_survived_but_not_that_of_its_own_terminal(start: Start) -> 
     assert process.wait(20) == 0
 
 
-def test_live_answers_and_a_signal_ends_it_while_a_model_loads(start: Start) -> None:
+def test_while_a_model_loads_live_answers_and_a_signal_ends_the_service(start: Start) -> None:
     process, address = start(outcome="hang")
     assert httpx.get(f"{address}/health/live").status_code == 200
     assert httpx.get(f"{address}/health/ready").status_code == 503
@@ -155,7 +157,7 @@ def test_live_answers_and_a_signal_ends_it_while_a_model_loads(start: Start) -> 
     assert process.wait(10) == 0
 
 
-def test_ends_when_no_model_loads(start: Start) -> None:
+def test_the_service_exits_when_no_model_loads(start: Start) -> None:
     process, _ = start(outcome="fail")
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
@@ -201,7 +203,7 @@ def test_models_folder_must_hold_something(tmp_path: Path) -> None:
             serve(folder, host="127.0.0.1", port=0, settings=Settings())
 
 
-def test_answers_are_not_held_back_for_acknowledgements() -> None:
+def test_answers_are_sent_without_waiting_for_acknowledgements() -> None:
     with listen("127.0.0.1", 0) as listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 

@@ -85,7 +85,7 @@ def test_declared_length_past_the_limit_is_refused_unread(running: Running) -> N
 
 
 @pytest.mark.parametrize("digits", ["9" * 25, "99999999999999999999"])
-def test_absurd_lengths_are_no_fault_of_ours(running: Running, digits: str) -> None:
+def test_a_huge_content_length_is_a_client_error(running: Running, digits: str) -> None:
     with running.connect() as connection:
         connection.sendall(request_head(f"Content-Length: {digits}"))
         assert status_of(connection.recv(65536)) in (400, 413)
@@ -122,7 +122,7 @@ def test_endless_body_ends_with_the_connection(running: Running) -> None:
         assert time.monotonic() - started < 5
 
 
-def test_one_byte_over_is_too_much_and_the_limit_is_not(running: Running) -> None:
+def test_a_body_of_the_limit_is_accepted_and_one_byte_more_is_refused(running: Running) -> None:
     for size, status in ((10_000, 200), (10_001, 413)):
         body = body_of("a").ljust(size)
         for framing in (
@@ -137,7 +137,7 @@ def test_one_byte_over_is_too_much_and_the_limit_is_not(running: Running) -> Non
                 assert status_of(read_all(connection)) == status
 
 
-def test_length_that_promises_more_than_comes(running: Running) -> None:
+def test_a_body_shorter_than_its_content_length_times_out(running: Running) -> None:
     with running.connect() as connection:
         connection.sendall(request_head("Content-Length: 500") + b'{"text": "half')
         started = time.monotonic()
@@ -150,7 +150,7 @@ def test_length_that_promises_more_than_comes(running: Running) -> None:
     assert status_of(post(running, "fine")) == 200
 
 
-def test_length_that_promises_less_than_comes(running: Running) -> None:
+def test_a_body_longer_than_its_content_length(running: Running) -> None:
     body = body_of("a")
     with running.connect() as connection:
         connection.sendall(request_head(f"Content-Length: {len(body) - 5}") + body)
@@ -168,7 +168,7 @@ def post(running: Running, text: str) -> bytes:
         return read_all(connection)
 
 
-def test_clients_that_leave_free_the_engine(running: Running) -> None:
+def test_requests_of_disconnected_clients_free_the_engine(running: Running) -> None:
     connections = []
     for number in range(20):
         connection = running.connect()

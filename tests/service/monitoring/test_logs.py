@@ -66,9 +66,9 @@ async def test_no_line_holds_text(serving: Serving, lines: io.StringIO) -> None:
         for text in ("SECRET one", "SECRET POISON", "SECRET REFUSE", "SECRET CRASH-ADD"):
             await ask(client, text)
         await client.get("/SECRET", params={"q": "SECRET"})
-    told = lines.getvalue()
-    assert told.count("mine-1") >= 4
-    assert "SECRET" not in told
+    output = lines.getvalue()
+    assert output.count("mine-1") >= 4
+    assert "SECRET" not in output
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

@@ -1,4 +1,4 @@
-"""What /metrics tells: the work of the service, and how its translations look."""
+"""The metrics of /metrics: the load of the service and statistics of its translations."""
 
 import re
 
@@ -68,7 +68,7 @@ async def test_requests_and_texts_are_counted(serving: Serving) -> None:
     assert found["dragoman_max_connections"] == SETTINGS.max_connections
 
 
-async def test_no_label_holds_what_somebody_sent(serving: Serving) -> None:
+async def test_no_label_holds_data_of_a_request(serving: Serving) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
         for number in range(20):
             await client.get(f"/SECRET/{number}", headers={"X-Request-ID": "SECRET"})
@@ -78,9 +78,9 @@ async def test_no_label_holds_what_somebody_sent(serving: Serving) -> None:
         before = await read(client)
         text = "SECRET POISON"
         await client.post("/v1/translate", json={"text": text, "source": "en", "target": "de"})
-        told = (await client.get("/metrics")).text
-    assert "SECRET" not in told
-    assert "test" not in re.sub(r"^#.*$", "", told, flags=re.MULTILINE)  # the host asked for
+        output = (await client.get("/metrics")).text
+    assert "SECRET" not in output
+    assert "test" not in re.sub(r"^#.*$", "", output, flags=re.MULTILINE)  # the host asked for
     assert before["dragoman_requests_total method=GET route=- status=404"] == 20
 
 

@@ -1,4 +1,4 @@
-"""Spans of requests: what they tell, what they never tell, and where they go."""
+"""Spans of requests: their contents, the data they must not contain, and their destination."""
 
 import asyncio
 import sys
@@ -94,7 +94,7 @@ async def test_a_broken_traceparent_begins_a_trace_of_its_own(
     assert "SECRET" not in span.to_json()
 
 
-async def test_no_span_holds_what_somebody_sent(
+async def test_no_span_holds_data_of_a_request(
     serving: Serving, exporter: InMemorySpanExporter
 ) -> None:
     async with serving(fake_registry(SETTINGS, "en-de"), SETTINGS) as client:
@@ -204,7 +204,7 @@ async def test_spans_reach_the_collector_before_the_service_ends(
     assert "our-translator" in str(sent.resource)
 
 
-async def test_a_collector_that_hangs_holds_nobody_up(
+async def test_a_hanging_collector_delays_neither_requests_nor_shutdown(
     serving: Serving, collector: CollectorServer
 ) -> None:
     collector.hangs = True

@@ -41,7 +41,7 @@ def served() -> Iterator[PageServer]:
 @pytest.fixture
 def page(window: Page, served: PageServer) -> Page:
     served.faults.response = None
-    served.guard.key = None
+    served.authentication.key = None
     window.command("Emulation.clearDeviceMetricsOverride")
     return window.open(served.url, languages=LANGUAGES)
 

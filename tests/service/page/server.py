@@ -63,7 +63,7 @@ class PageServer:
 
     url: str
     faults: Faults
-    guard: AuthenticationMiddleware
+    authentication: AuthenticationMiddleware
     translators: dict[str, FakeTranslator] = field(default_factory=dict)
 
 
@@ -71,14 +71,14 @@ class PageServer:
 def serve(registry: Registry, settings: Settings, *, wait: bool = True) -> Iterator[PageServer]:
     """Serves `registry` until the block ends."""
     faults = Faults(create_app(registry, settings).asgi)
-    guard = AuthenticationMiddleware(faults)
-    server = uvicorn.Server(uvicorn.Config(guard, log_config=None, ws="none"))
+    authentication = AuthenticationMiddleware(faults)
+    server = uvicorn.Server(uvicorn.Config(authentication, log_config=None, ws="none"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
         thread.start()
         while not server.started or (wait and registry.loading):
             time.sleep(0.001)
-        yield PageServer(f"http://127.0.0.1:{listener.getsockname()[1]}/", faults, guard)
+        yield PageServer(f"http://127.0.0.1:{listener.getsockname()[1]}/", faults, authentication)
         server.should_exit = True
         server.force_exit = True  # a browser keeps its connections open
         thread.join(10)

@@ -1,4 +1,4 @@
-"""What axe-core finds in each state of the page."""
+"""Checks each state of the page with axe-core, which must find no violation."""
 
 import shutil
 import subprocess
@@ -48,11 +48,11 @@ def test_axe_has_no_serious_finding(page: Page, served: PageServer, axe: str, sc
     page.drop_file("a.txt", "one\n")
     page.until(lambda: page.text("file-note") == "Done: 1 line.")
     findings += run_axe(page, axe)
-    served.guard.key = "right"
+    served.authentication.key = "right"
     page.drop_file("b.srt", "1\n00:00:01,000 --> 00:00:02,000\ntext\n")
     page.until(lambda: page.by_id("key").is_displayed())
     findings += run_axe(page, axe)
-    served.guard.key = None
+    served.authentication.key = None
     press(page, "text-tab")
     served.faults.response = refused(InvalidRequest("it is wrong"))
     page.type("x")

@@ -24,7 +24,7 @@ from tests.service.page.server import PageServer, serve, word_by_word
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_a_refusal_is_told_and_keeps_the_text(
+def test_an_error_is_shown_and_the_text_is_kept(
     page: Page, served: PageServer, error: Exception, sentence: str
 ) -> None:
     page.type("kept")
@@ -48,7 +48,7 @@ def test_a_refusal_is_told_and_keeps_the_text(
     assert not page.by_id("stale").is_displayed()
 
 
-def test_a_text_too_long_keeps_what_was_typed_and_disowns_the_old_result(page: Page) -> None:
+def test_a_too_long_text_stays_and_the_old_translation_is_marked_stale(page: Page) -> None:
     page.paste("short")
     page.shows("SHORT")
     text = "long " * 101
@@ -56,7 +56,7 @@ def test_a_text_too_long_keeps_what_was_typed_and_disowns_the_old_result(page: P
     page.until(lambda: "longer than 500 characters" in page.text("problem"))
     assert page.by_id("stale").is_displayed()
     press(page, "copy")
-    page.until(lambda: page.text("note") == "Copied; it is of an earlier text.")
+    page.until(lambda: page.text("note") == "Copied the translation of an earlier text.")
     page.keys(Keys.ALT, "s")  # what is shown is no translation of what would be replaced
     assert page.source == text
     page.keys(Keys.ALT, "s")
@@ -84,16 +84,16 @@ def test_the_pause_asked_for_is_kept_while_typing_on(page: Page, served: PageSer
     page.shows("ONE MORE")
 
 
-def test_models_are_asked_for_again_by_who_types(page: Page, served: PageServer) -> None:
-    served.guard.key = "right"
+def test_models_are_requested_again_when_a_user_types(page: Page, served: PageServer) -> None:
+    served.authentication.key = "right"
     page.chrome.refresh()
-    page.until(lambda: "wants an API key" in page.text("problem"))
-    served.guard.key = None
+    page.until(lambda: "needs an API key" in page.text("problem"))
+    served.authentication.key = None
     page.type("word")
     page.until(lambda: page.text("output") == "WORD")
 
 
-def test_models_are_asked_for_again_after_a_failure(page: Page, served: PageServer) -> None:
+def test_models_are_requested_again_after_a_failure(page: Page, served: PageServer) -> None:
     asked = page.num_requests("/v1/models")
     served.faults.response = refused(QueueFull("full", retry_after_s=1))
     page.type("word")
@@ -107,7 +107,7 @@ def test_models_are_asked_for_again_after_a_failure(page: Page, served: PageServ
     assert not page.by_id("problem").is_displayed()
 
 
-def test_a_broken_network_is_told_and_mended(page: Page) -> None:
+def test_a_broken_network_is_reported_and_retried(page: Page) -> None:
     page.network(offline=True)
     try:
         page.type("kept")

@@ -93,7 +93,7 @@ def test_subtitles(page: Page) -> None:
         ("one two", "a\nb", "a b"),  # a line stays one, whatever the model writes
     ],
 )
-def test_lines_of_a_subtitle_are_broken_anew(
+def test_lines_of_a_subtitle_are_wrapped_again(
     page: Page, original: str, translation: str, expected: str
 ) -> None:
     head = "1\n00:00:01,000 --> 00:00:02,000\n"
@@ -102,7 +102,7 @@ def test_lines_of_a_subtitle_are_broken_anew(
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", ""])
 @pytest.mark.parametrize("kind", ["txt", "srt", "html"])
-def test_what_has_no_words_stays(page: Page, kind: str, end: str) -> None:
+def test_passages_without_words_stay_unchanged(page: Page, kind: str, end: str) -> None:
     for text in ("", end, f"{end} 1 {end}{end}", f"\ufeff{end}"):
         assert translated(page, text, kind) == [[], text]
 
@@ -157,7 +157,7 @@ def test_every_tag_survives(page: Page, text: str) -> None:
         ("\ufeff", False),
     ],
 )
-def test_letters_that_the_page_could_not_hold_are_spelt_out(
+def test_letters_become_references_unless_the_html_declares_utf8(
     page: Page, head: str, spelt: bool
 ) -> None:
     _, result = translated(page, f"{head}<p>beautiful</p>", "html", ["schön 👍"])

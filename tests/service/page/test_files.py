@@ -21,7 +21,7 @@ def test_a_file_comes_back_line_by_line(page: Page, tmp_path: Path) -> None:
     page.by_id("file").send_keys(str(path))
     page.until(lambda: page.text("file-note").startswith("Done"))
     assert page.text("file-note") == (
-        "Done: 24 lines. Could not be translated and was left as it is: line 4."
+        "Done: 24 lines. Could not be translated, left unchanged: line 4."
     )
     assert page.by_id("download").get_attribute("download") == "my text.de.txt"
     expected = content.upper().replace("REFUSE THIS", "REFUSE this")
@@ -48,14 +48,14 @@ def test_other_encodings_are_read_and_said(page: Page, tmp_path: Path, encoding:
             "1\r\n00:00:01,000 --> 00:00:02,000\r\nWhere <i>to</i>?\r\n- REFUSE",
             "1\r\n00:00:01,000 --> 00:00:02,000\r\nWHERE <i>TO</i>?\r\n- REFUSE",
             "application/x-subrip",
-            "Done: 2 passages. Could not be translated and was left as it is: line 4.",
+            "Done: 2 passages. Could not be translated, left unchanged: line 4.",
         ),
         (
             "page.html",
             "<meta charset=utf-8><p title=x>one &amp; &uuml;ber<br>\n<b>REFUSE</b>\n<i>end",
             "<meta charset=utf-8><p title=x>ONE &amp; ÜBER<br>\n<b>REFUSE</b>\n<i>END",
             "text/html",
-            "Done: 2 passages. Could not be translated and was left as it is: line 2.",
+            "Done: 2 passages. Could not be translated, left unchanged: line 2.",
         ),
     ],
     ids=["srt", "html"],
@@ -98,7 +98,7 @@ def test_the_language_of_a_file_is_detected(page: Page, tmp_path: Path) -> None:
 def test_a_file_without_text(page: Page) -> None:
     press(page, "file-tab")
     page.drop_file("a.txt", "1 2 3\n\n")
-    page.until(lambda: page.text("file-note") == "There is no text in it.")
+    page.until(lambda: page.text("file-note") == "The file has no text.")
     page.until(lambda: not page.by_id("stop").is_displayed())
     assert not page.by_id("download").is_displayed()
 
@@ -140,7 +140,7 @@ def test_a_stopped_file_goes_on_where_it_was(
     done = int(page.text("file-note").split()[0])
     (tmp_path / "part").mkdir()
     expected = "".join(lines[:done]).upper() + "".join(lines[done:])
-    assert page.text("download") == "Download this much"
+    assert page.text("download") == "Download the finished part"
     assert page.by_id("download").get_attribute("download") == "a.b.de.part.txt"
     assert page.downloads(tmp_path / "part").decode() == expected
     choose(page, "en", "sv")  # a file is of one language

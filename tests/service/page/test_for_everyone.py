@@ -86,7 +86,7 @@ def test_detection_key_and_file_by_keyboard_alone(page: Page, served: PageServer
     page.shows("WHERE IS THE RAILWAY STATION?")
     page.keys(Keys.ALT, "s")
     assert page.by_id("source-language").get_property("value") == "de"
-    served.guard.key = "right"
+    served.authentication.key = "right"
     page.keys("x")
     page.until(lambda: page.by_id("key").is_displayed())
     # Words take the focus only once they are shown; wherever it is, the key is before it.
@@ -96,4 +96,4 @@ def test_detection_key_and_file_by_keyboard_alone(page: Page, served: PageServer
     page.keys(f"right{Keys.ENTER}")
     page.until(lambda: not page.by_id("problem").is_displayed())
     assert page.focused == "source"
-    served.guard.key = None
+    served.authentication.key = None

@@ -1,4 +1,4 @@
-"""Against those who mean harm: no text ever runs."""
+"""Texts of attackers: no text is ever run as a script."""
 
 import httpx
 
@@ -17,7 +17,7 @@ KINDS = {
 
 def test_no_text_ever_runs(page: Page, served: PageServer) -> None:
     assert len(set(XSS_STRINGS)) == 50
-    choose(page, "en", "sv")  # says what it is told
+    choose(page, "en", "sv")  # this model repeats its input
     page.script(
         "window.times = 0; window.ran = () => { window.times += 1; };"
         "window.violations = []; document.addEventListener('securitypolicyviolation',"
@@ -41,7 +41,9 @@ def test_no_text_ever_runs(page: Page, served: PageServer) -> None:
             name = f"{text}.{kind}"
             page.drop_file(name, content.replace("TEXT", text))
             page.until(lambda name=name: page.text("file-name") == name)  # type: ignore[misc]
-            page.until(lambda: page.text("file-note").startswith(("Done: ", "There is no text")))
+            page.until(
+                lambda: page.text("file-note").startswith(("Done: ", "The file has no text"))
+            )
         served.faults.response = refused(InvalidRequest(text))
         page.paste(f"{text} again")
         page.until(lambda text=text: text in page.text("problem"))  # type: ignore[misc]

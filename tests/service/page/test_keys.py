@@ -1,4 +1,4 @@
-"""A service that wants an API key."""
+"""A service that needs an API key."""
 
 import os
 import shutil
@@ -21,24 +21,24 @@ KEY = "dgm_right'$x"
 @pytest.fixture
 def locked(page: Page, served: PageServer) -> Iterator[Page]:
     """The page of a service that wants KEY for everything."""
-    served.guard.key = KEY
+    served.authentication.key = KEY
     page.chrome.refresh()
-    page.until(lambda: "wants an API key" in page.text("problem"))
+    page.until(lambda: "needs an API key" in page.text("problem"))
     yield page
-    served.guard.key = None
+    served.authentication.key = None
 
 
 def enter(page: Page, key: str) -> None:
     page.by_id("key").send_keys(key, Keys.ENTER)
 
 
-def test_nothing_is_asked_where_no_key_is_wanted(page: Page) -> None:
+def test_a_service_without_keys_shows_no_key_field(page: Page) -> None:
     page.type("word")
     page.shows("WORD")
     assert not page.by_id("key").is_displayed()
 
 
-def test_a_key_opens_the_service_and_keeps_what_was_typed(locked: Page) -> None:
+def test_entering_a_key_continues_with_the_typed_text(locked: Page) -> None:
     page = locked
     page.type("typed before")
     assert page.by_id("key").is_displayed()
@@ -51,7 +51,7 @@ def test_a_key_opens_the_service_and_keeps_what_was_typed(locked: Page) -> None:
     assert page.focused == "source"
     assert not page.by_id("key").is_displayed()
     assert not page.by_id("problem").is_displayed()
-    choose(page, "auto", "de")  # detection has another face, and the same key
+    choose(page, "auto", "de")  # detection is another API with the same key
     page.until(lambda: page.text("detected"))
     page.shows("TYPED BEFORE")
 
@@ -101,14 +101,14 @@ def test_typing_spares_the_key(locked: Page) -> None:
 def test_a_file_goes_on_once_the_key_is_there(
     page: Page, served: PageServer, tmp_path: Path, name: str
 ) -> None:
-    served.guard.key = KEY
+    served.authentication.key = KEY
     press(page, "file-tab")
     page.drop_file(name, "<p>one\ntwo")
-    page.until(lambda: "wants an API key" in page.text("file-note"))
+    page.until(lambda: "needs an API key" in page.text("file-note"))
     enter(page, KEY)
     page.until(lambda: page.text("file-note").startswith("Done"))
     assert page.downloads(tmp_path) in (b"<P>ONE\nTWO", b"<p>ONE\nTWO")
-    served.guard.key = None
+    served.authentication.key = None
 
 
 def refusal(status: int, code: str, retry_after_s: int) -> JSONResponse:
@@ -122,13 +122,13 @@ def refusal(status: int, code: str, retry_after_s: int) -> JSONResponse:
     [
         (429, "rate_limited", 1, ["too many texts in a short time", "Trying again at "]),
         (429, "rate_limited", 600, ["too many texts in a short time", "Try again in 10 minutes."]),
-        (403, "quota_exceeded", 0, ["This is more than the API key has left: the day's char"]),
+        (403, "quota_exceeded", 0, ["This exceeds the quota of the API key: the day's char"]),
     ],
 )
-def test_limits_of_a_key_are_told(
+def test_errors_about_a_keys_limits_are_shown(
     page: Page, served: PageServer, status: int, code: str, retry_after_s: int, sentences: list[str]
 ) -> None:
-    served.guard.key = KEY
+    served.authentication.key = KEY
     page.type("x")
     page.until(lambda: page.by_id("key").is_displayed())
     enter(page, KEY)
@@ -157,7 +157,7 @@ def test_limits_of_a_key_are_told(
     else:
         press(page, "translate")
         page.shows("x kept on")
-    served.guard.key = None
+    served.authentication.key = None
 
 
 @pytest.mark.parametrize(
@@ -167,13 +167,13 @@ def test_limits_of_a_key_are_told(
             "a.txt",
             403,
             {"error": {"code": "quota_exceeded", "message": "9 characters left until 2026-12-01"}},
-            "more than the API key has left: 9 characters left until 2026-12-01.",
+            "This exceeds the quota of the API key: 9 characters left until 2026-12-01.",
         ),
         (
             "a.html",
             403,
             {"error": "the key's quota of 60 characters a month has 9 left"},
-            "more than the API key has left: the key's quota",
+            "This exceeds the quota of the API key: the key's quota",
         ),
         (
             "a.html",
@@ -198,7 +198,7 @@ def test_a_file_does_not_wait_for_hours(
     page.until(lambda: page.text("file-note").startswith("Done"))
 
 
-def test_a_refusal_by_a_proxy_asks_for_no_key(page: Page, served: PageServer) -> None:
+def test_a_refusal_by_a_proxy_does_not_show_the_key_field(page: Page, served: PageServer) -> None:
     served.faults.response = HTMLResponse("<h1>Forbidden</h1>", 403)
     page.type("word")
     page.until(lambda: "the server answered 403." in page.text("problem"))

@@ -9,11 +9,11 @@ from tests.service.page.conftest import SETTINGS, choose, languages, press
 from tests.service.page.server import PageServer, serve
 
 
-def test_other_languages_translate_anew(page: Page) -> None:
+def test_changing_a_language_translates_again(page: Page) -> None:
     page.type("word")
     page.shows("WORD")
     choose(page, "en", "sv")
-    page.shows("word")  # this model says what it is told
+    page.shows("word")  # this model repeats its input
     assert languages(page) == ("en", "sv")
     choose(page, "zh", "en")  # only what is served can be chosen
     assert len(Select(page.by_id("target-language")).options) == 1
@@ -30,7 +30,7 @@ def test_swap_moves_languages_and_texts(page: Page) -> None:
     assert languages(page) == ("en", "de")
 
 
-def test_the_first_visit_detects_unless_a_link_says_otherwise(
+def test_without_earlier_choices_the_language_is_detected_unless_a_link_names_it(
     window: Page, served: PageServer
 ) -> None:
     page = window.open(served.url)
@@ -54,7 +54,7 @@ def test_the_language_is_detected_and_said(page: Page) -> None:
     page.type("Where is the railway station, please?")
     page.shows("WHERE IS THE RAILWAY STATION, PLEASE?")
     assert label(page) == "English, detected"
-    assert page.text("detected") == "English, detected; into German"  # what a screen reader is told
+    assert page.text("detected") == "English, detected; into German"  # for screen readers
     page.paste("火车站在哪里?")
     page.until(lambda: label(page) == "Chinese, detected")
     assert languages(page) == ("auto", "en")  # nothing goes from Chinese to German
@@ -69,7 +69,9 @@ def test_the_language_is_detected_and_said(page: Page) -> None:
     page.until(lambda: label(page).endswith(", assumed") and not label(page).startswith("English"))
 
 
-def test_a_target_that_the_language_found_lacks_is_told(page: Page, served: PageServer) -> None:
+def test_a_target_that_the_detected_language_lacks_is_reported(
+    page: Page, served: PageServer
+) -> None:
     choose(page, "auto", "de")
     page.paste("Where is the railway station, please?")
     page.shows("WHERE IS THE RAILWAY STATION, PLEASE?")

@@ -16,7 +16,7 @@ def test_typing_translates(page: Page) -> None:
     page.shows("TWO SMALL WORDS")
     page.type(" more")
     page.shows("TWO SMALL WORDS MORE")
-    assert page.text("spoken") == "TWO SMALL WORDS MORE"  # what a screen reader is told
+    assert page.text("spoken") == "TWO SMALL WORDS MORE"  # for screen readers
     assert page.by_id("output").get_attribute("lang") == "de"
 
 
@@ -42,7 +42,7 @@ def test_the_last_request_wins_and_earlier_ones_are_stopped(page: Page, served: 
     page.shows("SECOND")
 
 
-def test_nothing_is_asked_twice(page: Page) -> None:
+def test_the_same_text_is_not_requested_twice(page: Page) -> None:
     page.type("word")
     page.shows("WORD")
     page.type(" \n")
@@ -75,7 +75,7 @@ def test_typing_alone_translates_nothing_where_that_is_switched_off(page: Page) 
     page.shows("THREE")
 
 
-def test_what_belongs_to_the_text_before_is_faint_at_once(page: Page, served: PageServer) -> None:
+def test_results_of_an_earlier_text_turn_faint_at_once(page: Page, served: PageServer) -> None:
     def colours() -> set[str]:
         return set(
             page.script(
@@ -115,7 +115,7 @@ def test_an_emptied_box_empties_the_other(page: Page) -> None:
     assert page.source == "word"
 
 
-def test_alternatives_are_others(page: Page) -> None:
+def test_alternatives_differ_from_the_translation(page: Page) -> None:
     page.type("word")
     page.until(lambda: [li.text for li in page.all("#alternatives li")] == [
         "WORD (1)", "WORD (2)", "WORD (3)",

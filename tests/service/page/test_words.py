@@ -99,12 +99,12 @@ def test_pieces_become_words(
     assert weights == [pytest.approx(row) for row in expected]
 
 
-def test_signs_of_a_bad_translation_are_told_in_words(page: Page) -> None:
+def test_signs_of_a_bad_translation_are_shown_as_a_sentence(page: Page) -> None:
     assert page.by_id("warnings").get_attribute("role") == "status"
-    choose(page, "en", "sv")  # says what it is told
+    choose(page, "en", "sv")  # this model repeats its input
     page.type("word")
     page.shows("word")
-    assert page.text("warnings") == "Worth a second look: it is your text, unchanged."
+    assert page.text("warnings") == "Check this translation: it is your text, unchanged."
     choose(page, "en", "de")
     page.shows("WORD")
     assert page.text("warnings") == ""
@@ -118,7 +118,7 @@ def test_words_that_the_model_was_unsure_of_are_named_and_marked(page: Page) -> 
     page.paste("a RARE word, RAREST too")
     page.shows("A RARE WORD, RAREST TOO")
     assert page.text("warnings") == (
-        "Worth a second look: the model was unsure of “RARE”, “RAREST”."
+        "Check this translation: the model was unsure of “RARE”, “RAREST”."
     )
     assert [word.get_attribute("textContent") for word in page.all("#output .doubted")] == [
         "RARE",
@@ -136,4 +136,4 @@ def test_of_a_long_text_it_says_that_some_word_was_unsure(window: Page) -> None:
         "const path = document.querySelector('script[type=module]').src;"
         "import(new URL('output.js', path)).then(({warningOf}) => done(warningOf(['unsure'], [])))"
     )
-    assert said == "Worth a second look: the model was unsure of a word."
+    assert said == "Check this translation: the model was unsure of a word."

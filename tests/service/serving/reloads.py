@@ -1,4 +1,4 @@
-"""A folder of fake models that changes, and what a service of it tells."""
+"""A folder of fake models that can change, and helpers to query a service that serves it."""
 
 import asyncio
 import threading

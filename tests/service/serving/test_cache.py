@@ -1,4 +1,4 @@
-"""What is remembered, for how long, and that it never answers another question."""
+"""The cache of translations: its contents, eviction, and that no key gets another's answer."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ def put(cache: TranslationCache, key: TranslationKey, text: str) -> None:
     cache.put(key, translated(text, FakeSearch(), alignments=False))  # type: ignore[arg-type]
 
 
-def test_another_model_setting_or_text_is_another_question() -> None:
+def test_a_cache_key_has_the_model_the_settings_and_the_text() -> None:
     cache = TranslationCache(10_000)
     put(cache, KEY, "a b")
     remembered = cache.get(KEY)
@@ -34,7 +34,7 @@ def test_another_model_setting_or_text_is_another_question() -> None:
         assert cache.get(other) is None
 
 
-def test_what_was_used_last_stays() -> None:
+def test_the_least_recently_used_entries_are_evicted() -> None:
     cache = TranslationCache(1_000)
     keys = [replace(KEY, text=f"{number:02}") for number in range(20)]
     put(cache, keys[0], keys[0].text)
@@ -47,7 +47,7 @@ def test_what_was_used_last_stays() -> None:
     assert cache.get(keys[-1]) is not None
 
 
-def test_a_text_that_would_push_out_the_others_is_not_remembered() -> None:
+def test_a_text_too_large_for_the_cache_is_not_stored() -> None:
     cache = TranslationCache(1_000)
     put(cache, KEY, "a b")
     put(cache, replace(KEY, text="x" * 300), "x" * 300)
@@ -55,7 +55,7 @@ def test_a_text_that_would_push_out_the_others_is_not_remembered() -> None:
     assert cache.get(replace(KEY, text="x" * 300)) is None
 
 
-def test_none_is_remembered_without_room() -> None:
+def test_a_cache_of_size_zero_stores_nothing() -> None:
     cache = TranslationCache(0)
     put(cache, KEY, "a b")
     assert cache.get(KEY) is None
@@ -87,7 +87,7 @@ async def test_a_text_is_translated_once(serving: Serving) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_bad_text_among_equal_ones_is_named_by_its_first_place(serving: Serving) -> None:
+async def test_a_bad_text_that_is_repeated_is_named_by_its_first_index(serving: Serving) -> None:
     settings = Settings()
     registry = Registry([fake_model("en-de", settings)])
     async with serving(registry, settings) as client:

@@ -1,4 +1,4 @@
-"""A load or a folder that hangs holds up nobody else, and can be taken back."""
+"""A load or a folder that hangs does not delay other models, and can be withdrawn."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ from tests.service.serving.reloads import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_load_that_hangs_does_not_keep_others_from_being_exchanged(
+async def test_a_hanging_load_does_not_block_the_reload_of_other_models(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = FakeFolder({"en-de": "1", "en-fr": "a"}, hanging={"2": threading.Event()})
@@ -54,7 +54,7 @@ async def test_a_load_that_hangs_does_not_keep_others_from_being_exchanged(
         assert (await reloader.reload()).ok
 
 
-async def test_none_is_removed_before_the_one_that_may_replace_it_has_loaded(
+async def test_a_deleted_model_serves_until_a_new_model_of_its_pair_has_loaded(
     serving: Serving,
 ) -> None:
     folder = FakeFolder({"en-de-monday": "1"}, hanging={"2": threading.Event()})
@@ -71,7 +71,7 @@ async def test_none_is_removed_before_the_one_that_may_replace_it_has_loaded(
 
 
 @pytest.mark.parametrize("name", ["en-de", "en-fr"])
-async def test_what_hangs_can_be_taken_back(serving: Serving, name: str) -> None:
+async def test_a_hanging_load_can_be_withdrawn(serving: Serving, name: str) -> None:
     folder = FakeFolder({"en-de": "1", "fr-de": "a"}, hanging={"2": threading.Event()})
     async with serving(reloader := impatient(folder.reloader()), SETTINGS) as client:
         folder.versions[name] = "2"
@@ -87,7 +87,7 @@ async def test_what_hangs_can_be_taken_back(serving: Serving, name: str) -> None
         assert name not in await models(client)
 
 
-async def test_a_model_of_the_start_that_hangs_is_waited_for_once(serving: Serving) -> None:
+async def test_a_model_that_hangs_at_the_start_is_waited_for_once(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1", "en-fr": "a"}, hanging={"1": threading.Event()})
     reloader = impatient(folder.reloader())
     async with serving(reloader, SETTINGS, wait=False) as client:
@@ -103,7 +103,7 @@ async def test_a_model_of_the_start_that_hangs_is_waited_for_once(serving: Servi
         assert await ask(client) == "1"
 
 
-async def test_a_late_one_that_fails_is_told_and_not_tried_again(
+async def test_a_late_load_that_fails_is_reported_and_not_retried(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = FakeFolder({"en-de": "1"}, damaged={"2"}, hanging={"2": threading.Event()})
@@ -120,7 +120,7 @@ async def test_a_late_one_that_fails_is_told_and_not_tried_again(
         assert (await swaps(client))["failed"] == 1
 
 
-async def test_a_folder_that_does_not_answer_is_told_so(serving: Serving) -> None:
+async def test_a_folder_that_does_not_respond_is_reported(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(reloader := impatient(folder.reloader()), SETTINGS) as client:
         looks = folder.num_looks
@@ -136,7 +136,7 @@ async def test_a_folder_that_does_not_answer_is_told_so(serving: Serving) -> Non
         assert results(await reloader.reload()) == {"en-de": "replaced"}
 
 
-async def test_the_service_ends_while_all_of_it_hangs(serving: Serving) -> None:
+async def test_the_service_shuts_down_while_all_models_hang(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"}, hanging={"2": threading.Event()})
     reloader = impatient(folder.reloader())
     async with serving(reloader, SETTINGS):

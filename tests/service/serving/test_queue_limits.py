@@ -66,7 +66,7 @@ async def test_a_full_queue_lets_requests_wait_in_turn() -> None:
     assert (queue.num_texts, queue.num_characters) == (4, 4)
 
 
-async def test_a_later_request_does_not_pass_those_that_wait() -> None:
+async def test_a_later_request_does_not_overtake_waiting_ones() -> None:
     queue = queue_of(SMALL)
     await queue.acquire(Load(3, 3), 10.0)
     large = await waiting(queue, Load(2, 2))
@@ -75,7 +75,7 @@ async def test_a_later_request_does_not_pass_those_that_wait() -> None:
     await asyncio.gather(large, small)
 
 
-async def test_the_wait_ends_in_a_refusal() -> None:
+async def test_a_request_that_waited_too_long_is_refused() -> None:
     queue = queue_of(SMALL.model_copy(update={"queue_wait_s": 0.03}))
     await queue.acquire(Load(4, 4), 10.0)
     loop = asyncio.get_running_loop()
@@ -100,7 +100,7 @@ async def test_a_request_cancelled_while_it_waits_takes_no_space() -> None:
     assert queue.num_texts == queue.num_characters == 0
 
 
-async def test_few_requests_wait() -> None:
+async def test_the_number_of_waiting_requests_is_limited() -> None:
     queue = queue_of(SMALL)
     await queue.acquire(Load(4, 4), 10.0)
     line = [await waiting(queue, Load(1, 1)) for _ in range(8)]
@@ -113,7 +113,7 @@ async def test_few_requests_wait() -> None:
     await asyncio.gather(*line, return_exceptions=True)
 
 
-async def test_a_queue_longer_than_its_time_is_full() -> None:
+async def test_a_queue_with_too_long_an_estimated_wait_is_full() -> None:
     settings = Settings(queue_wait_s=0.0, max_queue_s=2.0)
     queue = queue_of(settings, speed=100.0)
     await queue.acquire(Load(1, 199), 10.0)
@@ -142,7 +142,7 @@ async def test_waiting_bulk_does_not_delay_small_requests() -> None:
         await waits
 
 
-async def test_a_wait_that_ends_serves_the_next_request() -> None:
+async def test_a_freed_place_goes_to_the_next_waiting_request() -> None:
     queue = queue_of(SMALL.model_copy(update={"queue_wait_s": 0.2}))
     await queue.acquire(Load(3, 3), 10.0)
     large = asyncio.create_task(queue.acquire(Load(2, 2), 0.03))  # no time to wait for long
@@ -153,7 +153,7 @@ async def test_a_wait_that_ends_serves_the_next_request() -> None:
     await asyncio.wait_for(small, 0.1)
 
 
-async def test_small_requests_pass_bulk() -> None:
+async def test_small_requests_overtake_bulk_requests() -> None:
     settings = Settings(queue_wait_s=0.0, max_queue_s=2.0)
     queue = queue_of(settings, speed=10_000.0)
     await queue.acquire(Load(1, 100_000, bulk=True), 10.0)
@@ -172,7 +172,7 @@ async def test_small_requests_pass_bulk() -> None:
     ("speed", "most"),
     [(None, 10_000), (100.0, 2_000), (8_000.0, 4_000), (1e6, 10_000)],
 )
-async def test_bulk_is_what_keeps_all_engines_busy(speed: float | None, most: int) -> None:
+async def test_requests_above_the_bulk_limit_are_bulk(speed: float | None, most: int) -> None:
     queue = queue_of(SMALL, speed)
     assert queue.load_of(["a" * (most - 1), "a"]) == Load(2, most)
     assert queue.load_of(["a" * most, "a"]) == Load(2, most + 1, bulk=True)
@@ -216,7 +216,7 @@ async def test_a_full_queue_is_overloaded_when_enough_requests_wait() -> None:
     assert refusal is None
 
 
-async def test_pending_requests_count_by_their_bytes_and_pass_bulk() -> None:
+async def test_pending_requests_count_by_their_bytes_and_overtake_bulk() -> None:
     queue = queue_of(Settings(queue_wait_s=0.0), speed=8_000.0)
     pending = PendingRequests()
     await queue.acquire(Load(1, 100_000, bulk=True), 10.0)

@@ -38,7 +38,7 @@ def test_folder_of_checkpoints(tmp_path: Path) -> None:
     assert names(tmp_path) == ["en-de", "fr-en"]
 
 
-def test_what_is_no_checkpoint_is_told_once(
+def test_a_folder_without_a_checkpoint_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make(tmp_path / "fr-en")
@@ -54,13 +54,13 @@ def test_what_is_no_checkpoint_is_told_once(
         f"{tmp_path / 'zh-en'} is not served: it is a link that leads nowhere"
     )
     shutil.rmtree(tmp_path / "fr-en")
-    (tmp_path / "fr-en").mkdir()  # damaged while it is served: that is told by the reload
+    (tmp_path / "fr-en").mkdir()  # damaged while it is served: the reload reports it
     with pytest.raises(CheckpointError):
         folder.look(["fr-en"])
     assert len(caplog.messages) == 2
 
 
-def test_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_checkpoint_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = make(tmp_path / "en-de")
     assert names(checkpoint) == ["en-de"]
     monkeypatch.chdir(checkpoint)
@@ -75,7 +75,7 @@ def test_a_link_serves_under_its_own_name(tmp_path: Path) -> None:
     assert names(models) == ["en-de"]
 
 
-def test_nothing_to_serve(tmp_path: Path) -> None:
+def test_a_folder_without_models_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     for folder in (tmp_path, tmp_path / "file", tmp_path / "none"):
         with pytest.raises(CheckpointError):
@@ -86,7 +86,7 @@ def versions(found: list[FoundCheckpoint]) -> dict[str, str | None]:
     return {each.name: each.version for each in found}
 
 
-def test_a_look_tells_names_versions_and_where_links_lead(tmp_path: Path) -> None:
+def test_looking_into_the_folder_gives_names_versions_and_link_targets(tmp_path: Path) -> None:
     models = tmp_path / "models"
     dated = make(tmp_path / "kept" / "2026-11-21", "SHA256SUMS")
     (dated / "SHA256SUMS").write_bytes(b"sums")
@@ -98,9 +98,11 @@ def test_a_look_tells_names_versions_and_where_links_lead(tmp_path: Path) -> Non
     assert folder.look()[0].folder == dated
 
 
-def test_what_is_damaged_is_not_meant_to_be_gone(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_does_not_count_as_deleted(tmp_path: Path) -> None:
     make(tmp_path / "fr-en")
-    (tmp_path / "en-de").symlink_to(tmp_path / "nowhere")  # while somebody moves things about
+    (tmp_path / "en-de").symlink_to(
+        tmp_path / "nowhere"
+    )  # a broken link, as while folders are moved
     folder = ModelFolder(tmp_path, Settings())
     assert list(versions(folder.look())) == ["fr-en"]
     assert list(versions(folder.look(["en-de", "fr-en", "zh-en"]))) == ["en-de", "fr-en"]
@@ -148,7 +150,7 @@ def test_a_checkpoint_exchanged_while_it_is_loaded_is_loaded_again(
         (2, 2, 5, 2),
     ],
 )
-def test_models_get_engine_processes_where_they_have_cores(
+def test_models_get_engine_processes_if_there_are_enough_cores(
     asked: int | None, num_cores: int, num_models: int, num_processes: int
 ) -> None:
     settings = Settings(threads_per_model=asked)

@@ -1,4 +1,4 @@
-"""Models exchanged while others serve: no gap, nothing lost, nothing kept."""
+"""Reloading models while the service runs: no gap, no lost request, no leak of old models."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from tests.service.serving.reloads import SETTINGS, FakeFolder, ask, models, res
 pytestmark = pytest.mark.anyio
 
 
-async def test_nothing_new_changes_nothing(serving: Serving) -> None:
+async def test_a_reload_of_an_unchanged_folder_changes_nothing(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS):
         (before,) = reloader.registry.served_models
@@ -22,7 +22,7 @@ async def test_nothing_new_changes_nothing(serving: Serving) -> None:
         assert reloader.registry.served_models == [before]
 
 
-async def test_added_ones_are_seen_while_they_load_and_readiness_stays_green(
+async def test_added_models_are_listed_while_they_load_and_the_service_stays_ready(
     serving: Serving,
 ) -> None:
     folder = FakeFolder({"en-de": "1"})
@@ -43,7 +43,7 @@ async def test_added_ones_are_seen_while_they_load_and_readiness_stays_green(
         assert (await swaps(client))["added"] == 1
 
 
-async def test_the_old_one_serves_until_the_new_one_can_and_finishes_what_it_accepted(
+async def test_a_replaced_model_serves_until_the_new_one_is_ready_and_finishes_its_requests(
     serving: Serving,
 ) -> None:
     folder = FakeFolder({"en-de": "1"})
@@ -73,7 +73,7 @@ async def test_the_old_one_serves_until_the_new_one_can_and_finishes_what_it_acc
         assert (await swaps(client))["replaced"] == 1
 
 
-async def test_a_request_that_has_chosen_the_old_one_is_answered_by_it(serving: Serving) -> None:
+async def test_a_request_that_has_chosen_the_old_model_is_answered_by_it(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS):
         chosen = reloader.registry.choose(model=None, source="en", target="de")
@@ -91,7 +91,9 @@ async def test_a_request_that_has_chosen_the_old_one_is_answered_by_it(serving: 
         await until(lambda: chosen.state is ModelState.STOPPED)
 
 
-async def test_a_request_that_never_ends_does_not_keep_the_old_one(serving: Serving) -> None:
+async def test_a_request_that_never_ends_does_not_keep_the_old_model_for_ever(
+    serving: Serving,
+) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(reloader := folder.reloader(drain_s=0.1), SETTINGS):
         (old,) = reloader.registry.served_models
@@ -101,7 +103,9 @@ async def test_a_request_that_never_ends_does_not_keep_the_old_one(serving: Serv
             await until(lambda: old.state is ModelState.STOPPED)
 
 
-async def test_removed_ones_leave_at_once_and_finish_what_they_accepted(serving: Serving) -> None:
+async def test_a_removed_model_takes_no_requests_and_finishes_the_accepted_ones(
+    serving: Serving,
+) -> None:
     folder = FakeFolder({"en-de": "1", "en-fr": "2"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.translators["2"].running.clear()
@@ -125,7 +129,7 @@ async def test_removed_ones_leave_at_once_and_finish_what_they_accepted(serving:
         assert (await swaps(client))["removed"] == 1
 
 
-async def test_under_another_name_there_is_no_gap(serving: Serving) -> None:
+async def test_a_model_renamed_in_the_folder_is_replaced_without_a_gap(serving: Serving) -> None:
     folder = FakeFolder({"en-de-monday": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.versions = {"en-de-tuesday": "2"}
@@ -138,7 +142,7 @@ async def test_under_another_name_there_is_no_gap(serving: Serving) -> None:
         assert await ask(client, model="en-de-tuesday") == "2"
 
 
-async def test_a_newcomer_that_cannot_be_loaded_leaves_the_old_one(
+async def test_a_replacement_that_cannot_be_loaded_leaves_the_old_model_serving(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = FakeFolder({"en-de": "1"}, damaged={"2"})
@@ -184,7 +188,7 @@ async def test_an_unreadable_folder_changes_nothing(
         assert await ask(client) == "1"
 
 
-async def test_no_model_left_is_no_end_of_the_service(serving: Serving) -> None:
+async def test_the_service_keeps_running_without_a_model(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"}, damaged={"2"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         folder.versions = {"en-fr": "2"}
@@ -193,7 +197,7 @@ async def test_no_model_left_is_no_end_of_the_service(serving: Serving) -> None:
         assert (await client.get("/health/ready")).json()["status"] == "no model"
 
 
-async def test_reloads_at_once_are_one_and_the_last_wish_wins(serving: Serving) -> None:
+async def test_simultaneous_reloads_are_merged_and_read_the_latest_folder(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         looks = folder.num_looks
@@ -210,7 +214,7 @@ async def test_reloads_at_once_are_one_and_the_last_wish_wins(serving: Serving) 
         assert await ask(client) == "3"
 
 
-async def test_a_third_version_waits_until_the_first_is_gone(serving: Serving) -> None:
+async def test_a_third_version_waits_until_the_first_is_closed(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         (first,) = reloader.registry.served_models
@@ -230,7 +234,7 @@ async def test_a_third_version_waits_until_the_first_is_gone(serving: Serving) -
         assert await ask(client) == "3"
 
 
-async def test_a_model_that_still_loads_is_waited_for(serving: Serving) -> None:
+async def test_a_reload_waits_for_a_model_that_still_loads(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1"})
     folder.loading.clear()
     async with serving(reloader := folder.reloader(), SETTINGS, wait=False) as client:
@@ -261,7 +265,7 @@ def model_threads() -> int:
     return sum(thread.name.startswith("model ") for thread in threading.enumerate())
 
 
-async def test_nothing_is_kept_of_a_model_that_is_gone(serving: Serving) -> None:
+async def test_a_removed_model_leaves_nothing_in_memory(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "0"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         gone: list[weakref.ref[object]] = []
@@ -282,29 +286,32 @@ async def test_nothing_is_kept_of_a_model_that_is_gone(serving: Serving) -> None
             gc.enable()
 
 
-async def test_the_series_of_a_version_go_with_it(serving: Serving) -> None:
+async def test_the_metrics_of_a_closed_version_are_removed(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "1", "zh-de": "1"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
 
-        async def told() -> str:
+        async def metrics_text() -> str:
             return (await client.get("/metrics")).text
 
         for model in folder.versions:
             await ask(client, "a 1", model)
-        assert 'dragoman_source_pieces_per_word_count{model="en-de",version="1"}' in await told()
-        assert 'dragoman_source_pieces_per_word_count{model="zh-de"' not in await told()
+        assert (
+            'dragoman_source_pieces_per_word_count{model="en-de",version="1"}'
+            in await metrics_text()
+        )
+        assert 'dragoman_source_pieces_per_word_count{model="zh-de"' not in await metrics_text()
         folder.versions = {"en-de": "2"}
         await reloader.reload()
         await ask(client)
         await until(lambda: not reloader.registry.retired)
-        text = await told()
+        text = await metrics_text()
         assert 'dragoman_texts_total{model="en-de",version="2"} 1.0' in text
         assert 'dragoman_stage_seconds_count{model="en-de",stage="queue"} 2.0' in text
         assert 'version="1"' not in text
         assert "zh-de" not in text
 
 
-async def test_load_that_goes_on_through_swaps_meets_no_refusal(serving: Serving) -> None:
+async def test_requests_during_model_swaps_are_not_refused(serving: Serving) -> None:
     folder = FakeFolder({"en-de": "0"})
     async with serving(reloader := folder.reloader(), SETTINGS) as client:
         stop = asyncio.Event()

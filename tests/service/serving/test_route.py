@@ -1,4 +1,4 @@
-"""Which models a text goes through: one wherever one goes directly, two where that is wished."""
+"""Routes from language to language: by one model if there is one, else by two if allowed."""
 
 from dataclasses import replace
 from typing import Any
@@ -56,7 +56,7 @@ def route(pairs: str, source: str, target: str, *, pivot: bool = True) -> str:
         ("fr:zh-Hans zh:de", "fr", "de", "fr:zh-Hans,zh:de"),
     ],
 )
-def test_ways(pairs: str, source: str, target: str, expected: str) -> None:
+def test_routes_between_languages(pairs: str, source: str, target: str, expected: str) -> None:
     assert route(pairs, source, target) == expected
 
 
@@ -74,12 +74,12 @@ def test_ways(pairs: str, source: str, target: str, expected: str) -> None:
         ("fr:en en:zh-Hans", "fr", "zh"),  # the narrower is not what was asked for
     ],
 )
-def test_no_way(pairs: str, source: str, target: str) -> None:
+def test_no_route_between_these_languages(pairs: str, source: str, target: str) -> None:
     with pytest.raises(UnknownLanguagePair):
         route(pairs, source, target)
 
 
-def test_off_unless_wished() -> None:
+def test_pivots_are_off_unless_set() -> None:
     assert Settings().pivot is False
     with pytest.raises(UnknownLanguagePair, match="served: en to de, fr to en"):
         route("fr:en en:de", "fr", "de", pivot=False)
@@ -131,7 +131,7 @@ def test_a_near_code_by_one_model_comes_before_the_same_by_two() -> None:
     assert served.match_target("pt", "en") == "pt"
 
 
-def test_what_both_say_is_summed_up() -> None:
+def test_results_of_both_models_of_a_pivot_are_joined() -> None:
     first: Any = translated("a b c", FakeSearch(), False)
     last: Any = translated("d e", FakeSearch(n_best=2), False)
     whole = joined(

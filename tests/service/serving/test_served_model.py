@@ -134,7 +134,7 @@ async def test_requests_for_the_same_share_one_translation() -> None:
     assert served_model.close(5)
 
 
-async def test_who_shares_goes_by_a_deadline_of_its_own_and_harms_nobody() -> None:
+async def test_equal_requests_have_their_own_deadlines_and_do_not_affect_each_other() -> None:
     translator = FakeTranslator()
     served_model = await started(translator)
     translator.running.clear()
@@ -152,7 +152,7 @@ async def test_who_shares_goes_by_a_deadline_of_its_own_and_harms_nobody() -> No
     assert served_model.close(5)
 
 
-async def test_who_shares_is_not_refused_for_anothers_hurry() -> None:
+async def test_a_shared_translation_is_not_refused_by_the_shorter_deadline() -> None:
     translator = FakeTranslator()
     served_model = await started(translator, Settings(queue_wait_s=0.2))
     served_model.queue_limits.speed = lambda: 10.0
@@ -190,7 +190,7 @@ async def test_speed_is_known_when_all_slots_were_busy_and_not_before() -> None:
     assert served_model.close(5)
 
 
-async def test_when_all_who_share_have_left_the_work_stops() -> None:
+async def test_a_shared_translation_is_cancelled_when_all_clients_disconnect() -> None:
     translator = FakeTranslator(delay_s=0.001)
     served_model = await started(translator)
     same = [asyncio.ensure_future(texts(served_model, "w " * 10_000)) for _ in range(5)]
@@ -203,7 +203,7 @@ async def test_when_all_who_share_have_left_the_work_stops() -> None:
     assert served_model.close(5)
 
 
-async def test_an_error_that_is_shared_names_the_text_as_everybody_calls_it() -> None:
+async def test_a_shared_error_names_the_text_for_each_request() -> None:
     served_model = await started(FakeTranslator())
 
     async def refused(name: str) -> None:
@@ -303,7 +303,7 @@ async def test_a_pair_that_fails_inside_the_model_is_named() -> None:
     assert served_model.close(5)
 
 
-async def test_closing_answers_what_is_still_there() -> None:
+async def test_closing_cancels_waiting_requests_with_an_error() -> None:
     translator = FakeTranslator(delay_s=0.001)
     served_model = await started(translator)
     waiting = asyncio.ensure_future(texts(served_model, "w " * 100_000))
@@ -421,7 +421,7 @@ async def test_overload_over_http(serving: Serving) -> None:
         assert (await post(client, 10)).status_code == 200
 
 
-async def test_a_fault_of_the_service_is_a_500_with_its_id(
+async def test_an_unexpected_error_is_a_500_with_the_request_id(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(**_: object) -> None:

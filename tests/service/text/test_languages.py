@@ -72,7 +72,7 @@ def test_only_served_languages_are_found_by_their_own_codes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n", "12:30", "?!"])
-def test_what_tells_nothing_has_no_confidence(text: str) -> None:
+def test_a_text_without_letters_is_detected_with_confidence_zero(text: str) -> None:
     assert detect(text, "en", "de") == {"en": 0, "de": 0}
 
 

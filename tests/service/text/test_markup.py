@@ -1,4 +1,4 @@
-"""Only what stands between tags is touched."""
+"""Only the text between tags is translated; tags stay unchanged."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Signs of a bad translation: what counts as one, and what does not."""
+"""Signs of a bad translation: each sign is found in bad translations and not in good ones."""
 
 import math
 from collections import Counter
@@ -48,7 +48,7 @@ def signs(source: str, translated: Any, *, unsure_below: float | None = 0.5) -> 
     return list(warnings_of(source, translated, unsure_below=unsure_below))
 
 
-def test_each_sign() -> None:
+def test_each_sign_of_a_bad_translation() -> None:
     assert signs("a b", translation("c d")) == []
     assert signs(" a b", translation("a b ")) == ["copied"]
     assert signs("4 + 2", translation("4 + 2")) == []
@@ -98,10 +98,10 @@ def test_on_the_demo_no_right_translation_has_lost_a_number() -> None:
 
 
 @pytest.mark.anyio
-async def test_they_are_told_on_request(serving: Serving) -> None:
+async def test_warnings_are_in_the_answer_on_request(serving: Serving) -> None:
     async with serving(fake_registry(Settings(), "en-de"), Settings()) as client:
         body = {"source": "en", "target": "de", "text": ["ABC", "fine"]}
         plain = (await client.post("/v1/translate", json=body)).json()["translations"]
-        told = (await client.post("/v1/translate", json={**body, "warnings": True})).json()
+        answer = (await client.post("/v1/translate", json={**body, "warnings": True})).json()
     assert all("warnings" not in each for each in plain)
-    assert [each["warnings"] for each in told["translations"]] == [["copied"], []]
+    assert [each["warnings"] for each in answer["translations"]] == [["copied"], []]

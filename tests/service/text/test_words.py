@@ -61,7 +61,7 @@ def test_pieces_become_words() -> None:
     assert (second.text, second.start, second.end) == ("Hut.", 26, 30)
     assert first.confidence == pytest.approx(0.5 * 0.8)
     assert second.confidence == pytest.approx(0.9 * 0.5 * 1.0)
-    # Both rows together: the 0.2, orange 0.5+0.2+0.3+0.4, hat 0.2; the end's 0.2 is nobody's.
+    # Both rows together: the 0.2, orange 0.5+0.2+0.3+0.4, hat 0.2; the end has 0.2.
     total = 0.2 + 1.4 + 0.2
     assert sources_of(first) == [
         ("orange", 14, 20, pytest.approx(1.4 / total, abs=1e-6)),
@@ -93,7 +93,7 @@ def test_weights_below_a_hundredth_are_left_out() -> None:
     ]
 
 
-def test_what_looked_only_at_the_end_came_from_no_word() -> None:
+def test_a_word_with_attention_on_the_end_alone_has_no_sources() -> None:
     (word,) = words_of(segment(("a", 0, ["▁a"]), ("x", 0, ["▁x"]), [1.0], [[0.0, 1.0]]))
     assert word.sources == ()
 
@@ -103,7 +103,7 @@ def test_without_attention_there_are_no_sources() -> None:
     assert (word.sources, word.confidence) == (None, 0.5)
 
 
-def test_what_the_network_has_not_seen_has_no_words() -> None:
+def test_a_segment_without_pieces_has_no_words() -> None:
     assert words_of(segment(("\u200b", 0, []), ("\u200b", 0, []), [], None)) == []
 
 

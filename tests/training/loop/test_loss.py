@@ -118,7 +118,7 @@ def test_without_gradients_only_values_are_computed(
     right = cross_entropy(case.readouts, case.output, case.targets, 0.1)
 
     def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a gradient was computed for nobody")
+        raise AssertionError("a gradient was computed that is not used")
 
     monkeypatch.setattr(torch, "mm", refuse)
     with torch.no_grad():

@@ -148,7 +148,7 @@ def test_items_are_made_in_advance() -> None:
     numbers = Counting()
     ahead = read_ahead(numbers, depth=3)
     assert next(ahead) == 0
-    with numbers.enough:  # 0 and the three behind it, while nobody asks
+    with numbers.enough:  # 0 and the three behind it, before any is requested
         assert numbers.enough.wait_for(lambda: numbers.made == 4, timeout=30)
     assert [next(ahead) for _ in range(20)] == list(range(1, 21))
     ahead.close()

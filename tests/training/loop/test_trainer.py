@@ -104,7 +104,7 @@ def test_accumulation_makes_fewer_updates_of_more_tokens(
 def test_the_gradient_is_clipped_to_its_norm(tmp_path: Path) -> None:
     run = Run(tmp_path, config(optimization={"clip_norm": 1e-3, "beta2": 0.5}))
     update = run.trainer.update([pairs(12)])
-    assert update.gradient_norm > 0.1  # told as it was before clipping
+    assert update.gradient_norm > 0.1  # reported as it was before clipping
     moments = [run.trainer.optimizer.state[p]["exp_avg"] for p in run.trainer.network.parameters()]
     norm = torch.cat([moment.flatten() for moment in moments]).norm().item()
     assert norm == pytest.approx(1e-3 * 0.1, rel=1e-3)  # beta1 0.9: a tenth of the gradient

@@ -175,8 +175,8 @@ def test_a_dry_run_leaves_no_files(dragoman: Zygote, recipe: Path, tmp_path: Pat
     assert not list(tmp_path.iterdir())
     assert (set(scratch.glob("dragoman-*")), sorted(recipe.parent.iterdir())) == before
     lines = command.said.split("\n")
-    for told in ("80    80", "35,136 parameters", "tokens/s on this machine", "memory: "):
-        assert sum(told in line for line in lines) == 1, command.said
+    for words in ("80    80", "35,136 parameters", "tokens/s on this machine", "memory: "):
+        assert sum(words in line for line in lines) == 1, command.said
 
 
 @pytest.mark.parametrize("limit", [500, 5_000, 50_000, 230_000])
