@@ -12,11 +12,14 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 _CODE_ROOT = Path(__file__).parents[2]
 _NEW_OBJECTS = 20_000  # new objects before a collection; Python's default: 700
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # <malloc.h>
+# <malloc.h>
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -3, -4, -8
+_MMAP_MAX = 65_536  # glibc's default
 
 
 def tune_process() -> None:
@@ -46,6 +49,17 @@ def give_back_memory() -> None:
         malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc
         if malloc_trim is not None:
             malloc_trim(0)
+
+
+def return_large_blocks(num_bytes: int) -> None:
+    """Blocks of at least so many bytes (at most 32 MiB) go back to the system when they are freed.
+
+    Smaller ones stay, as `tune_process` has it. Of large ones few are taken at a time, but each
+    needs a gap of its size between smaller ones, and where none is left the process grows.
+    """
+    mallopt = _mallopt()
+    if mallopt is not None and mallopt(_M_MMAP_THRESHOLD, num_bytes):
+        mallopt(_M_MMAP_MAX, _MMAP_MAX)
 
 
 def python_command(module: str) -> tuple[list[str], dict[str, str]]:
@@ -100,12 +114,17 @@ def _keep_freed_memory() -> None:
     took two thirds of the time (3,500 tokens/s with them, 8,100 without). The process stays as
     large as its peak.
     """
-    if not sys.platform.startswith("linux") or any(k.startswith("MALLOC_") for k in os.environ):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _mallopt()
     if mallopt is None:
         return
     mallopt(_M_MMAP_MAX, 0)  # large blocks come from the heap too
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # and the heap is not given back
     mallopt(_M_TOP_PAD, 64 * 2**20)
     mallopt(_M_ARENA_MAX, 1)  # one heap for all threads, or each would keep a peak of its own
+
+
+def _mallopt() -> Callable[[int, int], int] | None:
+    """glibc's settings of malloc; None without glibc and where the user made settings."""
+    if not sys.platform.startswith("linux") or any(k.startswith("MALLOC_") for k in os.environ):
+        return None
+    return getattr(ctypes.CDLL(None), "mallopt", None)

@@ -16,6 +16,7 @@ from typing import Any
 from training.config import ResolvedConfig
 from training.data.token_store import TokenStore
 from training.loop.journal import Journal
+from training.loop.memory import peak_memory_mib
 from training.loop.optimization import learning_rate
 from training.loop.read_ahead import Portion, portions
 from training.loop.state import RunProgress
@@ -177,7 +178,13 @@ def _score(trainer: Trainer, journal: Journal, validate: Callable[[], DevScores]
         if not math.isfinite(scores.nll):
             raise trainer.divergence()
         should_stop = trainer.add_dev_score(scores.score(metric))
-    journal.validation(progress.step, progress.epoch, scores.example, **scores.numbers())
+    journal.validation(
+        progress.step,
+        progress.epoch,
+        scores.example,
+        **scores.numbers(),
+        peak_memory_mib=round(peak_memory_mib(trainer.device), 1),
+    )
     if should_stop:
         progress.finished = (
             f"dev {metric} has not risen for {progress.since_best} validations "

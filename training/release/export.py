@@ -21,6 +21,7 @@ from training.data.readers import Pair
 from training.errors import RunError
 from training.evaluation.metrics import corpus_scores, translate_with_confidence
 from training.loop.build_network import build_network, checkpoint_config
+from training.loop.journal import read_log
 from training.loop.state import LAST, load_progress, load_weights_file
 from training.release.calibration import calibration
 from training.release.learn_shortlist import learn_shortlist
@@ -91,6 +92,7 @@ def export(
             "updates": progress.step,
             "target_tokens": progress.target_tokens,
             "minutes": round(progress.seconds / 60, 1),
+            "peak_memory_mib": _peak_memory_mib(run),
             "finished": progress.finished or "not finished",
             "hardware": hardware(),
             "torch": torch.__version__,
@@ -117,6 +119,14 @@ def write_exported(
         metrics=metrics,
         card=write_card(folder.resolve().name, exported.config, metrics),
         shortlist=exported.shortlist,
+    )
+
+
+def _peak_memory_mib(run: Path) -> float | None:
+    """The most memory that any process of the run recorded; None when none did."""
+    return max(
+        (line["peak_memory_mib"] for line in read_log(run) if "peak_memory_mib" in line),
+        default=None,
     )
 
 

@@ -17,6 +17,7 @@ from training.config import TokenizerConfig, TrainingConfig, load_config
 from training.data.prepared_corpus import open_corpus
 from training.evaluation.metrics import Comparison, compare, translate_all
 from training.loop.distributed import this_worker
+from training.loop.memory import bound_memory
 from training.release.export import export
 from training.run.folder import RunFolder
 from training.run.pipeline import Parent, train
@@ -41,6 +42,7 @@ def retrain(
     Returns None if no test pairs were held out, and in workers other than the writer. Raises the
     errors of `train`.
     """
+    bound_memory()  # before the checkpoint's first product
     console = console or Console(stderr=True)
     loaded = load_checkpoint(checkpoint)
     config = _config(checkpoint, loaded.metrics, source, target, overrides)

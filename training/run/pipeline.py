@@ -18,6 +18,7 @@ from rich.console import Console
 
 from model.checkpoint import Checkpoint, load_weights
 from model.errors import ConfigError
+from model.network.seq2seq import Seq2Seq
 from model.text.tokenizer import TokenizerPair
 from training.config import ResolvedConfig, TrainingConfig
 from training.data.fit_tokenizer import fit_tokenizers
@@ -29,6 +30,7 @@ from training.loop.build_network import build_network, checkpoint_config, descri
 from training.loop.distributed import World, process_group, this_worker
 from training.loop.journal import Journal
 from training.loop.loop import stopped_by_signals, train_loop
+from training.loop.memory import bound_memory, peak_memory_mib
 from training.loop.read_ahead import batches_of
 from training.loop.trainer import Trainer
 from training.loop.validation import Validator
@@ -68,6 +70,7 @@ def train(
     On resume `asked` may be None; then the recorded config is used. Raises RunInterrupted when a
     signal stopped the run after it was saved, and DragomanError for wrong input or settings.
     """
+    bound_memory()
     console = console or Console(stderr=True)
     world = this_worker()
     folder = RunFolder(run)
@@ -217,16 +220,7 @@ def _train_network(
     if not world.is_writer:
         train_loop(trainer, corpus.train, journal=None, validate=None, stop=stop, total_steps=0)
         return bool(trainer.progress.finished)
-    in_memory = Checkpoint(
-        name=folder.path.name,
-        version="training",
-        config=checkpoint_config(config, network, corpus.tokenizers, corpus.train),
-        network=network,
-        tokenizers=corpus.tokenizers,
-        metrics={},
-        precision="fp32",
-    )
-    validate = Validator(in_memory, corpus.dev_pairs, max_sentences=config.validation.max_sentences)
+    validate = build_validator(folder.path.name, config, network, corpus)
     total_steps = _total_steps(config, corpus.train)
     with Journal(
         folder.path, total_steps=total_steps, resumed_step=trainer.progress.step, console=console
@@ -252,7 +246,30 @@ def _train_network(
                 f"finished after {trainer.progress.step:,} updates and "
                 f"{trainer.progress.seconds / 60:.1f} min: {trainer.progress.finished}"
             )
+        journal.say(peak_line(trainer.device))
     return bool(trainer.progress.finished)
+
+
+def build_validator(
+    name: str, config: ResolvedConfig, network: Seq2Seq, corpus: PreparedCorpus
+) -> Validator:
+    """Returns the function that scores the network on the dev split."""
+    in_memory = Checkpoint(
+        name=name,
+        version="training",
+        config=checkpoint_config(config, network, corpus.tokenizers, corpus.train),
+        network=network,
+        tokenizers=corpus.tokenizers,
+        metrics={},
+        precision="fp32",
+    )
+    return Validator(in_memory, corpus.dev_pairs, max_sentences=config.validation.max_sentences)
+
+
+def peak_line(device: torch.device) -> str:
+    """Returns the line that tells a run's peak memory."""
+    kind = "GPU memory" if device.type == "cuda" else "memory"
+    return f"{kind}: {peak_memory_mib(device):,.0f} MiB at the peak"
 
 
 def _continue_within_new_limits(trainer: Trainer, config: ResolvedConfig) -> None:
