@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from model.system.process import give_back_memory
 from training.config import ResolvedConfig
 from training.data.token_store import TokenStore
 from training.loop.journal import Journal
@@ -166,6 +167,7 @@ def _validate(trainer: Trainer, reporting: _Reporting) -> None:
         _score(trainer, reporting.journal, reporting.validate)
         trainer.save()
         trainer.drop_old_states()
+        give_back_memory()  # what translating needed lies between blocks that training keeps
     trainer.copy_writers_progress()
 
 

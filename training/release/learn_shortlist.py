@@ -4,6 +4,10 @@ Uses IBM model 1 (Brown et al., 1993): p(target piece | source piece) is estimat
 a few rounds of expectation maximisation.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,7 +19,8 @@ from training.data.token_store import TokenStore
 CANDIDATES = 24  # target pieces kept for every source piece
 FREQUENT = 96  # target pieces that every sentence may use
 _ROUNDS = 4
-_MAX_LINKS = 20_000_000  # source pieces x target pieces, summed over pairs; takes 1 GB of memory
+_MAX_LINKS = 20_000_000  # source pieces x target pieces, summed over pairs
+_BLOCK_LINKS = 1_000_000  # of the pairs that are computed at a time
 _NOTHING = PAD  # the source of target pieces that translate no source piece
 
 
@@ -26,8 +31,8 @@ def learn_shortlist(
 
     With a joint vocabulary a source piece may also be copied.
     """
-    links = _Links.read(store, target_vocab_size, seed)
-    source_ids, target_ids = np.divmod(links.pairs, target_vocab_size)
+    links = _Links.read(store, source_vocab_size, target_vocab_size, seed)
+    source_ids, target_ids = np.divmod(links.kinds.astype(np.int64), target_vocab_size)
     probabilities = _model_1(links, source_ids, source_vocab_size)
     # By source piece, the likeliest target piece first.
     order = np.lexsort((target_ids, -probabilities, source_ids))
@@ -38,53 +43,84 @@ def learn_shortlist(
     by_source[source_ids[kept], rank[kept]] = target_ids[kept]
     if joint:
         by_source[UNK + 1 :, -1] = np.arange(UNK + 1, source_vocab_size)
-    counts = links.target_counts
+    counts: NDArray[np.int64] = np.sum([block.target_counts for block in links.blocks], axis=0)
     counts[: EOS + 1] = 0
     frequent = np.argsort(-counts, kind="stable")[:FREQUENT]
     frequent = frequent[counts[frequent] > 0].astype(np.int32)
     return Shortlist(torch.from_numpy(by_source), torch.from_numpy(frequent))
 
 
-class _Links:
-    """All combinations of a source piece and a target piece of the same pair, as flat arrays."""
+@dataclass(frozen=True)
+class _Block:
+    """The links of some pairs: each source piece with each target piece of its pair."""
 
-    def __init__(
-        self, keys: NDArray[np.int64], targets: NDArray[np.int64], target_counts: NDArray[np.int64]
-    ) -> None:
-        # Distinct (source piece, target piece), each as one number; and its index for every link.
-        self.pairs, self.kinds = np.unique(keys, return_inverse=True)
-        self.targets = targets  # position of each link's target piece in the text
-        self.target_counts = target_counts  # by target piece
+    kinds: NDArray[np.unsignedinteger[Any]]  # source piece x vocabulary + target piece
+    targets: NDArray[np.uint32]  # position of the link's target piece in the text of the block
+    target_counts: NDArray[np.int64]  # by target piece
+
+
+@dataclass(frozen=True)
+class _Links:
+    """All links that a shortlist is learnt from; 8 bytes each."""
+
+    blocks: list[_Block]  # their kinds are indices into `kinds`
+    kinds: NDArray[np.unsignedinteger[Any]]  # the distinct ones, sorted
 
     @classmethod
-    def read(cls, store: TokenStore, target_vocab_size: int, seed: int) -> "_Links":
-        keys: list[NDArray[np.int64]] = []
-        targets: list[NDArray[np.int64]] = []
-        target_counts = np.zeros(target_vocab_size, dtype=np.int64)
-        num_links = num_targets = 0
-        for pair in np.random.default_rng(seed).permutation(len(store)):
-            source = np.append(store.source(pair), _NOTHING).astype(np.int64)
-            target = store.target(pair).astype(np.int64)
-            keys.append((source[:, None] * target_vocab_size + target).ravel())
-            positions = np.arange(num_targets, num_targets + len(target))
-            targets.append(np.tile(positions, len(source)))
-            np.add.at(target_counts, target, 1)
-            num_targets += len(target)
-            num_links += len(source) * len(target)
-            if num_links > _MAX_LINKS:
-                break
-        return cls(np.concatenate(keys), np.concatenate(targets), target_counts)
+    def read(
+        cls, store: TokenStore, source_vocab_size: int, target_vocab_size: int, seed: int
+    ) -> "_Links":
+        number = np.min_scalar_type(source_vocab_size * target_vocab_size)
+        blocks = [
+            replace(block, kinds=block.kinds.astype(number))
+            for block in _read_blocks(store, target_vocab_size, seed)
+        ]
+        kinds = np.unique(np.concatenate([np.unique(block.kinds) for block in blocks]))
+        indexed = (np.searchsorted(kinds, block.kinds).astype(np.uint32) for block in blocks)
+        return cls(
+            [replace(block, kinds=indices) for block, indices in zip(blocks, indexed, strict=True)],
+            kinds,
+        )
+
+
+def _read_blocks(store: TokenStore, target_vocab_size: int, seed: int) -> Iterator[_Block]:
+    """Reads pairs in random order, until all are read or _MAX_LINKS are reached."""
+    order = np.random.default_rng(seed).permutation(len(store))
+    # A pair with an empty source links its target to _NOTHING.
+    num_links = (store.source_lengths[order].astype(np.int64) + 1) * store.target_lengths[order]
+    ends = np.cumsum(num_links)
+    order = order[: int(np.searchsorted(ends, _MAX_LINKS)) + 1]
+    block_of = ends[: len(order)] // _BLOCK_LINKS
+    for pairs in np.split(order, np.flatnonzero(np.diff(block_of)) + 1):
+        sources = [np.append(store.source(int(pair)), _NOTHING).astype(np.int64) for pair in pairs]
+        targets = [store.target(int(pair)).astype(np.int64) for pair in pairs]
+        starts = np.cumsum([0, *map(len, targets)])
+        kinds = [
+            (source[:, None] * target_vocab_size + target).ravel()
+            for source, target in zip(sources, targets, strict=True)
+        ]
+        positions = [
+            np.tile(np.arange(start, start + len(target), dtype=np.uint32), len(source))
+            for source, target, start in zip(sources, targets, starts[:-1], strict=True)
+        ]
+        yield _Block(
+            np.concatenate(kinds).astype(np.uint64),
+            np.concatenate(positions),
+            np.bincount(np.concatenate(targets), minlength=target_vocab_size),
+        )
 
 
 def _model_1(
     links: _Links, source_ids: NDArray[np.int64], source_vocab_size: int
 ) -> NDArray[np.float64]:
     """Estimates p(target piece | source piece) of every distinct link."""
-    probabilities = np.ones(len(links.pairs))
+    probabilities = np.ones(len(links.kinds))
     for _ in range(_ROUNDS):
-        shares = probabilities[links.kinds]
-        shares /= np.bincount(links.targets, weights=shares)[links.targets]
-        counts = np.bincount(links.kinds, weights=shares, minlength=len(links.pairs))
+        counts = np.zeros(len(links.kinds))
+        for block in links.blocks:
+            shares = probabilities[block.kinds]
+            shares /= np.bincount(block.targets, weights=shares)[block.targets]
+            counts += np.bincount(block.kinds, weights=shares, minlength=len(links.kinds))
         totals = np.bincount(source_ids, weights=counts, minlength=source_vocab_size)
         probabilities = counts / totals[source_ids]
     return probabilities
