@@ -1,7 +1,6 @@
 """What every test shares: one torch thread, a small checkpoint made once, a command, and an end."""
 
 import faulthandler
-import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.system.process import freeze_gc
 from model.text.tokenizer import TokenizerPair
 from tests.shapes import unchecked_shapes
 from tests.tiny_checkpoint import fit_tiny_tokenizers, write_tiny_checkpoint
@@ -29,8 +29,7 @@ def pytest_unconfigure() -> None:
 
 def pytest_collection_finish() -> None:
     """Takes all that was imported out of the garbage collector's sight: it stays anyway."""
-    gc.collect()
-    gc.freeze()
+    freeze_gc()
 
 
 @pytest.fixture(autouse=True)
