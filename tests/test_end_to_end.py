@@ -19,6 +19,7 @@ from tests.training.zygote import Zygote
 from training.demo.corpus import read_corpus
 
 COMMAND = [sys.executable, "-c", "from service.cli import main; main()"]
+QUICK = ("optimization.max_epochs=1", "optimization.precision=fp32", "threads=1")
 SMALL = (
     "model.embedding_size=16",
     "model.encoder_hidden=16",
@@ -27,9 +28,8 @@ SMALL = (
     "tokenizer.vocab_size=500",
     "data.dev_size=20",
     "data.test_size=20",
-    "optimization.max_epochs=2",
     "optimization.batch_tokens=500",
-    "threads=1",
+    *QUICK,
 )
 TEXTS = [
     "Is there a restaurant next to the supermarket?",
@@ -116,7 +116,7 @@ def ask(address: str, **body: Any) -> list[dict[str, Any]]:
 def from_a_pipe(checkpoint: Path, source: Path) -> str:
     """What a process of its own says to this on its standard input."""
     done = subprocess.run(
-        [*COMMAND, "translate", str(checkpoint)],
+        [*COMMAND, "translate", str(checkpoint), "--threads", "1"],
         input=source.read_text(encoding="utf-8"),
         capture_output=True,
         text=True,
@@ -146,7 +146,7 @@ def test_the_same_text_gets_the_same_translation_everywhere(
 
 def test_a_file_is_translated_alike_by_one_engine_and_by_two(dragoman: Zygote, road: Road) -> None:
     source = road.folder / "many.en"
-    lines = (TEXTS + [f"Paul buys {n} lamps." for n in range(20)]) * 14  # enough for all cores
+    lines = (TEXTS + [f"Paul buys {n} lamps." for n in range(15)]) * 15  # enough for all cores
     source.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
     for threads in (1, 2):
         output = road.folder / f"many.{threads}"
@@ -189,7 +189,7 @@ def test_inspect_and_evaluate_tell_the_same_scores(dragoman: Zygote, road: Road)
 def test_retraining_compares_old_and_new(dragoman: Zygote, road: Road) -> None:
     files = ["--source", road.folder / "my.en", "--target", road.folder / "my.de"]
     week = road.folder / "week"
-    settings = ["--set", "optimization.max_epochs=1"]
+    settings = [part for setting in QUICK for part in ("--set", setting)]
     run(dragoman, "retrain", road.checkpoint, *files, "--run", week, *settings)
     comparison = json.loads((week / "comparison.json").read_text(encoding="utf-8"))
     assert comparison["bleu"]["signature"]

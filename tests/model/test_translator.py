@@ -27,6 +27,7 @@ TEXTS = [
     "three",
     "seven pears.",
 ]
+SHORT = SearchConfig(beam_size=1, max_length_ratio=0.0, max_length_extra=4)
 LONG = (
     " ".join(f"We have {number} apples." for number in ("one", "two", "six", "ten")) + " The end."
 )
@@ -37,9 +38,16 @@ def checkpoint(tiny_checkpoint: Path) -> Path:
     return tiny_checkpoint
 
 
-@pytest.fixture
-def translator(checkpoint: Path) -> Translator:
+@pytest.fixture(scope="module")
+def shared(checkpoint: Path) -> Translator:
     return Translator.load(checkpoint, precision="fp32")
+
+
+@pytest.fixture
+def translator(shared: Translator) -> Translator:
+    """A translator, which every test leaves idle."""
+    assert shared.idle
+    return shared
 
 
 def short_of(checkpoint: Path, max_source_tokens: int) -> Translator:
@@ -126,7 +134,7 @@ def test_segments_without_pieces_stay_unchanged(translator: Translator) -> None:
 def test_offsets_rebuild_text_and_translation(
     offsets_translator: Translator, text: str, mode: Segmentation
 ) -> None:
-    (found,) = offsets_translator.translate([text], segmentation=mode)
+    (found,) = offsets_translator.translate([text], SHORT, segmentation=mode)
     for whole, pieces in (
         (text, [(s.source_span, s.source) for s in found.segments]),
         (found.text, [(s.target_span, s.text) for s in found.segments]),
@@ -146,8 +154,6 @@ def test_offsets_rebuild_text_and_translation(
 def offsets_translator(checkpoint: Path) -> Translator:
     loaded = load_checkpoint(checkpoint, precision="fp32")
     config = loaded.config.model_copy(update={"max_source_tokens": 12})
-    search = loaded.config.search.model_copy(update={"beam_size": 1})
-    config = config.model_copy(update={"search": search})
     return Translator(dataclasses.replace(loaded, config=config))
 
 

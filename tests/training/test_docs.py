@@ -86,7 +86,10 @@ def test_the_tutorial_can_be_followed(dragoman: Zygote, recipe: Path, tmp_path: 
             (tmp_path / copy).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(recipe.parent / f"{name}.{side}", tmp_path / f"{copy}.{side}")
     (tmp_path / "mine.toml").write_text(blocks("tutorial.md", "toml")[0], encoding="utf-8")
-    quick = ["tokenizer.vocab_size=400", "optimization.max_steps=2", "model.encoder_hidden=16"]
+    quick = [
+        *("tokenizer.vocab_size=400", "model.encoder_hidden=16", "model.decoder_hidden=32"),
+        *("optimization.max_steps=2", "optimization.precision=fp32", "threads=1"),
+    ]
     ran = []
     for name, *arguments in commands("tutorial.md"):
         if name == "serve":

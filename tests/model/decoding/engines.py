@@ -57,12 +57,18 @@ def run(engine: Engine, requests: list[SegmentRequest]) -> dict[int, tuple[Hypot
     return found
 
 
-def engine_of(network: Seq2Seq, precision: ProductPrecision = "fp32", **limits: Any) -> Engine:
-    packed = network if isinstance(network, TableNetwork) else PackedNetwork(network, precision)
-    return Engine(packed, **limits)
+def engine_of(
+    network: Seq2Seq | PackedNetwork, precision: ProductPrecision = "fp32", **limits: Any
+) -> Engine:
+    """Returns an engine; packing takes long, so a test with several engines packs once."""
+    if isinstance(network, TableNetwork | PackedNetwork):
+        return Engine(network, **limits)
+    return Engine(PackedNetwork(network, precision), **limits)
 
 
-def translate(network: Seq2Seq, source_ids: list[int], **settings: Any) -> tuple[Hypothesis, ...]:
+def translate(
+    network: Seq2Seq | PackedNetwork, source_ids: list[int], **settings: Any
+) -> tuple[Hypothesis, ...]:
     request = SegmentRequest(7, source_ids, SearchConfig(**settings), attention=True)
     return run(engine_of(network), [request])[7]
 

@@ -80,9 +80,10 @@ def test_equals_the_slow_beam_search(seed: int) -> None:
 @pytest.mark.parametrize("choices", NETWORKS)
 def test_greedy_is_the_best_piece_at_every_step(choices: dict[str, Any]) -> None:
     network = network_of(choices)
+    packed = PackedNetwork(network, "fp32")
     for seed in range(5):
         source_ids = source(random.Random(seed))
-        (found,) = translate(network, source_ids, beam_size=1)
+        (found,) = translate(packed, source_ids, beam_size=1)
         with torch.no_grad():
             state = network.encode(SourceBatch.from_ids([[*source_ids, EOS]]))
             previous, pieces = torch.tensor([BOS]), []
@@ -98,15 +99,14 @@ def test_greedy_is_the_best_piece_at_every_step(choices: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("choices", NETWORKS)
 def test_log_probs_are_those_of_teacher_forcing(choices: dict[str, Any]) -> None:
-    network = network_of(choices)
+    packed = PackedNetwork(network_of(choices), "fp32")
     randomly = random.Random(0)
-    for _ in range(5):
+    for _ in range(3):
         source_ids = source(randomly)
-        for hypothesis in translate(network, source_ids, beam_size=4, n_best=4):
+        found = translate(packed, source_ids, beam_size=4, n_best=4)
+        scores = score_targets(packed, [(source_ids, hypothesis.token_ids) for hypothesis in found])
+        for hypothesis, forced in zip(found, scores, strict=True):
             assert sum(hypothesis.token_log_probs) == pytest.approx(hypothesis.log_prob, abs=1e-4)
-            (forced,) = score_targets(
-                PackedNetwork(network, "fp32"), [(source_ids, hypothesis.token_ids)]
-            )
             if not hypothesis.finished:
                 forced = forced[:-1]
             assert hypothesis.token_log_probs == pytest.approx(forced, abs=1e-4)
@@ -134,7 +134,7 @@ def test_attention_is_where_the_hypothesis_looked() -> None:
 def test_a_target_begins_with_its_prefix_and_is_scored_like_any(
     shortlist: Shortlist | None,
 ) -> None:
-    network = network_of({"cell": "gru"})
+    network = PackedNetwork(network_of({"cell": "gru"}), "fp32")
     source_ids, prefix = [7, 8, 9], [40, 41, 42]
     request = SegmentRequest(1, source_ids, SearchConfig(beam_size=3, n_best=3), prefix_ids=prefix)
     found = run(engine_of(network, shortlist=shortlist), [request])[1]
@@ -142,9 +142,7 @@ def test_a_target_begins_with_its_prefix_and_is_scored_like_any(
     for hypothesis in found:
         assert list(hypothesis.token_ids[:3]) == prefix
         if shortlist is None:
-            (forced,) = score_targets(
-                PackedNetwork(network, "fp32"), [(source_ids, hypothesis.token_ids)]
-            )
+            (forced,) = score_targets(network, [(source_ids, hypothesis.token_ids)])
             pieces = len(hypothesis.token_ids)
             assert hypothesis.token_log_probs[:pieces] == pytest.approx(forced[:pieces], abs=1e-4)
 

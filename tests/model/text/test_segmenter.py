@@ -56,7 +56,7 @@ ANY_TEXT = st.text() | st.lists(st.sampled_from(TRICKY)).map("".join)
 MODES: tuple[Segmentation, ...] = get_args(Segmentation)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     ANY_TEXT,
     st.sampled_from(MODES),
@@ -76,7 +76,7 @@ def test_nothing_is_lost(text: str, mode: Segmentation, language: str, limit: in
     assert found.after.strip() == ""
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     ANY_TEXT,
     st.sampled_from(MODES),
@@ -329,11 +329,12 @@ MEGABYTE = {
 }
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("text", MEGABYTE.values(), ids=MEGABYTE.keys())
 @pytest.mark.parametrize("mode", MODES)
 def test_time_is_in_proportion(text: str, mode: Segmentation) -> None:
     if mode != "line":
-        text = text[: len(text) // 10]  # checking types as tests do costs more than all else
+        text = text[: len(text) // 10]
     asked = 0
 
     def fits(part: str) -> bool:

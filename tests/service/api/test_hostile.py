@@ -4,6 +4,7 @@ None is answered with 5xx, and no refusal repeats what was sent. They stand in `
 """
 
 import json
+import random
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -57,9 +58,11 @@ ROUTES = {
     "GET /metrics": ("unknown",),
     "GET /": ("unknown",),
 }
-# Routes that read nothing share the requests; each request comes to more than one of them.
+# Routes that read nothing share the requests; each request comes to more than one of them. The
+# others get half of theirs each, by chance: most requests come to many routes.
 UNREAD = [route for route, fields in ROUTES.items() if fields == ("unknown",)]
 SHARES = 4
+READ_SHARES = 2
 # Azure's fields: those of the query string, those of the body's texts, those of their targets.
 AZURE: dict[str, tuple[tuple[str, ...], ...]] = {
     "POST /translator/text/v3.0/translate": (
@@ -170,6 +173,9 @@ async def test_no_hostile_request_is_a_server_error_or_is_echoed(
         )
         if route in UNREAD:
             sent = islice(sent, UNREAD.index(route) % SHARES, None, SHARES)
+        else:
+            chance = random.Random(route)  # the same requests every time
+            sent = (request for request in sent if chance.randrange(READ_SHARES) == 0)
         for number, request in enumerate(sent):
             check(await client.request(method, paths[number % len(paths)], **request), request)
             count += 1
@@ -182,7 +188,7 @@ async def test_no_hostile_request_is_a_server_error_or_is_echoed(
             check(answer, end)
         after = {"text": "a b", "source": "en", "target": "de"}
         assert (await client.post("/v1/translate", json=after)).status_code == 200
-    assert count > (700 / SHARES if route in UNREAD else 700)
+    assert count > 650 / (SHARES if route in UNREAD else READ_SHARES)
 
 
 def test_routes_that_share_requests_have_all_of_them() -> None:

@@ -22,7 +22,7 @@ from service.settings import Settings
 from tests.service.conftest import Serving
 from tests.tiny_checkpoint import ENGLISH
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick")]
 SETTINGS = Settings(threads_per_model=1, max_slots=8, deadline_s=60)
 TEXTS = [
     "We have two apples and nine pears.",

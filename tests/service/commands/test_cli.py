@@ -134,7 +134,7 @@ def test_forced_scores_come_in_order_with_their_pieces(
     targets = [("drei Birnen", "Wir haben eins", "", "Äpfel und Birnen.")[n % 4] for n in range(20)]
     target.write_bytes("".join(f"{text}\n" for text in targets).encode())
     files = ["--source", str(source), "--target", str(target)]
-    assert cli.run(["score", str(tiny_checkpoint), *files, "--json"]) == 0
+    assert cli.run(["score", str(tiny_checkpoint), *files, "--json", "--threads", "1"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.split("\n")[:-1]]
     assert [row["line"] for row in rows] == list(range(1, 21))
     for row, text in zip(rows, targets, strict=True):
@@ -174,6 +174,7 @@ def test_evaluate_scores_and_compares(
     hypotheses = kept.read_bytes()
     assert hypotheses.count(b"\n") == 10
 
+    command += ["--threads", "1"]  # without engine processes; the scores are the same
     assert cli.run([*command, "--reference", str(kept), "--json"]) == 0
     (perfect,) = json.loads(capsys.readouterr().out)["systems"]
     assert perfect["exact_match"] == 100

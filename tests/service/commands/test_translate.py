@@ -272,7 +272,7 @@ if __name__ == "__main__":
 def test_a_killed_job_of_a_real_translator_resumes_to_the_same_bytes(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    source, output, whole = lines_of(tmp_path, 400), tmp_path / "out.txt", tmp_path / "whole.txt"
+    source, output, whole = lines_of(tmp_path, 200), tmp_path / "out.txt", tmp_path / "whole.txt"
     job: dict[str, Any] = {"__name__": "job"}
     exec(TRANSLATOR_JOB, job)
     job["run"](tiny_checkpoint, source, whole, resume=False)

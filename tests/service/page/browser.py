@@ -119,6 +119,13 @@ class Page:
         """Waits until `text` is the translation on the page."""
         self.until(lambda: self.text("output") == text and not self.busy)
 
+    def hurry(self) -> None:
+        """Makes the page's pauses a tenth as long, until it is opened anew."""
+        self.script(
+            "const set = window.setTimeout;"
+            "window.setTimeout = (done, ms, ...rest) => set(done, ms / 10, ...rest);"
+        )
+
     @property
     def busy(self) -> bool:
         return self.by_id("result").get_attribute("aria-busy") == "true"

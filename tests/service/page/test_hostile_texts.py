@@ -33,21 +33,21 @@ def test_no_text_ever_runs(page: Page, served: PageServer) -> None:
     page.all("#output .word")[0].click()
     page.script("document.getElementById('confidence').click()")
     before = set(page.script(kinds))
-    for text in XSS_STRINGS:
+    page.hurry()
+    for number, text in enumerate(XSS_STRINGS):
         page.paste(text)
         page.shows(text)
         page.script("document.querySelector('#output .word').focus()")
-        for kind, content in KINDS.items():
-            name = f"{text}.{kind}"
-            page.drop_file(name, content.replace("TEXT", text))
-            page.until(lambda name=name: page.text("file-name") == name)  # type: ignore[misc]
-            page.until(
-                lambda: page.text("file-note").startswith(("Done: ", "The file has no text"))
-            )
-        served.faults.response = refused(InvalidRequest(text))
-        page.paste(f"{text} again")
-        page.until(lambda text=text: text in page.text("problem"))  # type: ignore[misc]
-        served.faults.response = None
+        kind = list(KINDS)[number % len(KINDS)]
+        name = f"{text}.{kind}"
+        page.drop_file(name, KINDS[kind].replace("TEXT", text))
+        page.until(lambda name=name: page.text("file-name") == name)  # type: ignore[misc]
+        page.until(lambda: page.text("file-note").startswith(("Done: ", "The file has no text")))
+        if number % 5 == 0:
+            served.faults.response = refused(InvalidRequest(text))
+            page.paste(f"{text} again")
+            page.until(lambda text=text: text in page.text("problem"))  # type: ignore[misc]
+            served.faults.response = None
         assert set(page.script(kinds)) <= before, text
     assert page.script("return [window.times, window.violations]") == [0, []]
 

@@ -8,6 +8,7 @@ same words in other letters. The same number of pairs gives the same bytes, 150 
 """
 
 import argparse
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,8 @@ _CODAS = ("", *"nrtsl", "ng", "ck")
 _OTHER_LETTERS = str.maketrans("bdfghklmnprstvwz", "ptvkchrnmdlzsfjw")
 
 
-def words() -> list[str]:
+@functools.cache
+def words() -> tuple[str, ...]:
     """NUM_WORDS different words, short ones first.
 
     Syllables are as uneven as in real words; were all as frequent, SentencePiece would find no
@@ -43,7 +45,7 @@ def words() -> list[str]:
             for part, place in zip(parts, syllable, strict=True)
         )
         found[word] = None
-    return list(found)
+    return tuple(found)
 
 
 def chunks(num_pairs: int) -> Iterator[tuple[str, str]]:

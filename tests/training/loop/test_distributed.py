@@ -32,7 +32,7 @@ UPDATES = 20  # so that there is a report of training as well
 DROPOUT = [
     "dropout.hidden=0.3",
     "optimization.accumulate=2",
-    "optimization.max_steps=8",
+    "optimization.max_steps=4",
     "validation.max_sentences=1",
 ]
 ENDLESS = ["optimization.max_epochs=1000", "validation.max_sentences=1"]
