@@ -21,6 +21,7 @@ FREQUENT = 96  # target pieces that every sentence may use
 _ROUNDS = 4
 _MAX_LINKS = 20_000_000  # source pieces x target pieces, summed over pairs
 _BLOCK_LINKS = 1_000_000  # of the pairs that are computed at a time
+_PAIRS_AT_ONCE = 1 << 16  # whose lengths are read at a time
 _NOTHING = PAD  # the source of target pieces that translate no source piece
 
 
@@ -72,8 +73,7 @@ class _Links:
     ) -> "_Links":
         number = np.min_scalar_type(source_vocab_size * target_vocab_size)
         blocks = [
-            replace(block, kinds=block.kinds.astype(number))
-            for block in _read_blocks(store, target_vocab_size, seed)
+            _read_block(store, pairs, target_vocab_size, number) for pairs in _drawn(store, seed)
         ]
         kinds = np.unique(np.concatenate([np.unique(block.kinds) for block in blocks]))
         indexed = (np.searchsorted(kinds, block.kinds).astype(np.uint32) for block in blocks)
@@ -83,31 +83,42 @@ class _Links:
         )
 
 
-def _read_blocks(store: TokenStore, target_vocab_size: int, seed: int) -> Iterator[_Block]:
-    """Reads pairs in random order, until all are read or _MAX_LINKS are reached."""
+def _drawn(store: TokenStore, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yields pairs in random order, in blocks of about _BLOCK_LINKS, until _MAX_LINKS are drawn."""
     order = np.random.default_rng(seed).permutation(len(store))
-    # A pair with an empty source links its target to _NOTHING.
-    num_links = (store.source_lengths[order].astype(np.int64) + 1) * store.target_lengths[order]
-    ends = np.cumsum(num_links)
-    order = order[: int(np.searchsorted(ends, _MAX_LINKS)) + 1]
-    block_of = ends[: len(order)] // _BLOCK_LINKS
-    for pairs in np.split(order, np.flatnonzero(np.diff(block_of)) + 1):
-        sources = [np.append(store.source(int(pair)), _NOTHING).astype(np.int64) for pair in pairs]
-        targets = [store.target(int(pair)).astype(np.int64) for pair in pairs]
-        starts = np.cumsum([0, *map(len, targets)])
-        kinds = [
-            (source[:, None] * target_vocab_size + target).ravel()
-            for source, target in zip(sources, targets, strict=True)
-        ]
-        positions = [
-            np.tile(np.arange(start, start + len(target), dtype=np.uint32), len(source))
-            for source, target, start in zip(sources, targets, starts[:-1], strict=True)
-        ]
-        yield _Block(
-            np.concatenate(kinds).astype(np.uint64),
-            np.concatenate(positions),
-            np.bincount(np.concatenate(targets), minlength=target_vocab_size),
-        )
+    num_left = _MAX_LINKS
+    for start in range(0, len(order), _PAIRS_AT_ONCE):
+        pairs = order[start : start + _PAIRS_AT_ONCE]
+        # _NOTHING is one more source piece of every pair.
+        num_links = (store.source_lengths[pairs].astype(np.int64) + 1) * store.target_lengths[pairs]
+        ends = np.cumsum(num_links)
+        within = int(np.searchsorted(ends, num_left, side="right")) + 1
+        pairs, ends = pairs[:within], ends[:within]
+        yield from np.split(pairs, np.flatnonzero(np.diff(ends // _BLOCK_LINKS)) + 1)
+        num_left -= int(ends[-1])
+        if num_left < 0:
+            return
+
+
+def _read_block(
+    store: TokenStore, pairs: NDArray[np.int64], target_vocab_size: int, number: np.dtype[Any]
+) -> _Block:
+    sources = [np.append(store.source(pair), _NOTHING).astype(np.int64) for pair in pairs.tolist()]
+    targets = [store.target(pair).astype(np.int64) for pair in pairs.tolist()]
+    starts = np.cumsum([0, *map(len, targets)])
+    kinds = [
+        (source[:, None] * target_vocab_size + target).ravel()
+        for source, target in zip(sources, targets, strict=True)
+    ]
+    positions = [
+        np.tile(np.arange(start, start + len(target), dtype=np.uint32), len(source))
+        for source, target, start in zip(sources, targets, starts[:-1], strict=True)
+    ]
+    return _Block(
+        np.concatenate(kinds).astype(number),
+        np.concatenate(positions),
+        np.bincount(np.concatenate(targets), minlength=target_vocab_size),
+    )
 
 
 def _model_1(

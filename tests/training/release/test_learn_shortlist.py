@@ -68,6 +68,28 @@ def test_a_sample_of_the_pairs_gives_the_same_shortlist(
     assert found > 40
 
 
+def test_blocks_of_pairs_do_not_change_the_shortlist(
+    store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = learnt(store).tensors()
+    monkeypatch.setattr(lexicon, "_BLOCK_LINKS", 100)
+    monkeypatch.setattr(lexicon, "_PAIRS_AT_ONCE", 64)
+    in_blocks = learnt(store).tensors()
+    assert all((at_once[name] == in_blocks[name]).all() for name in at_once)
+
+
+def test_pairs_are_drawn_until_there_are_enough_links(
+    store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lexicon, "_MAX_LINKS", 5_000)
+    for at_once in (16, 1000):
+        monkeypatch.setattr(lexicon, "_PAIRS_AT_ONCE", at_once)
+        drawn = [int(pair) for pairs in lexicon._drawn(store, 1) for pair in pairs]
+        links = [(len(store.source(pair)) + 1) * len(store.target(pair)) for pair in drawn]
+        assert sum(links[:-1]) <= 5_000 < sum(links)
+        assert len(set(drawn)) == len(drawn)
+
+
 def test_the_same_pairs_give_the_same_list(store: TokenStore) -> None:
     once, again = learnt(store).tensors(), learnt(store).tensors()
     assert all((once[name] == again[name]).all() for name in once)
