@@ -43,7 +43,7 @@ _POLICY = "; ".join(
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "no-referrer",  # a shared link contains the text
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 # Comments in CSS or JavaScript that have whole lines to themselves.

@@ -1,8 +1,8 @@
 """Trainer: updates the weights of a network, saves and restores it, keeps its best states.
 
 `loop.py` decides when to update, validate, save and stop; `add_dev_score` has the rule of early
-stopping. Everything that changes is in the run
-state (`state.py`), so a killed and resumed run reaches the same weights as an unbroken one.
+stopping. Everything that changes is in the run state (`state.py`), so a killed and resumed run
+reaches the same weights as an unbroken one.
 """
 
 import math
