@@ -137,7 +137,7 @@ def train(
     dragoman train --source a.en --target a.de --source-language en --target-language de --run r
     torchrun --nproc-per-node 4 --no-python -- dragoman train recipe.toml --run runs/first
     """
-    from training.config import load_config
+    from training.recipe_file import load_config
 
     if run is None and not dry_run:
         raise typer.BadParameter("a folder for the run is required", param_hint="--run")

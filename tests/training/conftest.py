@@ -7,6 +7,7 @@ import pytest
 from model.text.tokenizer import TokenizerPair
 from tests.training.corpora import Maker, fit_letters
 from tests.training.loop.reversing import write_reversals
+from tests.training.zygote import Zygote
 from training.data.token_store import TokenStore
 from training.demo.corpus import read_corpus
 
@@ -64,6 +65,25 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "recipe.toml"
     path.write_text(RECIPE, encoding="utf-8", newline="\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def trained(dragoman: Zygote, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run. Do not change it; copy it."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    command = dragoman.run("train", recipe, "--run", run, "--set", "validation.metric=loss")
+    assert command.status == 0, command.said
+    (run / "said.txt").write_text(command.said, encoding="utf-8")
+    return run
+
+
+@pytest.fixture(scope="session")
+def checkpoint(dragoman: Zygote, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of the finished run. Do not change it; copy it."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    command = dragoman.run("export", trained, folder)
+    assert command.status == 0, command.said
+    return folder
 
 
 @pytest.fixture(scope="module")  # another test counts open stores

@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from tests.training.recipe_reference import COMMAND, recipe_reference, with_reference
 from tests.training.zygote import Zygote
-from training.config import TrainingConfig, load_config
+from training.config import TrainingConfig
 from training.data.fit_tokenizer import default_vocab_size
+from training.recipe_file import load_config
 from training.run.resolve import BY_SIZE
 
 DOCS = Path(__file__).parents[2] / "docs"

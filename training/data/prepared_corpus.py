@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from model.system.atomic_files import write_json
 from model.text.text_file import open_file
 from model.text.tokenizer import TokenizerPair
-from training.config import DataConfig, TokenizerConfig, differences
+from training.config import DataConfig, TokenizerConfig
 from training.data.readers import Pair
 from training.data.report import CorpusReport
 from training.data.token_store import TokenStore
 from training.errors import CorpusError
+from training.recipe_file import differences
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from rich.console import Console
 from model.checkpoint import load_checkpoint, read_description
 from model.errors import CheckpointError
 from model.translator import Translator
-from training.config import load_config
 from training.demo.corpus import write_corpus
+from training.recipe_file import load_config
 from training.release.export import export
 from training.run.folder import RunFolder
 from training.run.pipeline import train

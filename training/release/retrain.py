@@ -13,11 +13,12 @@ from model.checkpoint import file_hash, load_checkpoint
 from model.errors import CheckpointError, ConfigError
 from model.system.atomic_files import write_json
 from model.translator import Translator
-from training.config import TokenizerConfig, TrainingConfig, load_config
+from training.config import TokenizerConfig, TrainingConfig
 from training.data.prepared_corpus import open_corpus
 from training.evaluation.metrics import Comparison, compare, translate_all
 from training.loop.distributed import this_worker
 from training.loop.memory import bound_memory
+from training.recipe_file import load_config
 from training.release.export import export
 from training.run.folder import RunFolder
 from training.run.pipeline import Parent, train

@@ -18,9 +18,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from model.system.atomic_files import write_json
-from training.config import ResolvedConfig, TrainingConfig, describe_mistakes, differences
+from training.config import ResolvedConfig, TrainingConfig
 from training.errors import RunError
 from training.loop.state import LAST
+from training.recipe_file import describe_mistakes, differences
 
 # Settings that may change when a run is resumed: its limits, and its step size after divergence.
 CHANGEABLE = (

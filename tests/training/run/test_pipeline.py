@@ -1,65 +1,23 @@
-"""Tests `dragoman train`, `export` and `retrain` as commands: files, output and errors.
+"""Tests `dragoman train` as a command: files, output and errors.
 
 Interrupted and resumed runs are tested in test_resume.py.
 """
 
 import json
-import math
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
 
-from model.checkpoint import load_checkpoint
-from model.translator import Translator
-from tests.training.zygote import TIMEOUT_S, Command, Zygote
+from tests.training.commands import complaint, options, wait_for_state
+from tests.training.zygote import TIMEOUT_S, Zygote
 from training.loop.journal import read_log
 from training.loop.state import load_progress, load_weights_file
-
-
-def options(settings: Sequence[str]) -> list[str]:
-    return [word for setting in settings for word in ("--set", setting)]
-
-
-def complaint(command: Command, *, lines: int | None = 1) -> str:
-    """Returns the one-line error of a failed command, which must have printed `lines` in all."""
-    assert command.wait() == 1, command.said
-    assert "Traceback" not in command.said
-    said = command.said.removesuffix("\n").split("\n")
-    assert lines is None or len(said) == lines, command.said
-    assert [line.startswith("error: ") for line in said] == [False] * (len(said) - 1) + [True]
-    return said[-1].removeprefix("error: ")
-
-
-def wait_for_state(run: Path, command: Command) -> None:
-    command.wait_for((run / "states" / "last.safetensors").is_file)
-
-
-@pytest.fixture(scope="module")
-def trained(dragoman: Zygote, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run. Do not change it; copy it."""
-    run = tmp_path_factory.mktemp("trained") / "run"
-    command = dragoman.run("train", recipe, "--run", run, "--set", "validation.metric=loss")
-    assert command.status == 0, command.said
-    (run / "said.txt").write_text(command.said, encoding="utf-8")
-    return run
-
-
-@pytest.fixture(scope="module")
-def checkpoint(dragoman: Zygote, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    command = dragoman.run("export", trained, folder)
-    assert command.status == 0, command.said
-    return folder
 
 
 def test_a_run_leaves_config_log_states_and_curves(trained: Path) -> None:
@@ -310,154 +268,3 @@ def test_the_learning_rate_may_be_lowered_after_divergence(
     assert command.status == 0, command.said
     rates = [line["learning_rate"] for line in read_log(run) if line["kind"] == "training"]
     assert rates[-1] < 1e-4 < rates[0]
-
-
-def test_only_the_last_state_can_be_exported_before_a_validation(
-    dragoman: Zygote, recipe: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    command = dragoman.start("train", recipe, "--run", run, "--set", "validation.every_steps=1000")
-    wait_for_state(run, command)
-    command.send(signal.SIGTERM)
-    assert command.wait() == 130
-    text = complaint(dragoman.run("export", run, tmp_path / "tiny"))
-    assert "has no validated state yet" in text
-    assert not (tmp_path / "tiny").exists()
-    command = dragoman.run("export", run, tmp_path / "tiny", "--which", "last")
-    assert command.status == 0, command.said
-    assert load_checkpoint(tmp_path / "tiny").metrics["training"]["finished"] == "not finished"
-
-
-def test_exporting_a_folder_that_is_no_run_is_refused(
-    dragoman: Zygote, trained: Path, tmp_path: Path
-) -> None:
-    assert "is no run folder" in complaint(dragoman.run("export", tmp_path, tmp_path / "tiny"))
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "letter.txt").touch()
-    text = complaint(dragoman.run("export", trained, tmp_path / "mine"), lines=None)
-    assert "exists and is no checkpoint" in text
-
-
-def test_every_exported_state_has_the_right_weights(
-    dragoman: Zygote, trained: Path, checkpoint: Path, tmp_path: Path
-) -> None:
-    states = trained / "states"
-    progress = load_progress(states / "last.safetensors")
-    assert len(progress.best) == 2
-    best = [load_weights_file(states / kept.file) for kept in progress.best]
-    expected = {
-        "best": best[0],
-        "average": {name: (best[0][name] + best[1][name]) / 2 for name in best[0]},
-        "last": load_weights_file(states / "last.safetensors"),
-    }
-    for which, weights in expected.items():
-        folder = tmp_path / which
-        assert dragoman.run("export", trained, folder, "--which", which).status == 0
-        loaded = load_checkpoint(folder)
-        for name, parameter in loaded.network.named_parameters():
-            torch.testing.assert_close(parameter, weights[name], rtol=0, atol=1e-7)
-        assert loaded.metrics["training"]["state"] == which
-        for split in ("dev", "test"):
-            assert loaded.metrics[split]["bleu"]["signature"].startswith("nrefs:1|")
-    assert Translator.load(tmp_path / "best").translate(["Where is the station?"])
-    # Without --which, the best one; and again, in the place of the old one.
-    again = dragoman.run("export", trained, tmp_path / "last")
-    assert again.status == 0
-    for folder in (tmp_path / "last", checkpoint):
-        assert (folder / "weights.safetensors").read_bytes() == (
-            tmp_path / "best" / "weights.safetensors"
-        ).read_bytes()
-    assert "scoring" not in again.said  # its scores are known
-
-
-def test_the_model_card_describes_the_run(checkpoint: Path) -> None:
-    card = (checkpoint / "README.md").read_text(encoding="utf-8")
-    assert "en → de" in card
-    assert "27 updates" in card
-    assert "all 3 epochs are done" in card
-    assert "80 pairs read, 80 trained on" in card
-    assert str(checkpoint.parent) not in card
-
-
-def test_the_last_state_is_scored_again_after_more_training(
-    dragoman: Zygote, recipe: Path, trained: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("scores.json"))
-    command = dragoman.run("export", run, tmp_path / "tiny", "--which", "last")
-    assert "scoring" in command.said
-    settings = ["validation.metric=loss", "optimization.max_epochs=4"]
-    assert dragoman.run("train", recipe, "--run", run, "--resume", *options(settings)).status == 0
-    command = dragoman.run("export", run, tmp_path / "tiny", "--which", "last")
-    assert "scoring" in command.said
-
-
-RETRAINING = ["optimization.max_epochs=2", "optimization.precision=fp32", "threads=1"]
-
-
-def test_retraining_trains_further_and_compares(
-    dragoman: Zygote, recipe: Path, checkpoint: Path, tmp_path: Path
-) -> None:
-    texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
-    run = tmp_path / "run"
-    command = dragoman.run("retrain", checkpoint, *texts, "--run", run, *options(RETRAINING))
-    assert command.status == 0, command.said
-    comparison = json.loads((run / "comparison.json").read_bytes())
-    parent = load_checkpoint(checkpoint)
-    assert comparison["old"] == {"name": "tiny", "version": parent.version}
-    candidate = load_checkpoint(run / "checkpoint")
-    assert candidate.metrics["parent"] == f"tiny {parent.version}"
-    assert candidate.config.model == parent.config.model
-    assert candidate.metrics["config"]["validation"]["every_steps"] is None
-    assert candidate.metrics["config"]["optimization"]["learning_rate"] == pytest.approx(1.5e-3)
-    for name in ("joint.model",):
-        assert (run / "checkpoint" / name).read_bytes() == (checkpoint / name).read_bytes()
-    # It began where the parent ended: a first dev loss near the parent's, not that of chance.
-    nll = [line["nll"] for line in read_log(run) if line["kind"] == "validation"]
-    assert nll[0] < math.log(400) - 0.5
-
-    text = complaint(dragoman.run("train", "--run", run, "--resume"))
-    assert f"started from checkpoint tiny {parent.version}" in text
-
-
-def test_a_killed_retraining_can_be_resumed(
-    dragoman: Zygote, recipe: Path, checkpoint: Path, tmp_path: Path
-) -> None:
-    texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
-    rest = (*texts, *options(RETRAINING))
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert dragoman.run("retrain", checkpoint, *rest, "--run", whole).status == 0
-    command = dragoman.start("retrain", checkpoint, *rest, "--run", run)
-    wait_for_state(run, command)
-    time.sleep(random.uniform(0, 0.2))
-    command.send(signal.SIGKILL)
-    command.wait()
-    command = dragoman.run("retrain", checkpoint, *rest, "--run", run, "--resume")
-    assert command.status == 0, command.said
-    assert (run / "checkpoint/weights.safetensors").read_bytes() == (
-        whole / "checkpoint/weights.safetensors"
-    ).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("model.decoder_hidden=8", "tiny has another architecture"),
-        ("tokenizer.kind=bpe", "retraining keeps the tokenizer"),
-    ],
-)
-def test_retraining_with_another_network_or_tokenizer_is_refused(
-    dragoman: Zygote, recipe: Path, checkpoint: Path, tmp_path: Path, setting: str, message: str
-) -> None:
-    texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
-    run = tmp_path / "run"
-    command = dragoman.run("retrain", checkpoint, *texts, "--run", run, "--set", setting)
-    assert message in complaint(command, lines=None)
-
-
-def test_retraining_a_checkpoint_without_its_training_config_is_refused(
-    dragoman: Zygote, recipe: Path, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
-    texts = ("--source", recipe.parent / "train.en", "--target", recipe.parent / "train.de")
-    command = dragoman.run("retrain", tiny_checkpoint, *texts, "--run", tmp_path / "run")
-    assert "holds no training config" in complaint(command)
